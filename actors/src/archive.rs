@@ -1,0 +1,1 @@
+//! Windows, parts and manifests: how the archive is laid out and composed.

@@ -1,0 +1,1 @@
+//! The envelope: what makes an event valid.

@@ -1,0 +1,17 @@
+//! The actors of Kappa, and everything they promise.
+//!
+//! Start reading at [`delivery`]: what it says about deliveries and claims is what makes an
+//! acknowledged event a durable one. The three ports in [`port`] are all this crate knows of the
+//! world; it has no cloud, HTTP or command-line dependency.
+
+pub mod archive;
+pub mod delivery;
+pub mod envelope;
+pub mod message;
+pub mod port;
+pub mod processor;
+pub mod row;
+pub mod settings;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod time;

@@ -1,0 +1,12 @@
+//! The three ports: all that the actors know of the world.
+//!
+//! Errors are sorted by what the caller does next. Where a fault lasts, the port says so and the
+//! actor waits; no backend waits on the actor's behalf for longer than one attempt takes.
+
+mod archive_store;
+mod event_log;
+mod warehouse;
+
+pub use archive_store::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, StoreError};
+pub use event_log::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
+pub use warehouse::{EnsureError, Ensured, Refusal, Warehouse, WriteError};

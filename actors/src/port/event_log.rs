@@ -1,0 +1,123 @@
+//! The log that events are read from and published to.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::message::{Lease, Message, NewMessage};
+use crate::time::Timestamp;
+
+/// How much the reader can take now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// At most this many messages; at least 1.
+    pub messages: usize,
+    /// At most this many payload bytes, though a first message may be larger: an event larger than
+    /// the whole account must still come through.
+    pub bytes: u64,
+}
+
+/// What a pull brought.
+#[derive(Debug)]
+pub enum Pulled {
+    /// At least one message, in the log's order.
+    Messages(Vec<Message>),
+    /// Nothing waits at present; more may come.
+    Quiet,
+    /// Nothing will ever come any more: the log has an end, and this is behind it. What was given
+    /// back still comes again, by later pulls.
+    End,
+}
+
+/// What waits in the log for this subscription.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages not acknowledged, those in flight included; `None` where the log cannot tell.
+    pub messages: Option<u64>,
+    /// Publish time of the oldest message not acknowledged; `None` when there is none or the log
+    /// cannot tell.
+    pub oldest: Option<Timestamp>,
+}
+
+/// What a seek did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sought {
+    /// Messages that will be handed out from there; `None` where the log cannot tell.
+    pub messages: Option<u64>,
+}
+
+/// Why a call on the log did nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Wait and call again, for as long as it lasts; at start, end with this message.
+    #[error("the event log is unavailable: {0}")]
+    Unavailable(String),
+    /// The request itself is wrong and stays so.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Why one message was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Wait and publish it again.
+    #[error("the event log is unavailable: {0}")]
+    Unavailable(String),
+    /// The log holds all that it may, and none of it is acknowledged: the sender must slow down.
+    #[error("the event log is full: {0}")]
+    Full(String),
+    /// This message will never be taken.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// An immutable log of events, read through one subscription.
+///
+/// The log keeps what it handed out on loan until it is acknowledged. What was neither
+/// acknowledged nor given back when the process died comes again. All methods may be called at the
+/// same time from many tasks.
+#[async_trait]
+pub trait EventLog: Send + Sync + 'static {
+    /// Hands out the next messages that fit in `room`, or waits up to `patience` for one.
+    ///
+    /// A message given back is handed out again before newer ones. A message may be handed out
+    /// again while it is still in flight (its lease ran out, or a seek moved back): the caller
+    /// recognises it by its id.
+    ///
+    /// Cancelling the call loses nothing: what it would have handed out comes with a later pull.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: nothing was handed out; pull again after a pause.
+    async fn pull(&self, room: Room, patience: Duration) -> Result<Pulled, LogError>;
+
+    /// Acknowledges for good. On `Ok` they will not come again unless a seek asks for them; leases
+    /// that a seek has made void are ignored.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: any of them may or may not be acknowledged; call again with the
+    /// same leases.
+    async fn acknowledge(&self, leases: &[Lease]) -> Result<(), LogError>;
+
+    /// Gives messages back unacknowledged, to be handed out again at once, here or elsewhere.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: they come again once their leases run out.
+    async fn give_back(&self, leases: &[Lease]) -> Result<(), LogError>;
+
+    /// Moves the subscription: everything published at `to` or later comes (again), nothing
+    /// before it does. Leases from before the seek become void.
+    ///
+    /// # Errors
+    /// [`LogError::Refused`] where the log no longer holds that time.
+    async fn seek(&self, to: Timestamp) -> Result<Sought, LogError>;
+
+    /// Appends messages durably, in their order. The answer has one outcome for each message, in
+    /// the same order; the text is the message's id.
+    async fn publish(&self, messages: Vec<NewMessage>) -> Vec<Result<String, PublishError>>;
+
+    /// What waits for this subscription.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: ask later.
+    async fn backlog(&self) -> Result<Backlog, LogError>;
+}

@@ -1,0 +1,76 @@
+//! The warehouse that rows are written to.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::row::{Row, TableSpec};
+
+/// What ensuring a table did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ensured {
+    /// The table did not exist and was created.
+    pub created: bool,
+    /// Columns added to an existing table.
+    pub added: Vec<String>,
+    /// Columns of the table that the configuration no longer has: they stay, NULL in new rows.
+    pub idle: Vec<String>,
+}
+
+/// Why a table is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum EnsureError {
+    /// Wait and ensure again; at start, end with this message.
+    #[error("the warehouse is unavailable: {0}")]
+    Unavailable(String),
+    /// The existing table contradicts the configuration; only a person can decide.
+    #[error("{0}")]
+    Mismatch(String),
+}
+
+/// One row that the warehouse will never take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Index of the row in the call's `rows`.
+    pub row: usize,
+    /// Why, in the warehouse's words.
+    pub reason: String,
+}
+
+/// Why a write settled no row.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Wait and write the same rows again, for as long as it lasts.
+    #[error("the warehouse is unavailable: {0}")]
+    Unavailable(String),
+    /// The table is missing or lacks columns: ensure it, then write again.
+    #[error("the table is not ready: {0}")]
+    Gone(String),
+}
+
+/// Tables with keys, written row by row.
+#[async_trait]
+pub trait Warehouse: Send + Sync + 'static {
+    /// Creates the table if it is missing and adds the columns it lacks.
+    ///
+    /// # Errors
+    /// [`EnsureError::Mismatch`] when a column exists with another type, or the table has another
+    /// key.
+    async fn ensure_table(&self, table: &TableSpec) -> Result<Ensured, EnsureError>;
+
+    /// Writes `rows` to `table`. On `Ok` every row is durable except those named in the answer,
+    /// which are in ascending order of their index.
+    ///
+    /// In a table with a key, a row replaces the row of the same key unless the standing row's
+    /// version is higher; without a version column the first row of a key stays. Among rows of
+    /// one call with the same key the same holds, in their order.
+    ///
+    /// # Errors
+    /// [`WriteError`] settles no row: any of them may or may not be written, and the key makes
+    /// writing them again harmless. The same holds for a cancelled call.
+    async fn write(
+        &self,
+        table: &Arc<TableSpec>,
+        rows: Arc<Vec<Row>>,
+    ) -> Result<Vec<Refusal>, WriteError>;
+}

@@ -1,0 +1,1 @@
+//! Processors: events into rows.

@@ -1,0 +1,6 @@
+//! What tests need: one conformance suite a port, and backends in memory.
+
+pub mod archive_store;
+pub mod event_log;
+pub mod memory;
+pub mod warehouse;

@@ -1,0 +1,1 @@
+//! Conformance: event_log.

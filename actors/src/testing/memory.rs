@@ -1,0 +1,5 @@
+//! Backends in memory, which can be told to misbehave.
+
+pub mod archive_store;
+pub mod event_log;
+pub mod warehouse;

@@ -1,0 +1,3 @@
+//! The backends behind the three ports.
+
+pub mod embedded;

@@ -1,0 +1,6 @@
+//! Log, warehouse and archive on one machine: SQLite files and a folder.
+
+pub mod archive;
+pub mod log;
+pub mod sqlite;
+pub mod warehouse;

@@ -1,0 +1,1 @@
+//! The archive store: a local folder.

@@ -1,0 +1,76 @@
+//! How every SQLite file of ours is opened: durable, shared with other processes, versioned.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+/// How long a call waits for a file that another process is writing, before it counts as
+/// unavailable and is tried again by the caller.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// SQLite's own answer.
+    #[error("{}: {source}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The file was written by another version of kappa.
+    #[error("{}: schema version {found}, and this kappa knows {known}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The file's version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+}
+
+/// Opens `path`, creating it with `schema` if it is new.
+///
+/// Commits are durable across a power cut (`synchronous = FULL`), readers never wait for the
+/// writer (WAL).
+///
+/// # Errors
+/// [`OpenError`], naming the file.
+pub fn open(path: &Path, version: i64, schema: &str) -> Result<Connection, OpenError> {
+    let at = |source| OpenError::Sqlite { path: path.to_path_buf(), source };
+    let mut connection = Connection::open(path).map_err(at)?;
+    prepare(&mut connection, version, schema).map_err(at)?;
+    let found: i64 =
+        connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(at)?;
+    if found == version {
+        Ok(connection)
+    } else {
+        Err(OpenError::Version { path: path.to_path_buf(), found, known: version })
+    }
+}
+
+fn prepare(connection: &mut Connection, version: i64, schema: &str) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // Immediate: of two processes that create the file, one waits and then finds it made.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = transaction.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    if found == 0 {
+        transaction.execute_batch(schema)?;
+        transaction.pragma_update(None, "user_version", version)?;
+    }
+    transaction.commit()
+}
+
+/// Whether the row itself is at fault, so that writing it again can never succeed.
+#[must_use]
+pub fn refuses_the_row(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
+    )
+}

@@ -1,0 +1,8 @@
+//! The daemon: command line, settings, backends, status endpoint and wiring around
+//! [`kappa_actors`].
+
+pub mod backend;
+pub mod cli;
+pub mod settings;
+pub mod status;
+pub mod telemetry;

@@ -1,0 +1,3 @@
+//! The `kappa` command.
+
+fn main() {}
