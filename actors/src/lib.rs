@@ -15,3 +15,4 @@ pub mod settings;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod time;
+pub mod vitals;

@@ -1,0 +1,24 @@
+//! What runs and how it fares: one board for each pipeline, shared by all its actors.
+//!
+//! The board only watches. Nothing that a promise rests on is read back from it, so every number
+//! here is relaxed: each is right by itself, two of them may be a moment apart. Actors write to
+//! their own [`Vitals`] and to the [`Counters`] without waiting; the status endpoint reads a
+//! [`Snapshot`].
+
+mod actor;
+mod board;
+mod counters;
+mod rate;
+mod snapshot;
+
+pub use actor::{ActorState, Trouble, Vitals};
+pub use board::{Board, Holding, Holdings, Phase};
+pub use counters::{Counter, Counters, Gauge};
+pub use snapshot::{ActorReport, CounterReport, DaemonState, LastError, Reason, Snapshot};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks what is only ever replaced as a whole: a holder that panicked left nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

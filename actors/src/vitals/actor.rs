@@ -1,0 +1,209 @@
+//! How one actor fares, across its restarts.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::lock;
+use super::rate::RateWindow;
+use super::snapshot::{ActorReport, LastError};
+use crate::time::Timestamp;
+
+/// What an actor is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActorState {
+    /// It opens what it needs and takes no message yet.
+    Starting,
+    /// It takes messages.
+    Running,
+    /// It crashed and waits out its backoff.
+    Restarting,
+    /// It ended and will not start again.
+    Stopped,
+}
+
+/// A fault that is being waited out: the daemon is degraded for as long as it lasts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// When it was first met.
+    pub since: Timestamp,
+    /// What the other side answers.
+    pub reason: String,
+    /// Events that wait for it to pass.
+    pub waiting: u64,
+}
+
+impl Trouble {
+    /// What stands after one more failed try: the fault's beginning stays.
+    pub(super) fn after(before: Option<&Self>, reason: String, waiting: u64) -> Self {
+        Self { since: before.map_or_else(Timestamp::now, |trouble| trouble.since), reason, waiting }
+    }
+}
+
+/// One actor's entry on the board. It outlives the actor: a restarted one finds its counts again.
+#[derive(Debug)]
+pub struct Vitals {
+    path: String,
+    kind: &'static str,
+    restarts: AtomicU64,
+    mailbox: AtomicU64,
+    events: AtomicU64,
+    kill_next: AtomicBool,
+    condition: Mutex<Condition>,
+}
+
+/// What changes seldom.
+#[derive(Debug)]
+struct Condition {
+    state: ActorState,
+    last_error: Option<(Timestamp, String)>,
+    trouble: Option<Trouble>,
+    rate: RateWindow,
+}
+
+impl Vitals {
+    pub(super) fn new(path: &str, kind: &'static str) -> Self {
+        Self {
+            path: path.to_owned(),
+            kind,
+            restarts: AtomicU64::new(0),
+            mailbox: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+            kill_next: AtomicBool::new(false),
+            condition: Mutex::new(Condition {
+                state: ActorState::Starting,
+                last_error: None,
+                trouble: None,
+                rate: RateWindow::default(),
+            }),
+        }
+    }
+
+    /// Where the actor stands in the tree, as in `kappa/warehouse/writer.orders`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The actor's role, as in `writer`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// What the actor is doing.
+    #[must_use]
+    pub fn state(&self) -> ActorState {
+        lock(&self.condition).state
+    }
+
+    /// Notes what the actor does now; [`Vitals::crashed`] notes a crash.
+    pub fn set_state(&self, state: ActorState) {
+        lock(&self.condition).state = state;
+    }
+
+    /// Notes a crash that will be followed by a restart. What waited in the mailbox is gone with
+    /// it, and so is any trouble: the next life meets its own.
+    pub fn crashed(&self, error: impl Into<String>) {
+        self.restarts.fetch_add(1, Relaxed);
+        self.mailbox.store(0, Relaxed);
+        let mut condition = lock(&self.condition);
+        condition.state = ActorState::Restarting;
+        condition.last_error = Some((Timestamp::now(), error.into()));
+        condition.trouble = None;
+    }
+
+    /// Notes an error that did not end the actor.
+    pub fn failed(&self, error: impl Into<String>) {
+        lock(&self.condition).last_error = Some((Timestamp::now(), error.into()));
+    }
+
+    /// How often the actor was started again.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Relaxed)
+    }
+
+    /// A sender put one message into the mailbox.
+    pub fn enqueued(&self) {
+        self.mailbox.fetch_add(1, Relaxed);
+    }
+
+    /// The actor took one message out, or a send failed after [`Vitals::enqueued`].
+    pub fn dequeued(&self) {
+        // A message of the life before may be counted off after the crash reset the depth.
+        let _ = self.mailbox.fetch_update(Relaxed, Relaxed, |depth| depth.checked_sub(1));
+    }
+
+    /// Messages that wait in the mailbox.
+    #[must_use]
+    pub fn mailbox(&self) -> u64 {
+        self.mailbox.load(Relaxed)
+    }
+
+    /// The actor is done with `n` more events.
+    pub fn handled(&self, n: u64) {
+        self.events.fetch_add(n, Relaxed);
+    }
+
+    /// Events handled, over all lives.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events.load(Relaxed)
+    }
+
+    /// Notes one more failed try at what `waiting` events wait for. The first of them is when the
+    /// trouble began.
+    pub fn trouble(&self, reason: impl Into<String>, waiting: u64) {
+        let mut condition = lock(&self.condition);
+        condition.trouble =
+            Some(Trouble::after(condition.trouble.as_ref(), reason.into(), waiting));
+    }
+
+    /// The trouble is over.
+    pub fn recovered(&self) {
+        lock(&self.condition).trouble = None;
+    }
+
+    /// What the actor waits out at present.
+    #[must_use]
+    pub fn current_trouble(&self) -> Option<Trouble> {
+        lock(&self.condition).trouble.clone()
+    }
+
+    /// Has the actor panic at its next message: fault injection.
+    pub fn kill(&self) {
+        self.kill_next.store(true, Relaxed);
+    }
+
+    /// Whether the actor is to panic now; asking takes the order back.
+    #[must_use]
+    pub fn take_kill(&self) -> bool {
+        // The load alone keeps the common answer off the bus.
+        self.kill_next.load(Relaxed) && self.kill_next.swap(false, Relaxed)
+    }
+
+    pub(super) fn sample(&self, now: Instant) {
+        lock(&self.condition).rate.sample(now, self.events());
+    }
+
+    pub(super) fn report(&self) -> ActorReport {
+        let condition = lock(&self.condition);
+        ActorReport {
+            path: self.path.clone(),
+            kind: self.kind.to_owned(),
+            state: condition.state,
+            restarts: self.restarts(),
+            last_error: condition
+                .last_error
+                .as_ref()
+                .map(|(at, text)| LastError { at: at.to_string(), error: text.clone() }),
+            mailbox: self.mailbox(),
+            events: self.events(),
+            events_per_second: condition.rate.per_second(),
+        }
+    }
+}

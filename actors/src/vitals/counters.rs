@@ -1,0 +1,93 @@
+//! What the pipeline has done, counted from its start.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use super::lock;
+use crate::port::Backlog;
+
+/// A count that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts `n` more.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The count so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A level that rises and falls.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Notes the level.
+    pub fn set(&self, level: u64) {
+        self.0.store(level, Relaxed);
+    }
+
+    /// The level last noted.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// The counters of one pipeline.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Messages taken from the log; a repeat of one in flight does not count.
+    pub received: Counter,
+    /// Messages acknowledged to the log.
+    pub acked: Counter,
+    /// Claims delivered again because their actor died.
+    pub redelivered: Counter,
+    /// Events that the parser found invalid.
+    pub invalid: Counter,
+    /// Events stored in the archive.
+    pub archived: Counter,
+    /// Dead letters stored.
+    pub dead_lettered: Counter,
+    /// Events that no processor takes: archived, nothing else.
+    pub unrouted: Counter,
+    /// Messages given back to the log unacknowledged.
+    pub given_back: Counter,
+    /// Messages not yet acknowledged.
+    pub in_flight_messages: Gauge,
+    /// Bytes charged for them: payloads, and the rows made from them.
+    pub in_flight_bytes: Gauge,
+    rows: Mutex<BTreeMap<String, Arc<Counter>>>,
+    backlog: Mutex<Backlog>,
+}
+
+impl Counters {
+    /// The count of rows committed to `table`, registered at the first call.
+    pub fn rows(&self, table: &str) -> Arc<Counter> {
+        Arc::clone(lock(&self.rows).entry(table.to_owned()).or_default())
+    }
+
+    /// Notes what waits in the log, as last asked.
+    pub fn set_backlog(&self, backlog: Backlog) {
+        *lock(&self.backlog) = backlog;
+    }
+
+    /// What waits in the log, as last noted.
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        *lock(&self.backlog)
+    }
+
+    /// Rows committed so far, by table.
+    #[must_use]
+    pub fn rows_by_table(&self) -> BTreeMap<String, u64> {
+        lock(&self.rows).iter().map(|(table, rows)| (table.clone(), rows.get())).collect()
+    }
+}

@@ -1,0 +1,298 @@
+//! The board at one moment, in the form that `GET /status` answers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::actor::ActorState;
+use super::board::{Board, Holding, Phase};
+use crate::time::Timestamp;
+
+/// What the daemon as a whole is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DaemonState {
+    /// Not yet taking events.
+    Starting,
+    /// All is well.
+    Running,
+    /// Something is waited for; the reasons name it.
+    Degraded,
+    /// Ending: nothing more is taken.
+    Draining,
+}
+
+impl fmt::Display for DaemonState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Degraded => "degraded",
+            Self::Draining => "draining",
+        })
+    }
+}
+
+/// Why the daemon is degraded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Who waits: an actor's path, or the name of something that is no actor.
+    pub source: String,
+    /// What the other side answers.
+    pub reason: String,
+    /// When it began, RFC 3339.
+    pub since: String,
+    /// How long it has lasted.
+    pub for_seconds: f64,
+    /// Events that wait for it to pass.
+    pub waiting_events: u64,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, reason, for_seconds, waiting_events, .. } = self;
+        write!(f, "{source}: {reason} (for {for_seconds:.0} s, {waiting_events} events wait)")
+    }
+}
+
+/// An actor's last error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// When it happened, RFC 3339.
+    pub at: String,
+    /// What it said.
+    pub error: String,
+}
+
+/// One actor of the tree.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActorReport {
+    /// Where it stands, as in `kappa/warehouse/writer.orders`.
+    pub path: String,
+    /// Its role, as in `writer`.
+    pub kind: String,
+    /// What it is doing.
+    pub state: ActorState,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// Its last error, if it ever had one.
+    pub last_error: Option<LastError>,
+    /// Messages that wait in its mailbox.
+    pub mailbox: u64,
+    /// Events handled, over all its lives.
+    pub events: u64,
+    /// Mean rate over the last minute.
+    pub events_per_second: f64,
+}
+
+/// The counters, see [`super::Counters`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each stands for the counter of the same name")]
+pub struct CounterReport {
+    pub received: u64,
+    pub acked: u64,
+    pub redelivered: u64,
+    pub invalid: u64,
+    pub rows: BTreeMap<String, u64>,
+    pub archived: u64,
+    pub dead_lettered: u64,
+    pub unrouted: u64,
+    pub given_back: u64,
+    pub in_flight_messages: u64,
+    pub in_flight_bytes: u64,
+    /// Messages not acknowledged in the log; null where the log cannot tell.
+    pub backlog: Option<u64>,
+    /// Age of the oldest of them; null when there is none or the log cannot tell.
+    pub oldest_unacknowledged_seconds: Option<f64>,
+}
+
+/// All that status tells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The daemon's version.
+    pub version: String,
+    /// The daemon's name.
+    pub instance: String,
+    /// What it is doing.
+    pub state: DaemonState,
+    /// What is being waited for, also while starting and draining.
+    pub reasons: Vec<Reason>,
+    /// What an operator should know as long as the daemon runs.
+    pub warnings: Vec<String>,
+    /// Since its start.
+    pub uptime_seconds: f64,
+    /// What it has done.
+    pub counters: CounterReport,
+    /// What holds the permits, by duty.
+    pub holdings: Vec<Holding>,
+    /// The tree, a parent before its children.
+    pub actors: Vec<ActorReport>,
+}
+
+impl Snapshot {
+    pub(super) fn of(board: &Board) -> Self {
+        let now = Timestamp::now();
+        let reasons: Vec<Reason> = board
+            .all_troubles()
+            .into_iter()
+            .map(|(source, trouble)| Reason {
+                source,
+                reason: trouble.reason,
+                since: trouble.since.to_string(),
+                for_seconds: trouble.since.age_at(now).as_secs_f64(),
+                waiting_events: trouble.waiting,
+            })
+            .collect();
+        let state = match board.phase() {
+            Phase::Starting => DaemonState::Starting,
+            Phase::Draining => DaemonState::Draining,
+            Phase::Running if reasons.is_empty() => DaemonState::Running,
+            Phase::Running => DaemonState::Degraded,
+        };
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: board.instance(),
+            state,
+            reasons,
+            warnings: board.warnings(),
+            uptime_seconds: board.uptime_seconds(),
+            counters: CounterReport::of(board, now),
+            holdings: board.holdings(),
+            actors: board.entries().iter().map(|vitals| vitals.report()).collect(),
+        }
+    }
+}
+
+impl CounterReport {
+    fn of(board: &Board, now: Timestamp) -> Self {
+        let counters = board.counters();
+        let backlog = counters.backlog();
+        Self {
+            received: counters.received.get(),
+            acked: counters.acked.get(),
+            redelivered: counters.redelivered.get(),
+            invalid: counters.invalid.get(),
+            rows: counters.rows_by_table(),
+            archived: counters.archived.get(),
+            dead_lettered: counters.dead_lettered.get(),
+            unrouted: counters.unrouted.get(),
+            given_back: counters.given_back.get(),
+            in_flight_messages: counters.in_flight_messages.get(),
+            in_flight_bytes: counters.in_flight_bytes.get(),
+            backlog: backlog.messages,
+            oldest_unacknowledged_seconds: backlog
+                .oldest
+                .map(|oldest| oldest.age_at(now).as_secs_f64()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_restarted_actor_goes_on_with_its_counts() {
+        let board = Board::new();
+        let first = board.actor("kappa/warehouse/writer.orders", "writer");
+        first.handled(500);
+        first.enqueued();
+        first.trouble("disk full", 3);
+        first.crashed("index out of bounds");
+        let second = board.actor("kappa/warehouse/writer.orders", "writer");
+        second.set_state(ActorState::Running);
+        second.dequeued();
+        second.handled(1);
+
+        let snapshot = board.snapshot();
+        let [actor] = &snapshot.actors[..] else { panic!("{snapshot:?}") };
+        assert_eq!((actor.events, actor.restarts, actor.mailbox), (501, 1, 0));
+        assert_eq!(actor.state, ActorState::Running);
+        assert_eq!(actor.last_error.as_ref().unwrap().error, "index out of bounds");
+        assert_eq!(snapshot.reasons, []);
+    }
+
+    #[test]
+    fn a_sink_in_trouble_degrades_the_daemon_until_it_recovers() {
+        let board = Board::new();
+        let writer = board.actor("kappa/warehouse/writer.orders", "writer");
+        writer.trouble("permission revoked", 7);
+        assert_eq!(board.snapshot().state, DaemonState::Starting);
+        board.set_phase(Phase::Running);
+        board.trouble("event log", "connection refused", 0);
+
+        let since = writer.current_trouble().unwrap().since;
+        writer.trouble("still revoked", 9);
+        assert_eq!(writer.current_trouble().unwrap().since, since);
+        let snapshot = board.snapshot();
+        assert_eq!(snapshot.state, DaemonState::Degraded);
+        let [log, sink] = &snapshot.reasons[..] else { panic!("{snapshot:?}") };
+        assert_eq!(log.source, "event log");
+        assert_eq!((&*sink.source, sink.waiting_events), (writer.path(), 9));
+
+        writer.recovered();
+        assert_eq!(board.snapshot().state, DaemonState::Degraded);
+        board.recovered("event log");
+        assert_eq!(board.snapshot().state, DaemonState::Running);
+        board.set_phase(Phase::Draining);
+        assert_eq!(board.snapshot().state, DaemonState::Draining);
+    }
+
+    #[test]
+    fn a_parent_stands_before_its_children_and_the_removed_are_gone() {
+        let board = Board::new();
+        for path in ["kappa/archive-x", "kappa/archive/window.1", "kappa/archive", "kappa"] {
+            board.actor(path, "any");
+        }
+        assert_eq!(
+            board.paths(),
+            ["kappa", "kappa/archive", "kappa/archive/window.1", "kappa/archive-x"]
+        );
+        board.remove("kappa/archive/window.1");
+        assert_eq!(board.paths(), ["kappa", "kappa/archive", "kappa/archive-x"]);
+        assert!(board.find("kappa/archive/window.1").is_none());
+    }
+
+    #[test]
+    fn a_kill_is_taken_once() {
+        let vitals = Board::new().actor("kappa/intake/router", "router");
+        assert!(!vitals.take_kill());
+        vitals.kill();
+        assert!(vitals.take_kill());
+        assert!(!vitals.take_kill());
+    }
+
+    #[test]
+    fn a_snapshot_tells_counters_holdings_and_rates_and_survives_json() {
+        let board = Board::new();
+        board.set_instance("host-1");
+        board.warn("fault injection is on");
+        board.counters().received.add(10);
+        board.counters().rows("orders").add(4);
+        board.counters().rows("orders").add(2);
+        board.counters().set_backlog(crate::port::Backlog {
+            messages: Some(3),
+            oldest: Some(Timestamp::from_micros(0)),
+        });
+        board.set_holdings(Box::new(|| {
+            vec![Holding { duty: "archive".into(), messages: 2, bytes: 800 }]
+        }));
+        let reader = board.actor("kappa/intake/reader", "reader");
+        let start = Instant::now();
+        board.sample(start);
+        reader.handled(20);
+        board.sample(start + Duration::from_secs(2));
+
+        let snapshot = board.snapshot();
+        assert_eq!(snapshot.counters.rows["orders"], 6);
+        assert_eq!(snapshot.counters.backlog, Some(3));
+        assert!(snapshot.counters.oldest_unacknowledged_seconds.unwrap() > 1e9);
+        assert_eq!(snapshot.holdings[0].bytes, 800);
+        assert_eq!(snapshot.actors[0].events_per_second, 10.0);
+        let json = serde_json::to_string(&snapshot).unwrap();
+        assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
+    }
+}
