@@ -1,1 +1,138 @@
-//! The status endpoint.
+//! The status endpoint: what runs, told over HTTP.
+//!
+//! It reads the [`Board`] and is never waited for by the pipeline. Only two requests change
+//! anything, `POST /v1/events` and `POST /faults/kill`; every request that is not a read passes
+//! [`access`] first, whatever its path. Connections and the memory for request bodies are bounded.
+
+mod access;
+pub mod client;
+mod connections;
+mod ingest;
+mod metrics;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kappa_actors::port::EventLog;
+use kappa_actors::vitals::Board;
+use tokio::net::TcpListener;
+
+use access::Access;
+use connections::Connections;
+use ingest::Ingest;
+
+/// How long requests that are under way may still take after the shutdown was asked for.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// What `status` and `faults` say in the configuration.
+#[derive(Clone, Debug)]
+pub struct StatusOptions {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The bearer token; `None` or empty for none.
+    pub token: Option<String>,
+    /// Whether `POST /v1/events` takes events.
+    pub ingest: bool,
+    /// An event larger than this is refused.
+    pub max_event_bytes: u64,
+    /// Whether `POST /faults/kill` kills actors.
+    pub faults: bool,
+}
+
+/// Why the endpoint cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Everyone on the network could change the daemon.
+    #[error(
+        "status.listen is {0}, which others can reach, and status.token is empty\n\
+         hint: set status.token, or listen on 127.0.0.1"
+    )]
+    TokenMissing(SocketAddr),
+    /// Someone else listens there.
+    #[error(
+        "status.listen: {0} is in use\n\
+         hint: another daemon may be running; choose another port, or port 0 for a free one"
+    )]
+    InUse(SocketAddr),
+    /// The system's own answer.
+    #[error("status.listen: {address}: {source}")]
+    Io {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// The endpoint, bound and ready to be served.
+#[derive(Debug)]
+pub struct StatusServer {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: axum::Router,
+}
+
+impl StatusServer {
+    /// Binds the address; connections wait until [`StatusServer::serve`].
+    ///
+    /// # Errors
+    /// [`BindError`], with a way out.
+    pub async fn bind(
+        options: StatusOptions,
+        board: Arc<Board>,
+        log: Arc<dyn EventLog>,
+    ) -> Result<Self, BindError> {
+        let access = Access::new(options.listen, options.token.as_deref())
+            .ok_or(BindError::TokenMissing(options.listen))?;
+        let failure = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse(options.listen),
+            _ => BindError::Io { address: options.listen, source },
+        };
+        let listener = TcpListener::bind(options.listen).await.map_err(failure)?;
+        let address = listener.local_addr().map_err(failure)?;
+        if options.faults {
+            board.warn("fault injection is on (faults.enabled): not for production");
+        }
+        let ingest = options.ingest.then(|| Arc::new(Ingest::new(log, options.max_event_bytes)));
+        let router = routes::router(board, access, ingest, options.faults);
+        Ok(Self { listener, address, router })
+    }
+
+    /// Where it listens: the port is the real one where 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` is ready, then finishes the requests under way; what takes longer
+    /// than two seconds is cut off.
+    ///
+    /// # Errors
+    /// None in practice: a failing connection ends alone.
+    pub async fn serve(
+        self,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let mut serving = pin!(
+            axum::serve(Connections::new(self.listener), self.router)
+                .with_graceful_shutdown(async {
+                    // A sender that is gone means the same: nobody serves any more.
+                    let _ = stopped.await;
+                })
+                .into_future()
+        );
+        tokio::select! {
+            ended = &mut serving => return ended,
+            () = shutdown => {}
+        }
+        let _ = stop.send(());
+        tokio::time::timeout(SHUTDOWN_GRACE, serving).await.unwrap_or(Ok(()))
+    }
+}

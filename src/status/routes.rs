@@ -1,0 +1,135 @@
+//! What each path answers.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use kappa_actors::vitals::{Board, DaemonState, Snapshot};
+use serde::Deserialize;
+
+use super::access::{Access, Denied};
+use super::ingest::Ingest;
+use super::metrics;
+
+/// The page at `/`, whole: it asks for nothing but `/status`.
+const PAGE: &str = include_str!("page.html");
+
+/// What the page may load: itself and `/status`, whatever text an event smuggles in.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
+    script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Endpoint {
+    board: Arc<Board>,
+    /// `None` where the configuration has it off.
+    ingest: Option<Arc<Ingest>>,
+    faults: bool,
+}
+
+/// All paths, behind `access`.
+pub(super) fn router(
+    board: Arc<Board>,
+    access: Access,
+    ingest: Option<Arc<Ingest>>,
+    faults: bool,
+) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/status", get(status))
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(scrape))
+        .route("/v1/events", post(events))
+        .route("/faults/kill", post(kill))
+        .fallback(async || problem(StatusCode::NOT_FOUND, "no such path"))
+        .layer(from_fn_with_state(Arc::new(access), guard))
+        .with_state(Endpoint { board, ingest, faults })
+}
+
+/// An answer that says in words what went wrong.
+pub(super) fn problem(status: StatusCode, text: &str) -> Response {
+    (status, Json(serde_json::json!({ "error": text }))).into_response()
+}
+
+/// Lets reads pass, and everything else only by the rule: a path added later is guarded too.
+async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    let allowed = if request.method().is_safe() { Ok(()) } else { access.check(request.headers()) };
+    let mut answer = match allowed {
+        Ok(()) => next.run(request).await,
+        Err(Denied::Unauthorized) => {
+            let text = "this needs the header \"Authorization: Bearer TOKEN\" with status.token";
+            let challenge = [(WWW_AUTHENTICATE, "Bearer")];
+            (challenge, problem(StatusCode::UNAUTHORIZED, text)).into_response()
+        }
+        Err(Denied::ForeignSite) => problem(
+            StatusCode::FORBIDDEN,
+            "the request comes by a name that is not local, or from a web page of another site",
+        ),
+    };
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, const { axum::http::HeaderValue::from_static("no-store") });
+    headers
+        .insert(X_CONTENT_TYPE_OPTIONS, const { axum::http::HeaderValue::from_static("nosniff") });
+    answer
+}
+
+async fn page() -> impl IntoResponse {
+    ([(CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(PAGE))
+}
+
+async fn status(State(endpoint): State<Endpoint>) -> Json<Snapshot> {
+    Json(endpoint.board.snapshot())
+}
+
+async fn ready(State(endpoint): State<Endpoint>) -> (StatusCode, String) {
+    let snapshot = endpoint.board.snapshot();
+    if snapshot.state == DaemonState::Running {
+        return (StatusCode::OK, "ready\n".to_owned());
+    }
+    let reasons = snapshot.reasons.iter().map(|reason| format!("{reason}\n"));
+    let text = std::iter::once(format!("{}\n", snapshot.state)).chain(reasons).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
+async fn scrape(State(endpoint): State<Endpoint>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&endpoint.board.snapshot()))
+}
+
+async fn events(State(endpoint): State<Endpoint>, body: Body) -> Response {
+    match endpoint.ingest {
+        Some(ingest) => ingest.take(body).await,
+        None => {
+            problem(StatusCode::FORBIDDEN, "ingest is off: it is turned on by status.ingest = true")
+        }
+    }
+}
+
+/// The query of `POST /faults/kill`.
+#[derive(Deserialize)]
+struct Kill {
+    actor: String,
+}
+
+async fn kill(State(endpoint): State<Endpoint>, Query(kill): Query<Kill>) -> Response {
+    if !endpoint.faults {
+        let text = "fault injection is off: it is turned on by faults.enabled = true";
+        return problem(StatusCode::FORBIDDEN, text);
+    }
+    let Some(vitals) = endpoint.board.find(&kill.actor) else {
+        let known = endpoint.board.paths().join(", ");
+        let text = format!("no actor {}; there are: {known}", kill.actor);
+        return problem(StatusCode::NOT_FOUND, &text);
+    };
+    vitals.kill();
+    (StatusCode::ACCEPTED, format!("{} panics at its next message\n", kill.actor)).into_response()
+}

@@ -1,0 +1,425 @@
+//! The endpoint as its users meet it: over a real connection.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use kappa_actors::message::{Lease, NewMessage};
+use kappa_actors::port::{Backlog, LogError, PublishError, Pulled, Room, Sought};
+use kappa_actors::time::Timestamp;
+use kappa_actors::vitals::{ActorState, Phase, Snapshot};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::*;
+
+/// What the log answers to a message.
+#[derive(Clone, Copy)]
+enum Answer {
+    Takes,
+    /// Takes this many, then is full.
+    FullAfter(usize),
+    Unavailable,
+    /// Refuses what begins with `!`.
+    RefusesBangs,
+}
+
+/// A log that only takes events in.
+struct Inbox {
+    answer: Answer,
+    taken: Mutex<Vec<Vec<u8>>>,
+}
+
+#[async_trait]
+impl EventLog for Inbox {
+    async fn pull(&self, _: Room, _: Duration) -> Result<Pulled, LogError> {
+        Ok(Pulled::End)
+    }
+    async fn acknowledge(&self, _: &[Lease]) -> Result<(), LogError> {
+        Ok(())
+    }
+    async fn give_back(&self, _: &[Lease]) -> Result<(), LogError> {
+        Ok(())
+    }
+    async fn seek(&self, _: Timestamp) -> Result<Sought, LogError> {
+        Ok(Sought { messages: None })
+    }
+    async fn backlog(&self) -> Result<Backlog, LogError> {
+        Ok(Backlog::default())
+    }
+    async fn publish(&self, messages: Vec<NewMessage>) -> Vec<Result<String, PublishError>> {
+        let mut taken = self.taken.lock().unwrap();
+        let one = |message: NewMessage| match self.answer {
+            Answer::FullAfter(n) if taken.len() >= n => Err(PublishError::Full("10 MB".into())),
+            Answer::Unavailable => Err(PublishError::Unavailable("locked".into())),
+            Answer::RefusesBangs if message.payload.starts_with(b"!") => {
+                Err(PublishError::Refused("no bangs".into()))
+            }
+            _ => {
+                taken.push(message.payload.to_vec());
+                Ok(taken.len().to_string())
+            }
+        };
+        messages.into_iter().map(one).collect()
+    }
+}
+
+/// A served endpoint on a free port, ended when dropped.
+struct Served {
+    url: String,
+    board: Arc<Board>,
+    inbox: Arc<Inbox>,
+    stop: Option<oneshot::Sender<()>>,
+    serving: tokio::task::JoinHandle<io::Result<()>>,
+}
+
+fn options() -> StatusOptions {
+    StatusOptions {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        token: None,
+        ingest: true,
+        max_event_bytes: 100,
+        faults: true,
+    }
+}
+
+async fn served(options: StatusOptions, answer: Answer) -> Served {
+    let board = Board::new();
+    board.set_phase(Phase::Running);
+    let inbox = Arc::new(Inbox { answer, taken: Mutex::default() });
+    let log = Arc::clone(&inbox) as Arc<dyn EventLog>;
+    let server = StatusServer::bind(options, Arc::clone(&board), log).await.unwrap();
+    let url = format!("http://127.0.0.1:{}", server.address().port());
+    let (stop, stopped) = oneshot::channel();
+    let serving = tokio::spawn(server.serve(async {
+        let _ = stopped.await;
+    }));
+    Served { url, board, inbox, stop: Some(stop), serving }
+}
+
+/// An answer: status, `retry-after`, body.
+type Answered = (u16, Option<String>, String);
+
+impl Served {
+    async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Answered {
+        let mut request =
+            ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.into()).unwrap();
+        let call = move || {
+            let config =
+                ureq::Agent::config_builder().proxy(None).http_status_as_error(false).build();
+            let mut answer = config.new_agent().run(request).unwrap();
+            let retry = answer.headers().get("retry-after").map(|v| v.to_str().unwrap().to_owned());
+            let body = answer.body_mut().read_to_string().unwrap();
+            (answer.status().as_u16(), retry, body)
+        };
+        tokio::task::spawn_blocking(call).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let (status, _, body) = self.call("GET", path, &[], "").await;
+        (status, body)
+    }
+
+    async fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> (u16, Option<String>, Value) {
+        let (status, retry, body) = self.call("POST", path, &[], body).await;
+        (status, retry, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    }
+
+    fn taken(&self) -> Vec<String> {
+        let taken = self.inbox.taken.lock().unwrap();
+        taken.iter().map(|payload| String::from_utf8_lossy(payload).into_owned()).collect()
+    }
+}
+
+#[tokio::test]
+async fn status_tells_what_the_board_knows() {
+    let served = served(options(), Answer::Takes).await;
+    served.board.actor("kappa/intake/reader", "reader").handled(3);
+    let (status, body) = served.get("/status").await;
+    assert_eq!(status, 200);
+    let snapshot: Snapshot = serde_json::from_str(&body).unwrap();
+    assert_eq!(snapshot.actors[0].events, 3);
+    assert_eq!(snapshot.warnings.len(), 1, "fault injection is warned of");
+    let raw: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(raw["state"], "running");
+    assert_eq!(raw["actors"][0]["path"], "kappa/intake/reader");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_state_and_says_why_not() {
+    let served = served(options(), Answer::Takes).await;
+    assert_eq!(served.get("/readyz").await, (200, "ready\n".into()));
+
+    let writer = served.board.actor("kappa/warehouse/writer.orders", "writer");
+    writer.trouble("permission revoked", 12);
+    let (status, text) = served.get("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(text.starts_with("degraded\nkappa/warehouse/writer.orders: permission revoked"));
+    assert_eq!(served.get("/livez").await.0, 200, "degraded is alive");
+
+    writer.recovered();
+    assert_eq!(served.get("/readyz").await.0, 200);
+    for (phase, word) in [(Phase::Starting, "starting\n"), (Phase::Draining, "draining\n")] {
+        served.board.set_phase(phase);
+        assert_eq!(served.get("/readyz").await, (503, word.into()));
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text_with_units_and_labels() {
+    let served = served(options(), Answer::Takes).await;
+    let counters = served.board.counters();
+    counters.received.add(7);
+    counters.rows("orders").add(5);
+    counters.in_flight_bytes.set(1_024);
+    let writer = served.board.actor("kappa/warehouse/writer.orders", "writer");
+    writer.set_state(ActorState::Running);
+    writer.handled(5);
+    let (status, text) = served.get("/metrics").await;
+    assert_eq!(status, 200);
+
+    let labels = r#"{actor="kappa/warehouse/writer.orders",kind="writer"}"#;
+    for line in [
+        "# TYPE kappa_received_messages_total counter".to_owned(),
+        "kappa_received_messages_total 7".to_owned(),
+        r#"kappa_rows_total{table="orders"} 5"#.to_owned(),
+        "kappa_in_flight_bytes 1024".to_owned(),
+        r#"kappa_state{state="running"} 1"#.to_owned(),
+        r#"kappa_state{state="degraded"} 0"#.to_owned(),
+        format!("kappa_actor_events_total{labels} 5"),
+        format!("kappa_actor_running{labels} 1"),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    }
+    assert!(!text.contains("kappa_backlog_messages "), "the log has told none");
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        assert!(series.starts_with("kappa_") && value.parse::<f64>().is_ok(), "{line}");
+    }
+    for line in text.lines().filter(|line| line.ends_with(" counter")) {
+        assert!(line.contains("_total counter"), "{line}");
+    }
+
+    served.board.remove(writer.path());
+    assert!(!served.get("/metrics").await.1.contains("writer.orders"));
+}
+
+#[tokio::test]
+async fn the_page_is_whole_in_itself() {
+    let served = served(options(), Answer::Takes).await;
+    let (status, page) = served.get("/").await;
+    assert_eq!(status, 200);
+    assert!(page.starts_with("<!doctype html>"));
+    for outside in ["src=", "href=", "http://", "https://", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[tokio::test]
+async fn events_are_answered_for_once_they_are_in_the_log() {
+    let served = served(options(), Answer::Takes).await;
+    let body = b"{\"a\":1}\n\n  \r\nnot json \xff\r\nlast".as_slice();
+    let (status, _, receipt) = served.post("/v1/events", body).await;
+    assert_eq!(status, 200, "{receipt}");
+    assert_eq!(receipt["published"], 3);
+    assert_eq!(served.taken(), ["{\"a\":1}", "not json \u{fffd}\r", "last"]);
+}
+
+#[tokio::test]
+async fn a_line_too_large_is_refused_by_number_and_the_rest_published() {
+    let served = served(options(), Answer::Takes).await;
+    let body = format!("{}\n{}\n\nc", "a".repeat(100), "b".repeat(101));
+    let (status, _, receipt) = served.post("/v1/events", body).await;
+    assert_eq!(status, 413);
+    assert_eq!((&receipt["published"], &receipt["refused"]), (&2.into(), &1.into()));
+    assert_eq!(receipt["refused_lines"][0]["line"], 2);
+    assert_eq!(served.taken().len(), 2);
+}
+
+#[tokio::test]
+async fn a_body_too_large_is_refused_whole() {
+    let served = served(options(), Answer::Takes).await;
+    let (status, _, answer) = served.post("/v1/events", vec![b'\n'; 8 * 1024 * 1024 + 1]).await;
+    assert_eq!(status, 413);
+    assert!(answer["error"].as_str().unwrap().contains("8388608"), "{answer}");
+    assert_eq!(served.post("/v1/events", vec![b'\n'; 8 * 1024 * 1024]).await.0, 200);
+}
+
+#[tokio::test]
+async fn bodies_under_way_hold_bounded_memory() {
+    use tokio::io::AsyncWriteExt;
+    let served = served(options(), Answer::Takes).await;
+    let address = served.url.strip_prefix("http://").unwrap();
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n",
+        8 * 1024 * 1024
+    );
+    let mut senders = Vec::new();
+    for _ in 0..2 {
+        let mut sender = tokio::net::TcpStream::connect(address).await.unwrap();
+        sender.write_all(head.as_bytes()).await.unwrap();
+        senders.push(sender);
+    }
+    let until = async |wanted: u16| loop {
+        let (status, retry, _) = served.post("/v1/events", "a").await;
+        assert_eq!(retry.is_some(), status == 429);
+        if status == wanted {
+            return;
+        }
+    };
+    let patience = Duration::from_secs(10);
+    tokio::time::timeout(patience, until(429)).await.expect("two unsent bodies hold it all");
+    senders.clear();
+    tokio::time::timeout(patience, until(200)).await.expect("who is gone holds nothing");
+}
+
+#[tokio::test]
+async fn a_line_that_the_log_refuses_is_named() {
+    let served = served(options(), Answer::RefusesBangs).await;
+    let (status, _, receipt) = served.post("/v1/events", "a\n!b\nc").await;
+    assert_eq!(status, 422);
+    assert_eq!(receipt["published"], 2);
+    let refused = serde_json::json!([{ "line": 2, "reason": "no bangs" }]);
+    assert_eq!(receipt["refused_lines"], refused);
+}
+
+#[tokio::test]
+async fn a_full_log_slows_the_sender_and_says_where_to_go_on() {
+    let served = served(options(), Answer::FullAfter(2_500)).await;
+    let (status, retry, receipt) = served.post("/v1/events", "e\n".repeat(5_000)).await;
+    assert_eq!((status, retry.as_deref()), (429, Some("1")));
+    assert_eq!(receipt["published"], 2_500);
+    assert_eq!(receipt["retry_from_line"], 2_501);
+    assert_eq!(served.taken().len(), 2_500);
+}
+
+#[tokio::test]
+async fn a_log_that_is_down_asks_to_come_back() {
+    let served = served(options(), Answer::Unavailable).await;
+    let (status, retry, receipt) = served.post("/v1/events", "a\nb").await;
+    assert_eq!((status, retry.as_deref()), (503, Some("1")));
+    assert_eq!((&receipt["published"], &receipt["retry_from_line"]), (&0.into(), &1.into()));
+    assert_eq!(receipt["error"], "the event log is unavailable: locked");
+}
+
+#[tokio::test]
+async fn what_is_off_says_how_to_turn_it_on() {
+    let off = StatusOptions { ingest: false, faults: false, ..options() };
+    let served = served(off, Answer::Takes).await;
+    served.board.actor("kappa", "root");
+    for (path, key) in [("/v1/events", "status.ingest"), ("/faults/kill?actor=kappa", "faults.")] {
+        let (status, _, answer) = served.post(path, "a").await;
+        assert_eq!(status, 403);
+        assert!(answer["error"].as_str().unwrap().contains(key), "{answer}");
+    }
+    assert!(!served.board.find("kappa").unwrap().take_kill());
+    assert_eq!(served.board.snapshot().warnings.len(), 0);
+}
+
+#[tokio::test]
+async fn a_kill_reaches_its_actor_alone() {
+    let served = served(options(), Answer::Takes).await;
+    let router = served.board.actor("kappa/intake/router", "router");
+    let reader = served.board.actor("kappa/intake/reader", "reader");
+    let (status, _, _) = served.post("/faults/kill?actor=kappa/intake/router", "").await;
+    assert_eq!(status, 202);
+    assert!(router.take_kill() && !reader.take_kill());
+
+    let (status, _, answer) = served.post("/faults/kill?actor=kappa/intake/rooter", "").await;
+    assert_eq!(status, 404);
+    let known = "no actor kappa/intake/rooter; there are: kappa/intake/reader, kappa/intake/router";
+    assert_eq!(answer["error"], known);
+    assert_eq!(served.post("/faults/kill", "").await.0, 400);
+}
+
+#[tokio::test]
+async fn an_open_address_changes_nothing_without_the_token() {
+    let open = StatusOptions {
+        listen: "0.0.0.0:0".parse().unwrap(),
+        token: Some("secret".into()),
+        ..options()
+    };
+    let served = served(open, Answer::Takes).await;
+    served.board.actor("kappa", "root");
+    for path in ["/v1/events", "/faults/kill?actor=kappa"] {
+        assert_eq!(served.call("POST", path, &[], "a").await.0, 401);
+        let wrong = [("authorization", "Bearer guess")];
+        assert_eq!(served.call("POST", path, &wrong, "a").await.0, 401);
+        let right = [("authorization", "Bearer secret")];
+        assert!(served.call("POST", path, &right, "a").await.0 < 300);
+    }
+    assert_eq!(served.taken(), ["a"]);
+    assert_eq!(served.get("/status").await.0, 200, "reading needs none");
+}
+
+#[tokio::test]
+async fn a_local_address_serves_no_other_web_page() {
+    let served = served(options(), Answer::Takes).await;
+    for header in [("host", "evil.example"), ("origin", "https://evil.example")] {
+        assert_eq!(served.call("POST", "/v1/events", &[header], "a").await.0, 403);
+    }
+    let own = [("origin", served.url.as_str())];
+    assert_eq!(served.call("POST", "/v1/events", &own, "a").await.0, 200);
+    assert_eq!(served.taken(), ["a"]);
+}
+
+#[tokio::test]
+async fn paths_and_methods_that_are_not_there_are_refused() {
+    let served = served(options(), Answer::Takes).await;
+    assert_eq!(served.get("/nothing").await.0, 404);
+    assert_eq!(served.get("/v1/events").await.0, 405);
+    assert_eq!(served.call("POST", "/status", &[], "").await.0, 405);
+}
+
+#[tokio::test]
+async fn an_open_address_is_not_served_without_a_token() {
+    let open = StatusOptions { listen: "0.0.0.0:0".parse().unwrap(), ..options() };
+    let inbox = Arc::new(Inbox { answer: Answer::Takes, taken: Mutex::default() });
+    let error = StatusServer::bind(open, Board::new(), inbox).await.unwrap_err().to_string();
+    assert!(error.contains("status.token is empty\nhint: "), "{error}");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_a_way_out() {
+    let first = served(options(), Answer::Takes).await;
+    let taken = first.url.strip_prefix("http://").unwrap().parse().unwrap();
+    let second = StatusOptions { listen: taken, ..options() };
+    let log = Arc::clone(&first.inbox) as Arc<dyn EventLog>;
+    let error = StatusServer::bind(second, Board::new(), log).await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("status.listen: {taken} is in use\nhint: ")), "{error}");
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_the_endpoint_though_a_connection_stays_open() {
+    let mut served = served(options(), Answer::Takes).await;
+    assert_eq!(served.get("/livez").await.0, 200);
+    let address = served.url.strip_prefix("http://").unwrap().to_owned();
+    let idle = tokio::net::TcpStream::connect(&address).await.unwrap();
+    served.stop.take().unwrap().send(()).unwrap();
+    (&mut served.serving).await.unwrap().unwrap();
+    drop(idle);
+    assert!(tokio::net::TcpStream::connect(&address).await.is_err());
+}
+
+#[tokio::test]
+async fn the_client_shows_a_running_daemon() {
+    let served = served(options(), Answer::Takes).await;
+    served.board.counters().received.add(12);
+    let url = served.url.clone();
+    let shown = tokio::task::spawn_blocking(move || {
+        let options = client::ShowOptions { url, watch: false, format: client::Format::Plain };
+        let mut out = Vec::new();
+        client::show(&options, &mut out).map(|()| String::from_utf8(out).unwrap())
+    });
+    let text = shown.await.unwrap().unwrap();
+    assert!(text.starts_with("state running\n") && text.contains("\nreceived 12\n"), "{text}");
+}
