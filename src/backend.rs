@@ -1,3 +1,4 @@
 //! The backends behind the three ports.
 
 pub mod embedded;
+pub mod faulty;
