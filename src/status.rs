@@ -2,7 +2,7 @@
 //!
 //! It reads the [`Board`] and is never waited for by the pipeline. Only two requests change
 //! anything, `POST /v1/events` and `POST /faults/kill`; every request that is not a read passes
-//! [`access`] first, whatever its path. Connections and the memory for request bodies are bounded.
+//! `access` first, whatever its path. Connections and the memory for request bodies are bounded.
 
 mod access;
 pub mod client;

@@ -39,7 +39,7 @@ impl Listener for Connections {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // Closed never: a connection without a permit would then be the lesser evil.
+        // Never closed, so never an error; if it were, a connection without a permit would then be the lesser evil.
         let permit = Arc::clone(&self.free).acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
         let idle = Box::pin(tokio::time::sleep(MAX_IDLE));
@@ -88,5 +88,47 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    async fn listening() -> (Connections, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (Connections::new(listener), address)
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_waits_until_another_leaves() {
+        let (mut connections, address) = listening().await;
+        let mut clients = Vec::new();
+        let mut served = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            clients.push(TcpStream::connect(address).await.unwrap());
+            served.push(connections.accept().await);
+        }
+        clients.push(TcpStream::connect(address).await.unwrap());
+        assert_eq!(connections.free.available_permits(), 0);
+        tokio::select! {
+            biased;
+            _ = connections.accept() => panic!("one too many was accepted"),
+            () = tokio::task::yield_now() => {}
+        }
+        served.pop();
+        connections.accept().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_is_closed() {
+        let (mut connections, address) = listening().await;
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (mut connection, _) = connections.accept().await;
+        let error = connection.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }
