@@ -151,9 +151,10 @@ impl EnvelopePlan {
         let text = |place: &Place| {
             fields[place.slot].required().map_err(|fault| format!("{}: {fault}", place.pointer))
         };
+        let (id, kind) = (text(&self.id)?.into(), text(&self.kind)?.into());
         let time = Timestamp::parse_rfc3339(text(&self.time)?)
-            .map_err(|fault| format!("{}: {fault}", self.time.pointer));
-        Ok(Envelope { id: text(&self.id)?.into(), kind: text(&self.kind)?.into(), time: time? })
+            .map_err(|fault| format!("{}: {fault}", self.time.pointer))?;
+        Ok(Envelope { id, kind, time })
     }
 }
 

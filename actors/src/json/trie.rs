@@ -209,3 +209,6 @@ impl<'t> Visitor<'_> for Key<'t> {
         Ok(self.0.and_then(|node| node.member(key)))
     }
 }
+
+#[cfg(test)]
+mod tests;
