@@ -1,1 +1,162 @@
 //! The envelope: what makes an event valid.
+//!
+//! Valid is one JSON object in UTF-8, with an id and a type that are non-empty strings and a time
+//! that follows RFC 3339. Everything else is [`Invalid`], with a reason that many events can share
+//! and whatever of id and type could still be read. One pass over the payload decides.
+
+mod scan;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use compact_str::CompactString;
+use serde::Deserialize;
+
+use crate::json::{Pointer, Trie};
+use crate::processor::PlanError;
+use crate::time::Timestamp;
+
+use scan::Field;
+
+/// What every event says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The event's id; never empty.
+    pub id: CompactString,
+    /// The event's type; never empty.
+    pub kind: CompactString,
+    /// When the event says that it happened.
+    pub time: Timestamp,
+}
+
+/// Why a payload is no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// The reason. It names no value and no place, so that dead letters can be grouped by it.
+    pub reason: Cow<'static, str>,
+    /// The event's id, where readable.
+    pub id: Option<CompactString>,
+    /// The event's type, where readable.
+    pub kind: Option<CompactString>,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// `envelope`: where an event keeps its identity, as JSON pointers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvelopeConfig {
+    /// Pointer to the id.
+    pub id: String,
+    /// Pointer to the type.
+    pub r#type: String,
+    /// Pointer to the time.
+    pub time: String,
+}
+
+/// Reads envelopes.
+#[derive(Debug)]
+pub struct EnvelopePlan {
+    trie: Trie,
+    id: Place,
+    kind: Place,
+    time: Place,
+    max_event_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Place {
+    pointer: Pointer,
+    slot: usize,
+}
+
+impl EnvelopePlan {
+    /// Takes the pointers apart. A payload of more than `max_event_bytes` will be invalid.
+    ///
+    /// # Errors
+    /// [`PlanError`] when one of them is no JSON pointer.
+    pub fn compile(config: &EnvelopeConfig, max_event_bytes: u64) -> Result<Self, PlanError> {
+        let mut trie = Trie::default();
+        let mut place = |key: &str, text: &str| {
+            let fault = |reason: String| PlanError {
+                key: format!("envelope.{key}"),
+                reason,
+                hint: Some("use a JSON pointer such as /event_id".to_owned()),
+            };
+            let pointer = Pointer::parse(text)
+                .map_err(|why| fault(format!("is no JSON pointer: {text:?} {why}")))?;
+            if pointer.tokens().is_empty() {
+                return Err(fault("is empty, which means the whole event".to_owned()));
+            }
+            Ok(Place { slot: trie.insert(&pointer), pointer })
+        };
+        let id = place("id", &config.id)?;
+        let kind = place("type", &config.r#type)?;
+        let time = place("time", &config.time)?;
+        Ok(Self { trie, id, kind, time, max_event_bytes })
+    }
+
+    /// Whether `pointer` is where the id stands.
+    pub(crate) fn is_id(&self, pointer: &Pointer) -> bool {
+        self.id.pointer == *pointer
+    }
+
+    /// Validates the whole payload and reads its envelope.
+    ///
+    /// # Errors
+    /// [`Invalid`]: the payload is no event, now and for ever.
+    pub fn read(&self, payload: &[u8]) -> Result<Envelope, Invalid> {
+        let mut fields = [const { Field::Missing }; 3];
+        self.validate(payload, &mut fields).and_then(|()| self.envelope(&fields)).map_err(
+            |reason| Invalid {
+                reason,
+                id: fields[self.id.slot].text().map(CompactString::from),
+                kind: fields[self.kind.slot].text().map(CompactString::from),
+            },
+        )
+    }
+
+    fn validate<'a>(
+        &self,
+        payload: &'a [u8],
+        fields: &mut [Field<'a>],
+    ) -> Result<(), Cow<'static, str>> {
+        let scanned = match std::str::from_utf8(payload) {
+            Ok(text) => scan::object(text, self.trie.root(), fields),
+            Err(fault) => {
+                let (valid, _) = payload.split_at(fault.valid_up_to());
+                // What stands before the fault may still tell whose event this is.
+                let _ = scan::object(
+                    std::str::from_utf8(valid).unwrap_or_default(),
+                    self.trie.root(),
+                    fields,
+                );
+                Err("not UTF-8".into())
+            }
+        };
+        let (size, max) = (payload.len() as u64, self.max_event_bytes);
+        if size > max {
+            return Err(format!("larger than max_event_bytes ({size} > {max})").into());
+        }
+        scanned
+    }
+
+    fn envelope(&self, fields: &[Field<'_>]) -> Result<Envelope, Cow<'static, str>> {
+        let text = |place: &Place| {
+            fields[place.slot].required().map_err(|fault| format!("{}: {fault}", place.pointer))
+        };
+        let (id, kind) = (text(&self.id)?.into(), text(&self.kind)?.into());
+        let time = Timestamp::parse_rfc3339(text(&self.time)?)
+            .map_err(|fault| format!("{}: {fault}", self.time.pointer))?;
+        Ok(Envelope { id, kind, time })
+    }
+}
+
+#[cfg(test)]
+mod tests;

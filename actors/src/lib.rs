@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod delivery;
 pub mod envelope;
+mod json;
 pub mod message;
 pub mod port;
 pub mod processor;

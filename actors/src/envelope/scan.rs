@@ -1,0 +1,153 @@
+//! The one pass over a payload: validates all of it, keeps the texts that the envelope asks for.
+//!
+//! Skipping values unread (serde's `IgnoredAny`) would let lone surrogates pass, so every string
+//! and number is read, and only what is wanted is kept.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::json::{Key, Node};
+
+/// What stands where the envelope points to.
+#[derive(Debug, Default)]
+pub(super) enum Field<'a> {
+    #[default]
+    Missing,
+    Null,
+    Text(Cow<'a, str>),
+    /// Anything but a string or null.
+    Other,
+}
+
+impl Field<'_> {
+    /// The text, unless it is empty or there is none.
+    pub(super) fn text(&self) -> Option<&str> {
+        self.required().ok()
+    }
+
+    /// The text, or why there is none.
+    pub(super) fn required(&self) -> Result<&str, &'static str> {
+        match self {
+            Self::Missing => Err("missing"),
+            Self::Null => Err("null"),
+            Self::Other => Err("not a string"),
+            Self::Text(text) if text.is_empty() => Err("empty"),
+            Self::Text(text) => Ok(text),
+        }
+    }
+}
+
+/// Validates that `text` is one JSON object, and puts into `fields` what the pointers below `root`
+/// lead to. After an error `fields` holds what was read before it.
+pub(super) fn object<'a>(
+    text: &'a str,
+    root: &Node,
+    fields: &mut [Field<'a>],
+) -> Result<(), Cow<'static, str>> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    Scan { node: Some(root), fields }
+        .deserialize(&mut json)
+        .and_then(|()| json.end())
+        .map_err(|fault| reason(&fault))?;
+    // Valid JSON is an object exactly if it begins like one.
+    if text.trim_ascii_start().starts_with('{') { Ok(()) } else { Err("not an object".into()) }
+}
+
+/// The fault without its line and column, which would make every reason another.
+fn reason(fault: &serde_json::Error) -> Cow<'static, str> {
+    let text = fault.to_string();
+    let what = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
+    format!("not JSON: {what}").into()
+}
+
+/// Reads one value; `node` tells what is wanted of it.
+struct Scan<'t, 'f, 'a> {
+    node: Option<&'t Node>,
+    fields: &'f mut [Field<'a>],
+}
+
+impl<'a> Scan<'_, '_, 'a> {
+    fn keep(self, field: Field<'a>) {
+        if let Some(slot) = self.node.and_then(Node::slot) {
+            self.fields[slot] = field;
+        }
+    }
+}
+
+impl<'a> DeserializeSeed<'a> for Scan<'_, '_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Scan<'_, '_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some(node) = members.next_key_seed(Key(self.node))? {
+            if let Some(repeated) = node {
+                repeated.clear(self.fields);
+            }
+            members.next_value_seed(Scan { node, fields: &mut *self.fields })?;
+        }
+        self.keep(Field::Other);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut elements: A) -> Result<(), A::Error> {
+        for index in 0.. {
+            let node = self.node.and_then(|node| node.element(index));
+            let element = Scan { node, fields: &mut *self.fields };
+            if elements.next_element_seed(element)?.is_none() {
+                break;
+            }
+        }
+        self.keep(Field::Other);
+        Ok(())
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'a str) -> Result<(), E> {
+        self.keep(Field::Text(Cow::Borrowed(text)));
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        if self.node.is_some() {
+            self.keep(Field::Text(Cow::Owned(text.to_owned())));
+        }
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        self.keep(Field::Other);
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        self.keep(Field::Other);
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        self.keep(Field::Other);
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        self.keep(Field::Other);
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.keep(Field::Null);
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! Why an event cannot become its rows.
+
+use crate::row::ColumnType;
+
+/// Characters of a value that are shown.
+const MAX_SHOWN_CHARS: usize = 100;
+
+/// Why an event cannot become its rows, now and for ever, in words for a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRow {
+    /// A value does not fit its column.
+    #[error("column {column}: {value} is no {}", expected.name())]
+    Value {
+        /// The column.
+        column: String,
+        /// The value's JSON text, shortened.
+        value: String,
+        /// What the column holds.
+        expected: ColumnType,
+    },
+    /// A required column, or one of the key, has no value.
+    #[error("column {column}: missing")]
+    Missing {
+        /// The column.
+        column: String,
+    },
+    /// What should be exploded is no array.
+    #[error("{pointer}: not an array")]
+    NotAnArray {
+        /// The pointer of `explode`.
+        pointer: String,
+    },
+    /// The event explodes into more rows than it may.
+    #[error("{pointer}: more rows than max_rows_per_event ({rows} > {max})")]
+    TooManyRows {
+        /// The pointer of `explode`.
+        pointer: String,
+        /// How many there would be.
+        rows: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// What a processor of one's own says.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl BadRow {
+    /// For a value that does not fit; `value` is its JSON text.
+    #[must_use]
+    pub fn value(column: &str, value: &str, expected: ColumnType) -> Self {
+        Self::Value { column: column.to_owned(), value: shorten(value), expected }
+    }
+}
+
+fn shorten(value: &str) -> String {
+    match value.char_indices().nth(MAX_SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_value_is_named_with_its_column_and_type_and_cut_at_a_character() {
+        let short = BadRow::value("total_amount", "\"abc\"", ColumnType::Float);
+        assert_eq!(short.to_string(), "column total_amount: \"abc\" is no FLOAT");
+        let long = BadRow::value("day", &"é".repeat(101), ColumnType::Date);
+        assert_eq!(long.to_string(), format!("column day: {}… is no DATE", "é".repeat(100)));
+    }
+}

@@ -1,0 +1,140 @@
+//! The table: its columns, its key, and what orders and lays out its rows.
+
+use super::Compiler;
+use crate::envelope::EnvelopePlan;
+use crate::json::Pointer;
+use crate::processor::config::{ColumnConfig, MessageField};
+use crate::processor::{PlanError, VERSION_COLUMN};
+use crate::row::{Column, ColumnType, TableSpec};
+
+/// BigQuery takes no more columns in a primary key.
+const MAX_KEY_COLUMNS: usize = 16;
+/// BigQuery takes no more columns to cluster by.
+const MAX_CLUSTER_COLUMNS: usize = 4;
+
+impl Compiler<'_> {
+    pub(super) fn table(&self) -> Result<TableSpec, PlanError> {
+        let config = self.config;
+        let mut columns: Vec<Column> = config
+            .columns
+            .iter()
+            .map(|(name, column)| Column {
+                name: name.clone(),
+                kind: column.r#type,
+                description: column.description.clone(),
+            })
+            .collect();
+        let partition_by = match &config.partition_by {
+            Some(name) => Some(self.column(
+                "partition_by",
+                name,
+                &[ColumnType::Timestamp, ColumnType::Date],
+            )?),
+            None => None,
+        };
+        let key = self.columns("key", &config.key, MAX_KEY_COLUMNS)?;
+        let cluster_by = self.columns("cluster_by", &config.cluster_by, MAX_CLUSTER_COLUMNS)?;
+        let version = (!key.is_empty()).then_some(columns.len());
+        if version.is_some() {
+            columns.push(Column {
+                name: VERSION_COLUMN.to_owned(),
+                kind: ColumnType::Integer,
+                description: Some("of rows with one key the highest version stands".to_owned()),
+            });
+        }
+        Ok(TableSpec {
+            name: config.table.clone(),
+            columns,
+            key,
+            version,
+            partition_by,
+            cluster_by,
+        })
+    }
+
+    /// The columns of this list, of types that warehouses can sort and compare exactly.
+    fn columns(&self, key: &str, names: &[String], max: usize) -> Result<Vec<usize>, PlanError> {
+        const SORTABLE: [ColumnType; 6] = [
+            ColumnType::String,
+            ColumnType::Integer,
+            ColumnType::Numeric,
+            ColumnType::Boolean,
+            ColumnType::Timestamp,
+            ColumnType::Date,
+        ];
+        if names.len() > max {
+            let reason = format!("has {} columns", names.len());
+            return Err(self.error(key, reason, format!("use {max} at most")));
+        }
+        let mut found = Vec::with_capacity(names.len());
+        for name in names {
+            let index = self.column(key, name, &SORTABLE)?;
+            if found.contains(&index) {
+                return Err(self.error(key, format!("has {name:?} twice"), "name it once"));
+            }
+            found.push(index);
+        }
+        Ok(found)
+    }
+
+    /// The index of a column of one of these types.
+    fn column(&self, key: &str, name: &str, kinds: &[ColumnType]) -> Result<usize, PlanError> {
+        let Some((index, _, column)) = self.config.columns.get_full(name) else {
+            let all: Vec<&str> = self.config.columns.keys().map(String::as_str).collect();
+            let hint = format!("the columns are {}", all.join(", "));
+            return Err(self.error(key, format!("has {name:?}, which is no column"), hint));
+        };
+        if kinds.contains(&column.r#type) {
+            return Ok(index);
+        }
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        let reason = format!("has {name:?}, which is {}", column.r#type.name());
+        Err(self.error(key, reason, format!("use a column of type {}", kinds.join(", "))))
+    }
+
+    /// Rows must be told apart: those of one event by what is the element's own, those of two
+    /// events by the event's id, or else it must be said which of them stands.
+    pub(super) fn check_key(
+        &self,
+        table: &TableSpec,
+        envelope: &EnvelopePlan,
+    ) -> Result<(), PlanError> {
+        if table.key.is_empty() {
+            return Ok(());
+        }
+        let columns: Vec<&ColumnConfig> = table
+            .key
+            .iter()
+            .filter_map(|&index| self.config.columns.get_index(index))
+            .map(|(_, column)| column)
+            .collect();
+        let exploded = self.explode.is_some();
+        if exploded && !columns.iter().any(|column| column.index || column.from.is_some()) {
+            let hint = "add a column with index = true, or one from the element, to the key";
+            return Err(self.error("key", "does not tell the rows of one event apart", hint));
+        }
+        let has_id = columns.iter().any(|column| {
+            let pointer = if exploded { &column.root } else { &column.from };
+            column.message == Some(MessageField::Id)
+                || pointer
+                    .as_deref()
+                    .and_then(|text| Pointer::parse(text).ok())
+                    .is_some_and(|pointer| envelope.is_id(&pointer))
+        });
+        if has_id || self.config.order_by.is_some() {
+            return Ok(());
+        }
+        let hint = "add the column with the event's id to the key, or say with order_by which of \
+                    two events' rows stands, as in order_by = \"event_timestamp\"";
+        Err(self.error("key", "does not hold the event's id", hint))
+    }
+
+    pub(super) fn order_by(&self, table: &TableSpec) -> Result<Option<usize>, PlanError> {
+        let Some(name) = &self.config.order_by else { return Ok(None) };
+        if table.key.is_empty() {
+            let hint = "add a key, or leave order_by out";
+            return Err(self.error("order_by", "means nothing without a key", hint));
+        }
+        self.column("order_by", name, &[ColumnType::Timestamp]).map(Some)
+    }
+}

@@ -1,0 +1,137 @@
+//! A processor as the configuration writes it.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::row::ColumnType;
+
+/// `processors.NAME`: which events it takes, the table it fills, and how.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessorConfig {
+    /// Whether it runs at all; `true` unless said otherwise.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Event types, by prefix; `*` takes what no other processor took.
+    pub r#match: Vec<String>,
+    /// The table it fills.
+    pub table: String,
+    /// Columns that tell rows apart. Empty: rows are only added, and a second delivery adds again.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// TIMESTAMP or DATE column to partition by, where the warehouse can.
+    #[serde(default)]
+    pub partition_by: Option<String>,
+    /// Columns to cluster by, where the warehouse can; at most 4.
+    #[serde(default)]
+    pub cluster_by: Vec<String>,
+    /// Raised by whoever changes a rule, 0 to 2047: rows of a higher revision replace those of a
+    /// lower one.
+    #[serde(default)]
+    pub revision: i64,
+    /// TIMESTAMP column whose latest row stands, in place of the time of processing.
+    #[serde(default)]
+    pub order_by: Option<String>,
+    /// Pointer to an array: a row for each of its elements.
+    #[serde(default)]
+    pub explode: Option<String>,
+    /// The columns, in their order.
+    pub columns: IndexMap<String, ColumnConfig>,
+}
+
+/// `processors.NAME.columns.COLUMN`: a type, and exactly one source.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnConfig {
+    /// The type.
+    #[serde(serialize_with = "type_name")]
+    pub r#type: ColumnType,
+    /// Source: a JSON pointer, into the event or, with `explode`, into the element.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Source: with `explode`, a JSON pointer into the event.
+    #[serde(default)]
+    pub root: Option<String>,
+    /// Source: the length of the array that this pointer, read as `from` is, leads to; 0 where
+    /// there is no array.
+    #[serde(default)]
+    pub len: Option<String>,
+    /// Source: with `explode`, the element's number, from 0.
+    #[serde(default)]
+    pub index: bool,
+    /// Source: a constant.
+    #[serde(default)]
+    pub value: Option<Value>,
+    /// Source: the time of processing.
+    #[serde(default)]
+    pub now: bool,
+    /// Source: what the log knows of the message.
+    #[serde(default)]
+    pub message: Option<MessageField>,
+    /// Source: the message's attribute of this name.
+    #[serde(default)]
+    pub attribute: Option<String>,
+    /// Stands in for a source that is missing or null.
+    #[serde(default)]
+    pub default: Option<Value>,
+    /// Whether a missing or null source makes the event a dead letter. Columns of the key are
+    /// required always.
+    #[serde(default)]
+    pub required: bool,
+    /// What the column holds, for people.
+    #[serde(default)]
+    pub description: Option<String>,
+}
+
+/// What the log knows of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageField {
+    /// Its id.
+    Id,
+    /// When the log took it in.
+    PublishTime,
+    /// Its ordering key; an empty one counts as missing.
+    OrderingKey,
+}
+
+impl MessageField {
+    /// The name used in the configuration.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::PublishTime => "publish_time",
+            Self::OrderingKey => "ordering_key",
+        }
+    }
+}
+
+impl ProcessorConfig {
+    /// A hash of all that decides which rows are made, the revision aside: a changed rule under an
+    /// unchanged revision shows. The order of columns, descriptions and what only the warehouse's
+    /// layout needs do not count.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut rule = self.clone();
+        rule.enabled = true;
+        rule.revision = 0;
+        rule.partition_by = None;
+        rule.cluster_by.clear();
+        rule.columns.sort_unstable_keys();
+        for column in rule.columns.values_mut() {
+            column.description = None;
+        }
+        // Text keys and plain values always have a JSON form.
+        let rule = serde_json::to_vec(&rule).unwrap_or_default();
+        blake3::hash(&rule).to_hex()[..32].to_owned()
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn type_name<S: Serializer>(kind: &ColumnType, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(kind.name())
+}

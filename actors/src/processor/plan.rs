@@ -1,0 +1,231 @@
+//! A configured processor at work: captures what its columns want in one walk, then converts.
+
+use std::sync::Arc;
+
+use super::config::MessageField;
+use super::{BadRow, EventView, Processor, convert, version};
+use crate::json::{Pointer, Trie, array_len};
+use crate::row::{Row, TableSpec, Value};
+use crate::time::Timestamp;
+
+/// A configured processor, checked and ready.
+#[derive(Debug)]
+pub struct ProcessorPlan {
+    pub(super) name: String,
+    pub(super) patterns: Vec<String>,
+    pub(super) table: Arc<TableSpec>,
+    /// One for each column of the table but the version.
+    pub(super) cells: Vec<Cell>,
+    /// What is wanted of the event.
+    pub(super) event: Trie,
+    pub(super) explode: Option<Explode>,
+    pub(super) revision: u16,
+    /// The column whose time takes the place of the time of processing.
+    pub(super) order_by: Option<usize>,
+}
+
+/// A row for each element of an array.
+#[derive(Debug)]
+pub(super) struct Explode {
+    pub(super) pointer: Pointer,
+    /// The array's slot among what is wanted of the event.
+    pub(super) slot: usize,
+    /// What is wanted of each element.
+    pub(super) element: Trie,
+    pub(super) max_rows: usize,
+}
+
+/// How one column comes by its value.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) source: Source,
+    /// Stands in for a missing value; itself null where the column has no default.
+    pub(super) default: Value,
+    pub(super) required: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Source {
+    Json(Place),
+    Len(Place),
+    Index,
+    Constant(Value),
+    Now,
+    Message(MessageField),
+    Attribute(String),
+}
+
+/// A slot among what was captured.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Event(usize),
+    Element(usize),
+}
+
+/// What one row is made from.
+struct Scope<'a> {
+    event: &'a EventView<'a>,
+    now: Timestamp,
+    /// Raw values from the event, by slot.
+    root: &'a [Option<&'a str>],
+    /// Raw values from the element, by slot.
+    element: &'a [Option<&'a str>],
+    index: usize,
+}
+
+impl Scope<'_> {
+    /// The raw value there; missing and null are the same.
+    fn raw(&self, place: Place) -> Option<&str> {
+        let raw = match place {
+            Place::Event(slot) => self.root[slot],
+            Place::Element(slot) => self.element[slot],
+        };
+        raw.filter(|raw| *raw != "null")
+    }
+}
+
+impl Processor for ProcessorPlan {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn patterns(&self) -> &[String] {
+        &self.patterns
+    }
+
+    fn table(&self) -> &Arc<TableSpec> {
+        &self.table
+    }
+
+    fn rows(
+        &self,
+        event: &EventView<'_>,
+        now: Timestamp,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), BadRow> {
+        let json = std::str::from_utf8(&event.message.payload)
+            .map_err(|_| BadRow::Other("not UTF-8".to_owned()))?;
+        let root = self.event.capture(json).map_err(not_json)?;
+        let scope = Scope { event, now, root: &root, element: &[], index: 0 };
+        let Some(explode) = &self.explode else {
+            rows.push(self.row(&scope)?);
+            return Ok(());
+        };
+        let before = rows.len();
+        let exploded = self.explode(explode, &scope, rows);
+        if exploded.is_err() {
+            rows.truncate(before);
+        }
+        exploded
+    }
+}
+
+impl ProcessorPlan {
+    /// The columns that need what a payload alone does not hold, and what that is: a replay from
+    /// an archive of payloads could not fill them.
+    pub fn message_columns(&self) -> impl Iterator<Item = (&str, String)> {
+        self.table.columns.iter().zip(&self.cells).filter_map(|(column, cell)| {
+            let need = match &cell.source {
+                Source::Message(field) => format!("message = \"{}\"", field.name()),
+                Source::Attribute(name) => format!("attribute = {name:?}"),
+                _ => return None,
+            };
+            Some((column.name.as_str(), need))
+        })
+    }
+
+    fn explode(
+        &self,
+        explode: &Explode,
+        scope: &Scope<'_>,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), BadRow> {
+        let Some(array) = scope.raw(Place::Event(explode.slot)) else { return Ok(()) };
+        let pointer = || explode.pointer.to_string();
+        let count = array_len(array).ok_or_else(|| BadRow::NotAnArray { pointer: pointer() })?;
+        if count > explode.max_rows {
+            return Err(BadRow::TooManyRows {
+                pointer: pointer(),
+                rows: count,
+                max: explode.max_rows,
+            });
+        }
+        let elements: Vec<&serde_json::value::RawValue> =
+            serde_json::from_str(array).map_err(not_json)?;
+        rows.reserve(count);
+        for (index, element) in elements.into_iter().enumerate() {
+            let element = explode.element.capture(element.get()).map_err(not_json)?;
+            rows.push(self.row(&Scope { element: &element, index, ..*scope })?);
+        }
+        Ok(())
+    }
+
+    fn row(&self, scope: &Scope<'_>) -> Result<Row, BadRow> {
+        let mut values = Vec::with_capacity(self.table.columns.len());
+        for column in 0..self.cells.len() {
+            values.push(self.value(column, scope)?);
+        }
+        if self.table.version.is_some() {
+            let time = match self.order_by.map(|column| &values[column]) {
+                Some(Value::Timestamp(time)) => *time,
+                _ => scope.now,
+            };
+            values.push(Value::Integer(version(self.revision, time)));
+        }
+        Ok(Row(values.into_boxed_slice()))
+    }
+
+    fn value(&self, column: usize, scope: &Scope<'_>) -> Result<Value, BadRow> {
+        let cell = &self.cells[column];
+        match self.sourced(column, scope)? {
+            Some(value) => Ok(value),
+            None if cell.required && cell.default == Value::Null => {
+                Err(BadRow::Missing { column: self.table.columns[column].name.clone() })
+            }
+            None => Ok(cell.default.clone()),
+        }
+    }
+
+    /// What the column's source has; `None` where it has nothing.
+    fn sourced(&self, column: usize, scope: &Scope<'_>) -> Result<Option<Value>, BadRow> {
+        let spec = &self.table.columns[column];
+        let of_text = |text: &str| {
+            let shown = || serde_json::Value::from(text).to_string();
+            convert::from_text(spec.kind, text)
+                .ok_or_else(|| BadRow::value(&spec.name, &shown(), spec.kind))
+        };
+        let message = scope.event.message;
+        Ok(Some(match &self.cells[column].source {
+            Source::Json(place) => {
+                let Some(raw) = scope.raw(*place) else { return Ok(None) };
+                convert::from_json(spec.kind, raw)
+                    .ok_or_else(|| BadRow::value(&spec.name, raw, spec.kind))?
+            }
+            Source::Len(place) => integer(scope.raw(*place).and_then(array_len).unwrap_or(0)),
+            Source::Index => integer(scope.index),
+            Source::Constant(value) => value.clone(),
+            Source::Now => Value::Timestamp(scope.now),
+            Source::Message(MessageField::Id) => of_text(&message.id)?,
+            Source::Message(MessageField::PublishTime) => Value::Timestamp(message.publish_time),
+            Source::Message(MessageField::OrderingKey) if message.ordering_key.is_empty() => {
+                return Ok(None);
+            }
+            Source::Message(MessageField::OrderingKey) => of_text(&message.ordering_key)?,
+            Source::Attribute(name) => {
+                match message.attributes.as_ref().and_then(|all| all.get(name)) {
+                    Some(text) => of_text(text)?,
+                    None => return Ok(None),
+                }
+            }
+        }))
+    }
+}
+
+fn integer(count: usize) -> Value {
+    Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+/// Cannot happen to a validated event; if it does, the row is bad and the daemon lives.
+fn not_json(fault: serde_json::Error) -> BadRow {
+    BadRow::Other(format!("not JSON: {fault}"))
+}

@@ -1,0 +1,14 @@
+//! What a user's configuration got wrong.
+
+/// A mistake in the configuration: where, what, and a way out. Reads as a sentence that begins
+/// with the key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} {reason}")]
+pub struct PlanError {
+    /// The full key, such as `processors.orders.columns.total.default`.
+    pub key: String,
+    /// What is wrong with it, as a predicate: `is 3000`.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}

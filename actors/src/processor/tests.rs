@@ -1,0 +1,243 @@
+use bytes::Bytes;
+
+use super::*;
+use crate::envelope::{EnvelopeConfig, EnvelopePlan};
+use crate::message::{Attributes, Lease};
+use crate::row::Value;
+
+mod mistakes;
+mod shipped;
+
+const EVENT: &str = r#"{"event_id":"evt_1","event_type":"order.placed","entity_id":"ord_1",
+    "timestamp":"2026-02-17T14:30:00.123Z","data":{"customer_id":"cust_1","total":109.97,
+    "items":[{"sku":"a","n":2},{"sku":"b","n":1}],"note":null},"metadata":{"source":"web"}}"#;
+
+const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+
+fn envelope() -> EnvelopePlan {
+    let config = EnvelopeConfig {
+        id: "/event_id".into(),
+        r#type: "/event_type".into(),
+        time: "/timestamp".into(),
+    };
+    EnvelopePlan::compile(&config, 10_000_000).unwrap()
+}
+
+/// Compiles a processor `p` of the table `t` from the rest of its file.
+fn compile(toml: &str) -> Result<ProcessorPlan, PlanError> {
+    let config = format!("match = [\"order.\"]\ntable = \"t\"\n{toml}");
+    ProcessorPlan::compile("p", &toml::from_str(&config).unwrap(), &envelope(), 3)
+}
+
+/// The rows that `plan` makes of `payload`.
+fn rows(plan: &ProcessorPlan, payload: &str) -> Result<Vec<Row>, BadRow> {
+    let message = Message {
+        id: "m1".into(),
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+        publish_time: Timestamp::from_micros(7),
+        attributes: Some(Arc::new(Attributes::from([("n".into(), "3".into())]))),
+        ordering_key: "".into(),
+        attempt: None,
+        lease: Lease(1),
+    };
+    let envelope = envelope().read(payload.as_bytes()).unwrap();
+    let mut rows = vec![Row(Box::default())];
+    let made = plan.rows(&EventView { message: &message, envelope: &envelope }, NOW, &mut rows);
+    let rows = rows.split_off(1);
+    assert!(made.is_ok() || rows.is_empty(), "a bad row left rows behind");
+    made.map(|()| rows)
+}
+
+fn one(toml: &str, payload: &str) -> Result<Vec<Value>, BadRow> {
+    let mut rows = rows(&compile(toml).unwrap(), payload)?;
+    assert_eq!(rows.len(), 1);
+    Ok(rows.remove(0).0.into_vec())
+}
+
+fn text(value: &str) -> Value {
+    Value::Text(value.into())
+}
+
+#[test]
+fn every_source_fills_its_column() {
+    let columns = r#"
+        [columns]
+        from = { type = "STRING", from = "/data/customer_id" }
+        element = { type = "STRING", from = "/data/items/1/sku" }
+        len = { type = "INTEGER", len = "/data/items" }
+        no_len = { type = "INTEGER", len = "/data/total" }
+        value = { type = "NUMERIC", value = "1.50" }
+        now = { type = "TIMESTAMP", now = true }
+        id = { type = "STRING", message = "id" }
+        published = { type = "TIMESTAMP", message = "publish_time" }
+        ordering_key = { type = "STRING", message = "ordering_key" }
+        attribute = { type = "INTEGER", attribute = "n" }
+        no_attribute = { type = "STRING", attribute = "x", default = "none" }
+        whole = { type = "JSON", from = "/data/items" }
+    "#;
+    assert_eq!(
+        one(columns, EVENT).unwrap(),
+        [
+            text("cust_1"),
+            text("b"),
+            Value::Integer(2),
+            Value::Integer(0),
+            text("1.5"),
+            Value::Timestamp(NOW),
+            text("m1"),
+            Value::Timestamp(Timestamp::from_micros(7)),
+            Value::Null,
+            Value::Integer(3),
+            text("none"),
+            text(r#"[{"sku":"a","n":2},{"sku":"b","n":1}]"#),
+        ]
+    );
+}
+
+#[test]
+fn missing_and_null_take_the_default_or_are_null_or_refused_where_required() {
+    for pointer in ["/data/note", "/data/nothing", "/data/total/x", "/nothing/at/all"] {
+        let column =
+            |rest: &str| format!("columns.c = {{ type = \"STRING\", from = \"{pointer}\"{rest} }}");
+        assert_eq!(one(&column(""), EVENT).unwrap(), [Value::Null], "{pointer}");
+        assert_eq!(one(&column(", default = 5"), EVENT).unwrap(), [text("5")], "{pointer}");
+        let missing = one(&column(", required = true"), EVENT).unwrap_err();
+        assert_eq!(missing.to_string(), "column c: missing", "{pointer}");
+    }
+}
+
+#[test]
+fn a_value_that_does_not_fit_names_column_value_and_type() {
+    let column = r#"columns.total = { type = "INTEGER", from = "/data/total", default = 0 }"#;
+    let bad = one(column, EVENT).unwrap_err();
+    assert_eq!(bad.to_string(), "column total: 109.97 is no INTEGER");
+    let attribute = r#"columns.n = { type = "DATE", attribute = "n" }"#;
+    let bad = one(attribute, EVENT).unwrap_err();
+    assert_eq!(bad.to_string(), "column n: \"3\" is no DATE");
+}
+
+#[test]
+fn a_key_column_without_a_value_is_a_bad_row() {
+    let keyed = |extra: &str| {
+        format!(
+            "key = [\"event_id\", \"note\"]\ncolumns.event_id = {{ type = \"STRING\", from = \
+             \"/event_id\" }}\ncolumns.note = {{ type = \"STRING\", from = \"/data/note\"{extra} }}"
+        )
+    };
+    assert_eq!(one(&keyed(""), EVENT).unwrap_err(), BadRow::Missing { column: "note".into() });
+    assert_eq!(one(&keyed(", default = \"-\""), EVENT).unwrap()[1], text("-"));
+}
+
+#[test]
+fn a_keyed_row_ends_with_its_version() {
+    let plan = compile(
+        "key = [\"id\"]\nrevision = 2\ncolumns.id = { type = \"STRING\", from = \"/event_id\" }",
+    )
+    .unwrap();
+    let table = plan.table();
+    assert_eq!(table.version, Some(1));
+    assert_eq!((&*table.columns[1].name, table.columns[1].kind.name()), ("_version", "INTEGER"));
+    let row = rows(&plan, EVENT).unwrap().remove(0);
+    assert_eq!(row.0[1], Value::Integer(2 << 52 | NOW.micros()));
+    assert_eq!(
+        compile("columns.id = { type = \"STRING\", from = \"/event_id\" }")
+            .unwrap()
+            .table()
+            .version,
+        None
+    );
+}
+
+#[test]
+fn order_by_takes_the_place_of_the_time_of_processing() {
+    let latest = r#"
+        key = ["order_id"]
+        order_by = "at"
+        revision = 1
+        [columns]
+        order_id = { type = "STRING", from = "/entity_id" }
+        at = { type = "TIMESTAMP", from = "/timestamp" }
+    "#;
+    let row = one(latest, EVENT).unwrap();
+    let Value::Timestamp(at) = row[1] else { panic!("no timestamp: {row:?}") };
+    assert_eq!(row[2], Value::Integer(1 << 52 | at.micros()));
+}
+
+#[test]
+fn a_version_orders_by_revision_then_time_and_stays_positive() {
+    let times = [i64::MIN, -1, 0, 1, (1 << 52) - 1, 1 << 52, i64::MAX].map(Timestamp::from_micros);
+    let versions = times.map(|time| version(1, time));
+    assert!(versions.is_sorted());
+    assert_eq!((versions[0], versions[1]), (versions[2], versions[2]));
+    assert!(version(0, times[6]) < versions[0]);
+    assert_eq!(version(MAX_REVISION, times[6]), i64::MAX);
+}
+
+const EXPLODED: &str = r#"
+    key = ["event_id", "number"]
+    explode = "/data/items"
+    [columns]
+    event_id = { type = "STRING", root = "/event_id" }
+    number = { type = "INTEGER", index = true }
+    sku = { type = "STRING", from = "/sku" }
+    n = { type = "INTEGER", from = "/n" }
+    total = { type = "FLOAT", root = "/data/total" }
+"#;
+
+#[test]
+fn explode_makes_a_row_for_each_element() {
+    let rows = rows(&compile(EXPLODED).unwrap(), EVENT).unwrap();
+    let values: Vec<&[Value]> = rows.iter().map(|row| &row.0[..5]).collect();
+    let row = |number, sku, n| {
+        [text("evt_1"), Value::Integer(number), text(sku), Value::Integer(n), Value::Float(109.97)]
+    };
+    assert_eq!(values, [&row(0, "a", 2)[..], &row(1, "b", 1)[..]]);
+}
+
+#[test]
+fn explode_makes_no_row_of_no_array() {
+    let plan = compile(EXPLODED).unwrap();
+    for items in ["[]", "null"] {
+        let event = EVENT.replace(r#"[{"sku":"a","n":2},{"sku":"b","n":1}]"#, items);
+        assert!(rows(&plan, &event).unwrap().is_empty(), "{items}");
+    }
+    assert!(rows(&plan, &EVENT.replace("\"items\"", "\"things\"")).unwrap().is_empty());
+}
+
+#[test]
+fn explode_makes_all_rows_or_none() {
+    let plan = compile(EXPLODED).unwrap();
+    for (items, reason) in [
+        (r#"[{"sku":"a","n":2},{"sku":"b","n":"x"}]"#, "column n: \"x\" is no INTEGER"),
+        (r#"{"sku":"a"}"#, "/data/items: not an array"),
+        (r#""abc""#, "/data/items: not an array"),
+        ("[1,2,3,4]", "/data/items: more rows than max_rows_per_event (4 > 3)"),
+    ] {
+        let event = EVENT.replace(r#"[{"sku":"a","n":2},{"sku":"b","n":1}]"#, items);
+        assert_eq!(rows(&plan, &event).unwrap_err().to_string(), reason, "{items}");
+    }
+}
+
+#[test]
+fn what_a_payload_alone_does_not_hold_is_listed() {
+    let plan = compile(
+        r#"
+        [columns]
+        from = { type = "STRING", from = "/event_id" }
+        now = { type = "TIMESTAMP", now = true }
+        id = { type = "STRING", message = "id" }
+        published = { type = "TIMESTAMP", message = "publish_time" }
+        tenant = { type = "STRING", attribute = "tenant" }
+        "#,
+    );
+    let plan = plan.unwrap();
+    let needs: Vec<(&str, String)> = plan.message_columns().collect();
+    assert_eq!(
+        needs,
+        [
+            ("id", "message = \"id\"".to_owned()),
+            ("published", "message = \"publish_time\"".to_owned()),
+            ("tenant", "attribute = \"tenant\"".to_owned()),
+        ]
+    );
+}
