@@ -5,6 +5,7 @@
 //! world; it has no cloud, HTTP or command-line dependency.
 
 pub mod archive;
+pub mod dead_letter_table;
 pub mod delivery;
 pub mod envelope;
 mod json;

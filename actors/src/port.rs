@@ -1,12 +1,14 @@
-//! The three ports: all that the actors know of the world.
+//! The three ports, and the shelf of dead letters beside them: all that the actors know of the world.
 //!
 //! Errors are sorted by what the caller does next. Where a fault lasts, the port says so and the
 //! actor waits; no backend waits on the actor's behalf for longer than one attempt takes.
 
 mod archive_store;
+mod dead_letter_store;
 mod event_log;
 mod warehouse;
 
 pub use archive_store::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, StoreError};
+pub use dead_letter_store::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
 pub use event_log::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
 pub use warehouse::{EnsureError, Ensured, Refusal, Warehouse, WriteError};

@@ -1,0 +1,55 @@
+//! The dead letters, read back by those who mend what caused them.
+
+use async_trait::async_trait;
+
+use crate::dead_letter_table::DeadLetter;
+use crate::time::Timestamp;
+
+/// Which dead letters are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterFilter {
+    /// Only those whose reason contains this text; case counts.
+    pub reason: Option<String>,
+    /// Only those that were published again (`true`), or only those that were not.
+    pub requeued: Option<bool>,
+    /// At most this many. Letters come with their payloads, so this bounds the memory they take.
+    pub limit: usize,
+}
+
+/// The dead letters cannot be reached: ask later.
+#[derive(Debug, thiserror::Error)]
+#[error("the dead letters are unavailable: {0}")]
+pub struct DeadLettersUnavailable(pub String);
+
+/// The dead letters that a warehouse holds. They are written as rows of
+/// [`dead_letter_table`](crate::dead_letter_table); a daemon may be writing them at the same time.
+///
+/// Where no dead letter was ever written there is none to find, which is no error.
+#[async_trait]
+pub trait DeadLetterStore: Send + Sync + 'static {
+    /// The letters that pass `filter`, the newest failure first.
+    ///
+    /// # Errors
+    /// [`DeadLettersUnavailable`]: ask later.
+    async fn list(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<DeadLetter>, DeadLettersUnavailable>;
+
+    /// The letter with this id.
+    ///
+    /// # Errors
+    /// [`DeadLettersUnavailable`]: ask later.
+    async fn get(&self, id: &str) -> Result<Option<DeadLetter>, DeadLettersUnavailable>;
+
+    /// Notes durably that these letters were published again at `at`, all of them or none. Ids
+    /// that are not there are passed over.
+    ///
+    /// # Errors
+    /// [`DeadLettersUnavailable`]: none or all are marked; mark them again.
+    async fn mark_requeued(
+        &self,
+        ids: &[String],
+        at: Timestamp,
+    ) -> Result<(), DeadLettersUnavailable>;
+}

@@ -1,0 +1,90 @@
+//! Checks of [`Warehouse::ensure_table`](crate::port::Warehouse::ensure_table).
+
+use super::{ReadBack, VERSIONED, assert_holds, row, store, table, text, versioned};
+use crate::port::{EnsureError, Ensured};
+use crate::row::{ColumnType, Row, Value};
+
+/// Ensuring a table that stands as configured does nothing.
+pub async fn a_table_is_created_once(warehouse: &impl ReadBack) {
+    let spec = table("created", &VERSIONED, 1);
+    let first = warehouse.ensure_table(&spec).await.expect("the table is made");
+    assert_eq!(first, Ensured { created: true, ..Ensured::default() });
+    store(warehouse, &spec, vec![versioned("a", "kept", 1)]).await;
+    let second = warehouse.ensure_table(&spec).await.expect("the table stands");
+    assert_eq!(second, Ensured::default());
+    assert_holds(warehouse, &spec, &[versioned("a", "kept", 1)]).await;
+}
+
+/// A column that the table lacks is added at once.
+pub async fn a_new_column_is_added_and_is_null_in_old_rows(warehouse: &impl ReadBack) {
+    let columns = [("id", ColumnType::String), ("amount", ColumnType::Float)];
+    let before = table("widened", &columns[..1], 1);
+    store(warehouse, &before, vec![row([text("old")])]).await;
+    let after = table("widened", &columns, 1);
+    let ensured = warehouse.ensure_table(&after).await.expect("the column is added");
+    assert_eq!(ensured, Ensured { added: vec!["amount".to_owned()], ..Ensured::default() });
+    let new = row([text("new"), Value::Float(1.5)]);
+    store(warehouse, &after, vec![new.clone()]).await;
+    assert_holds(warehouse, &after, &[row([text("old"), Value::Null]), new]).await;
+}
+
+/// A column that the configuration dropped is named as idle and keeps what it holds.
+pub async fn a_column_no_longer_configured_stays_and_is_null_in_new_rows(
+    warehouse: &impl ReadBack,
+) {
+    let before = table("narrowed", &VERSIONED, 1);
+    store(warehouse, &before, vec![versioned("old", "kept", 1)]).await;
+    let after = table("narrowed", &[VERSIONED[0], VERSIONED[2]], 1);
+    let ensured = warehouse.ensure_table(&after).await.expect("an idle column is no error");
+    assert_eq!(ensured, Ensured { idle: vec!["said".to_owned()], ..Ensured::default() });
+    let new = |values: [Value; 2]| -> Row { row(values) };
+    store(warehouse, &after, vec![new([text("new"), Value::Integer(1)])]).await;
+    let rows = [versioned("old", "kept", 1), row([text("new"), Value::Null, Value::Integer(1)])];
+    assert_holds(warehouse, &before, &rows).await;
+}
+
+/// A column of another type is left to a person, who is told all there is to know.
+pub async fn a_changed_column_type_is_a_mismatch(warehouse: &impl ReadBack) {
+    // Every pair that a warehouse could hold in the same way is worth telling apart.
+    let kinds = [
+        ColumnType::String,
+        ColumnType::Integer,
+        ColumnType::Float,
+        ColumnType::Numeric,
+        ColumnType::Boolean,
+        ColumnType::Timestamp,
+        ColumnType::Date,
+        ColumnType::Json,
+        ColumnType::Bytes,
+    ];
+    for was in kinds {
+        let name = format!("retyped_{}", was.name().to_lowercase());
+        let spec = |kind| table(&name, &[("id", ColumnType::String), ("value", kind)], 1);
+        warehouse.ensure_table(&spec(was)).await.expect("the table is made");
+        for wanted in kinds.into_iter().filter(|&wanted| wanted != was) {
+            match warehouse.ensure_table(&spec(wanted)).await {
+                Err(EnsureError::Mismatch(says)) => {
+                    for told in [name.as_str(), "value", was.name(), wanted.name()] {
+                        assert!(says.contains(told), "{says:?} does not tell {told}");
+                    }
+                }
+                other => panic!("{} to {}: {other:?}", was.name(), wanted.name()),
+            }
+        }
+    }
+}
+
+/// Another key would make other rows equal: only a person can decide.
+pub async fn a_changed_key_is_a_mismatch(warehouse: &impl ReadBack) {
+    let columns = [("id", ColumnType::String), ("part", ColumnType::String)];
+    for was in 0..=2 {
+        let name = format!("rekeyed_{was}");
+        warehouse.ensure_table(&table(&name, &columns, was)).await.expect("the table is made");
+        for wanted in (0..=2).filter(|&wanted| wanted != was) {
+            match warehouse.ensure_table(&table(&name, &columns, wanted)).await {
+                Err(EnsureError::Mismatch(says)) => assert!(says.contains(&name), "{says:?}"),
+                other => panic!("a key of {was} to {wanted} columns: {other:?}"),
+            }
+        }
+    }
+}

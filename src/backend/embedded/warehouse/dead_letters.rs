@@ -1,0 +1,131 @@
+//! The dead letters, read back from their table.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use compact_str::CompactString;
+use kappa_actors::dead_letter_table::{self, DeadLetter, Stage};
+use kappa_actors::port::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
+use kappa_actors::time::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::EmbeddedWarehouse;
+use super::table::{list, quoted, words};
+
+impl EmbeddedWarehouse {
+    /// Runs `work` where there is a table of dead letters; elsewhere there is nothing to find.
+    async fn on_letters<T: Default + Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, DeadLettersUnavailable> {
+        let done = self.call(|connection| {
+            if connection.table_exists(Some("main"), dead_letter_table::NAME)? {
+                work(connection)
+            } else {
+                Ok(T::default())
+            }
+        });
+        let unavailable = |error| DeadLettersUnavailable(self.named(words(&error)));
+        done.await.map_err(DeadLettersUnavailable)?.map_err(unavailable)
+    }
+}
+
+#[async_trait]
+impl DeadLetterStore for EmbeddedWarehouse {
+    async fn list(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<DeadLetter>, DeadLettersUnavailable> {
+        let filter = filter.clone();
+        self.on_letters(move |connection| {
+            // The letters are chosen by their small columns; only the chosen ones' payloads are read.
+            let chosen = "SELECT rowid FROM dead_letters \
+                WHERE (?1 IS NULL OR instr(reason, ?1) > 0) \
+                AND (?2 IS NULL OR (requeued_at IS NOT NULL) = ?2) \
+                ORDER BY failed_at DESC, rowid DESC LIMIT ?3";
+            let order = "ORDER BY failed_at DESC, rowid DESC";
+            let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+            connection
+                .prepare(&format!("{} WHERE rowid IN ({chosen}) {order}", select()))?
+                .query_map(params![filter.reason, filter.requeued, limit], letter)?
+                .collect()
+        })
+        .await
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<DeadLetter>, DeadLettersUnavailable> {
+        let id = id.to_owned();
+        self.on_letters(move |connection| {
+            connection.query_row(&format!("{} WHERE id = ?", select()), [id], letter).optional()
+        })
+        .await
+    }
+
+    async fn mark_requeued(
+        &self,
+        ids: &[String],
+        at: Timestamp,
+    ) -> Result<(), DeadLettersUnavailable> {
+        let ids = ids.to_vec();
+        self.on_letters(move |connection| {
+            let transaction = connection.transaction()?;
+            {
+                let sql = "UPDATE dead_letters SET requeued_at = ? WHERE id = ?";
+                let mut mark = transaction.prepare(sql)?;
+                for id in &ids {
+                    mark.execute(params![at.to_string(), id])?;
+                }
+            }
+            transaction.commit()
+        })
+        .await
+    }
+}
+
+/// All columns of [`dead_letter_table`], in its order.
+fn select() -> String {
+    let spec = dead_letter_table::spec();
+    format!("SELECT {} FROM dead_letters", list(spec.columns.iter().map(|it| quoted(&it.name))))
+}
+
+fn letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
+    Ok(DeadLetter {
+        id: row.get(0)?,
+        event_id: text(row, 1)?,
+        event_type: text(row, 2)?,
+        stage: Stage::from_name(&row.get::<_, String>(3)?).ok_or_else(|| unreadable(row, 3))?,
+        actor: row.get(4)?,
+        processor: row.get(5)?,
+        reason: row.get(6)?,
+        payload: Bytes::from(row.get::<_, Vec<u8>>(7)?),
+        attributes: row
+            .get::<_, Option<String>>(8)?
+            .map(|json| serde_json::from_str(&json).map(Arc::new).map_err(|_| unreadable(row, 8)))
+            .transpose()?,
+        message_id: text(row, 9)?.unwrap_or_default(),
+        publish_time: time(row, 10)?.unwrap_or_default(),
+        failed_at: time(row, 11)?.unwrap_or_default(),
+        attempts: row.get(12)?,
+        requeued_at: time(row, 13)?,
+        replay_id: row.get(14)?,
+        ordering_key: text(row, 15)?.unwrap_or_default(),
+    })
+}
+
+fn text(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<CompactString>> {
+    Ok(row.get::<_, Option<String>>(at)?.map(CompactString::from))
+}
+
+fn time(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Timestamp>> {
+    row.get::<_, Option<String>>(at)?
+        .map(|text| Timestamp::parse_rfc3339(&text).map_err(|_| unreadable(row, at)))
+        .transpose()
+}
+
+/// A column that somebody else wrote.
+fn unreadable(row: &Row<'_>, at: usize) -> rusqlite::Error {
+    let name = row.as_ref().column_name(at).unwrap_or_default().to_owned();
+    rusqlite::Error::InvalidColumnType(at, name, Type::Text)
+}

@@ -1,0 +1,201 @@
+//! How a table is declared in SQLite, and made to fit the configuration.
+//!
+//! Scripts rely on it: STRING, DATE, JSON and NUMERIC are held as TEXT, FLOAT as REAL, INTEGER and
+//! BOOLEAN as INTEGER, BYTES as BLOB, TIMESTAMP as UTC text with six decimals. The declared type
+//! says both: SQLite reads the affinity from the words it knows in it, we the configured type.
+
+use kappa_actors::port::Ensured;
+use kappa_actors::row::{Column, ColumnType, TableSpec};
+use rusqlite::{Connection, TransactionBehavior, ffi};
+
+/// Each type, and how a column of it is declared.
+const DECLARED: [(ColumnType, &str); 9] = [
+    (ColumnType::String, "TEXT"),
+    (ColumnType::Integer, "INTEGER"),
+    (ColumnType::Float, "REAL"),
+    (ColumnType::Numeric, "NUMERIC TEXT"),
+    (ColumnType::Boolean, "BOOLEAN INTEGER"),
+    (ColumnType::Timestamp, "TIMESTAMP TEXT"),
+    (ColumnType::Date, "DATE TEXT"),
+    (ColumnType::Json, "JSON TEXT"),
+    (ColumnType::Bytes, "BLOB"),
+];
+
+/// Why a table is not as configured.
+pub(super) enum Error {
+    /// Only a person can decide; in words for that person.
+    Mismatch(String),
+    /// SQLite's own answer.
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// A column as it stands.
+struct Standing {
+    name: String,
+    declared: String,
+    /// Place in the key, from 1; 0 for none.
+    in_key: u32,
+}
+
+/// Creates the table or adds the columns it lacks, all or nothing.
+pub(super) fn ensure(connection: &mut Connection, table: &TableSpec) -> Result<Ensured, Error> {
+    // Immediate: of two processes that make the table, one waits and then finds it made.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let standing = standing(&transaction, &table.name)?;
+    let ensured = if standing.is_empty() {
+        transaction.execute_batch(&create(table))?;
+        Ensured { created: true, ..Ensured::default() }
+    } else {
+        check_is_table(&transaction, &table.name)?;
+        check_key(table, &standing)?;
+        Ensured {
+            created: false,
+            added: add_columns(&transaction, table, &standing)?,
+            idle: idle(table, &standing),
+        }
+    };
+    transaction.commit()?;
+    Ok(ensured)
+}
+
+/// Columns of the table that the configuration does not have; none where there is no table.
+pub(super) fn idle_columns(
+    connection: &Connection,
+    table: &TableSpec,
+) -> rusqlite::Result<Vec<String>> {
+    Ok(idle(table, &standing(connection, &table.name)?))
+}
+
+/// The columns of the table, in its order; none where there is no table.
+fn standing(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Standing>> {
+    connection
+        .prepare_cached("SELECT name, type, pk FROM pragma_table_info(?, 'main') ORDER BY cid")?
+        .query_map([table], |row| {
+            Ok(Standing { name: row.get(0)?, declared: row.get(1)?, in_key: row.get(2)? })
+        })?
+        .collect()
+}
+
+fn create(table: &TableSpec) -> String {
+    let mut parts: Vec<_> = (0..table.columns.len())
+        .map(|at| {
+            let not_null = if table.key.contains(&at) { " NOT NULL" } else { "" };
+            format!("{}{not_null}", declaration(&table.columns[at]))
+        })
+        .collect();
+    if !table.key.is_empty() {
+        let key = table.key.iter().map(|&column| quoted(&table.columns[column].name));
+        // Rows stand in the order they came, the key in an index of its own: with random keys
+        // three times faster than rows in the order of the key.
+        parts.push(format!("PRIMARY KEY({})", list(key)));
+    }
+    format!("CREATE TABLE {}({})", quoted(&table.name), list(parts))
+}
+
+fn declaration(column: &Column) -> String {
+    let declared = DECLARED.iter().find(|(kind, _)| *kind == column.kind);
+    format!("{} {}", quoted(&column.name), declared.map_or("", |(_, declared)| declared))
+}
+
+fn check_is_table(connection: &Connection, name: &str) -> Result<(), Error> {
+    let sql = "SELECT type FROM pragma_table_list(?) WHERE schema = 'main'";
+    let kind: String = connection.query_row(sql, [name], |row| row.get(0))?;
+    if kind == "table" {
+        return Ok(());
+    }
+    Err(Error::Mismatch(format!("{name} is a {kind}, not a table: fill a table of another name")))
+}
+
+fn check_key(table: &TableSpec, standing: &[Standing]) -> Result<(), Error> {
+    let mut is: Vec<_> = standing.iter().filter(|column| column.in_key > 0).collect();
+    is.sort_by_key(|column| column.in_key);
+    let is: Vec<_> = is.into_iter().map(|column| column.name.as_str()).collect();
+    let wanted: Vec<_> =
+        table.key.iter().map(|&column| table.columns[column].name.as_str()).collect();
+    if is.len() == wanted.len() && is.iter().zip(&wanted).all(|(a, b)| a.eq_ignore_ascii_case(b)) {
+        return Ok(());
+    }
+    let named = |key: &[&str]| {
+        if key.is_empty() { "no key".to_owned() } else { format!("the key {}", key.join(", ")) }
+    };
+    Err(Error::Mismatch(format!(
+        "table {} has {}, and the configuration says {}: set the key back, or fill another table",
+        table.name,
+        named(&is),
+        named(&wanted)
+    )))
+}
+
+/// Adds what the table lacks; a column of another type is a mismatch.
+fn add_columns(
+    connection: &Connection,
+    table: &TableSpec,
+    standing: &[Standing],
+) -> Result<Vec<String>, Error> {
+    let mut added = Vec::new();
+    for column in &table.columns {
+        let same = |standing: &&Standing| standing.name.eq_ignore_ascii_case(&column.name);
+        if let Some(standing) = standing.iter().find(same) {
+            check_type(table, column, &standing.declared)?;
+        } else {
+            let (name, column_sql) = (quoted(&table.name), declaration(column));
+            connection.execute_batch(&format!("ALTER TABLE {name} ADD COLUMN {column_sql}"))?;
+            added.push(column.name.clone());
+        }
+    }
+    Ok(added)
+}
+
+fn check_type(table: &TableSpec, column: &Column, declared: &str) -> Result<(), Error> {
+    let kind = DECLARED.iter().find(|(_, known)| known.eq_ignore_ascii_case(declared));
+    if kind.is_some_and(|(kind, _)| *kind == column.kind) {
+        return Ok(());
+    }
+    Err(Error::Mismatch(format!(
+        "column {} of table {} is {}, and the configuration says {}: set the type back, give the \
+         column another name, or fill another table",
+        column.name,
+        table.name,
+        kind.map_or(declared, |(kind, _)| kind.name()),
+        column.kind.name()
+    )))
+}
+
+fn idle(table: &TableSpec, standing: &[Standing]) -> Vec<String> {
+    let configured =
+        |name: &str| table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
+    standing.iter().map(|column| column.name.clone()).filter(|name| !configured(name)).collect()
+}
+
+/// Whether SQLite rejects the statement itself: the table, or a column of it, is missing or no
+/// name for one.
+pub(super) fn rejects_the_statement(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code & 0xff == ffi::SQLITE_ERROR)
+}
+
+/// What SQLite says, without the statement it says it of.
+pub(super) fn words(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        error => error.to_string(),
+    }
+}
+
+/// Any text as the name of a table or column.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Parts with commas between them.
+pub(super) fn list(parts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    parts.into_iter().fold(String::new(), |mut list, part| {
+        list.push_str(if list.is_empty() { "" } else { ", " });
+        list + part.as_ref()
+    })
+}

@@ -1,0 +1,247 @@
+//! The warehouse against its port, against a model, and against bad weather.
+
+mod dead_letters;
+mod model;
+
+use bytes::Bytes;
+use chrono::NaiveDate;
+use kappa_actors::row::ColumnType::{self, Integer, String as Text};
+use kappa_actors::row::{Column, Value};
+use kappa_actors::testing::warehouse::{ReadBack, conforms, row, table, text};
+use kappa_actors::time::Timestamp;
+use rusqlite::types::ValueRef;
+use tempfile::TempDir;
+
+use super::*;
+
+const VERSIONED: [(&str, ColumnType); 3] = [("id", Text), ("said", Text), ("_version", Integer)];
+
+fn said(id: &str, said: &str) -> Row {
+    row([text(id), text(said), Value::Integer(1)])
+}
+
+/// A warehouse in a folder of its own.
+fn fresh() -> (TempDir, EmbeddedWarehouse) {
+    let dir = tempfile::tempdir().unwrap();
+    let warehouse = EmbeddedWarehouse::open(dir.path()).unwrap();
+    (dir, warehouse)
+}
+
+/// Another process at the same file.
+fn shell(dir: &TempDir) -> Connection {
+    Connection::open(dir.path().join(FILE)).unwrap()
+}
+
+async fn with_table() -> (TempDir, EmbeddedWarehouse, Arc<TableSpec>) {
+    let (dir, warehouse) = fresh();
+    let spec = table("t", &VERSIONED, 1);
+    warehouse.ensure_table(&spec).await.unwrap();
+    (dir, warehouse, spec)
+}
+
+#[async_trait]
+impl ReadBack for EmbeddedWarehouse {
+    async fn read_back(&self, spec: &TableSpec) -> Vec<Row> {
+        let connection = Connection::open(&self.path).unwrap();
+        let columns = table::list(spec.columns.iter().map(|it| table::quoted(&it.name)));
+        let sql = format!("SELECT {columns} FROM {}", table::quoted(&spec.name));
+        let mut statement = connection.prepare(&sql).unwrap();
+        let rows = statement.query_map((), |row| {
+            let values = spec.columns.iter().enumerate();
+            Ok(Row(values.map(|(at, column)| value(column, row.get_ref_unwrap(at))).collect()))
+        });
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+}
+
+/// The value by the form that users' scripts rely on; anything else panics.
+fn value(column: &Column, held: ValueRef<'_>) -> Value {
+    let as_text = || held.as_str().unwrap();
+    match (column.kind, held) {
+        (_, ValueRef::Null) => Value::Null,
+        (Text | ColumnType::Numeric | ColumnType::Json, _) => text(as_text()),
+        (Integer, _) => Value::Integer(held.as_i64().unwrap()),
+        (ColumnType::Float, _) => Value::Float(held.as_f64().unwrap()),
+        (ColumnType::Boolean, _) => Value::Boolean(held.as_i64().unwrap() == 1),
+        (ColumnType::Timestamp, _) => {
+            Value::Timestamp(Timestamp::parse_rfc3339(as_text()).unwrap())
+        }
+        (ColumnType::Date, _) => {
+            Value::Date(as_text().parse::<NaiveDate>().unwrap().to_epoch_days())
+        }
+        (ColumnType::Bytes, _) => Value::Bytes(Bytes::copy_from_slice(held.as_blob().unwrap())),
+    }
+}
+
+#[tokio::test]
+async fn it_passes_the_suite() {
+    let (_dir, warehouse) = fresh();
+    conforms(&warehouse).await;
+}
+
+#[tokio::test]
+async fn a_timestamp_is_utc_text_with_six_decimals() {
+    let (dir, warehouse) = fresh();
+    let spec = table("t", &[("at", ColumnType::Timestamp), ("on", ColumnType::Date)], 0);
+    warehouse.ensure_table(&spec).await.unwrap();
+    let at = Timestamp::parse_rfc3339("2026-02-17T15:30:00.123+01:00").unwrap();
+    let rows = vec![row([Value::Timestamp(at), Value::Date(20_501)])];
+    warehouse.write(&spec, Arc::new(rows)).await.unwrap();
+    let held: (String, String) = shell(&dir)
+        .query_row("SELECT \"at\", \"on\" FROM t", (), |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    assert_eq!(held, ("2026-02-17T14:30:00.123000Z".to_owned(), "2026-02-17".to_owned()));
+}
+
+#[tokio::test]
+async fn any_text_can_name_tables_and_columns() {
+    let (_dir, warehouse) = fresh();
+    let columns = [("select", Text), ("a \"b\"; --", Text), ("größe", Text), ("_version", Integer)];
+    let spec = table("drop table \"x\"; '", &columns, 2);
+    for _ in 0..2 {
+        warehouse.ensure_table(&spec).await.unwrap();
+        let rows = vec![row([text("a"), text("b"), text("c"), Value::Integer(1)])];
+        assert_eq!(warehouse.write(&spec, Arc::new(rows.clone())).await.unwrap(), []);
+        assert_eq!(warehouse.read_back(&spec).await, rows);
+    }
+}
+
+#[tokio::test]
+async fn names_that_sqlite_keeps_for_itself_are_a_mismatch() {
+    let (dir, warehouse) = fresh();
+    shell(&dir).execute_batch("CREATE VIEW seen AS SELECT 1 AS id").unwrap();
+    for name in ["sqlite_mine", "seen"] {
+        let ensured = warehouse.ensure_table(&table(name, &VERSIONED, 1)).await;
+        assert!(matches!(ensured, Err(EnsureError::Mismatch(_))), "{name}: {ensured:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_row_takes_no_other_with_it() {
+    let (dir, warehouse, spec) = with_table().await;
+    shell(&dir).execute_batch("CREATE UNIQUE INDEX once ON t(said)").unwrap();
+    let rows = vec![
+        said("b", "taken"),
+        row([Value::Null, text("no key"), Value::Integer(1)]),
+        row([text("too short")]),
+        said("c", "taken"),
+        said("a", "free"),
+    ];
+    let refused = warehouse.write(&spec, Arc::new(rows)).await.unwrap();
+    let which: Vec<_> = refused.iter().map(|refusal| refusal.row).collect();
+    assert_eq!(which, [1, 2, 3], "{refused:?}");
+    assert!(refused[2].reason.contains("t.said"), "{refused:?}");
+    assert_eq!(warehouse.read_back(&spec).await, [said("a", "free"), said("b", "taken")]);
+}
+
+#[tokio::test]
+async fn a_trigger_that_ends_the_transaction_settles_no_row() {
+    let (dir, warehouse, spec) = with_table().await;
+    let trigger = "CREATE TRIGGER no BEFORE INSERT ON t WHEN new.said = 'bad' \
+        BEGIN SELECT raise(ROLLBACK, 'not here'); END";
+    shell(&dir).execute_batch(trigger).unwrap();
+    let rows = vec![said("a", "good"), said("b", "bad"), said("c", "good")];
+    let written = warehouse.write(&spec, Arc::new(rows)).await;
+    assert!(matches!(written, Err(WriteError::Unavailable(_))), "{written:?}");
+    assert_eq!(warehouse.read_back(&spec).await, []);
+    warehouse.write(&spec, Arc::new(vec![said("a", "good")])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_from_before_the_version_column_is_replaced_with_its_idle_columns() {
+    let (_dir, warehouse) = fresh();
+    let columns = [("id", Text), ("dropped", Text), ("_version", Integer)];
+    let old = table("t", &columns[..2], 1);
+    warehouse.ensure_table(&old).await.unwrap();
+    warehouse.write(&old, Arc::new(vec![row([text("a"), text("old")])])).await.unwrap();
+    let new = table("t", &[columns[0], columns[2]], 1);
+    warehouse.ensure_table(&new).await.unwrap();
+    let rows = vec![row([text("a"), Value::Integer(0)])];
+    warehouse.write(&new, Arc::new(rows)).await.unwrap();
+    let stands = row([text("a"), Value::Null, Value::Integer(0)]);
+    assert_eq!(warehouse.read_back(&table("t", &columns, 1)).await, [stands]);
+}
+
+#[tokio::test]
+async fn a_table_dropped_by_hand_is_gone_until_it_is_ensured() {
+    let (dir, warehouse, spec) = with_table().await;
+    let rows = Arc::new(vec![said("a", "x")]);
+    warehouse.write(&spec, Arc::clone(&rows)).await.unwrap();
+    shell(&dir).execute_batch("DROP TABLE t").unwrap();
+    let written = warehouse.write(&spec, Arc::clone(&rows)).await;
+    assert!(matches!(written, Err(WriteError::Gone(_))), "{written:?}");
+    warehouse.ensure_table(&spec).await.unwrap();
+    assert_eq!(warehouse.write(&spec, rows).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_another_process_writes_is_waited_for() {
+    let (dir, warehouse, spec) = with_table().await;
+    let other = shell(&dir);
+    other.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES('theirs', '', 1)").unwrap();
+    let warehouse = Arc::new(warehouse);
+    let write = tokio::spawn({
+        let (warehouse, spec) = (Arc::clone(&warehouse), Arc::clone(&spec));
+        async move { warehouse.write(&spec, Arc::new(vec![said("ours", "")])).await }
+    });
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(write.await.unwrap().unwrap(), []);
+    assert_eq!(warehouse.read_back(&spec).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_full_file_settles_no_row_and_takes_them_when_there_is_room() {
+    let (_dir, warehouse, spec) = with_table().await;
+    let room = |pages: u32| {
+        warehouse.call(move |it| {
+            it.query_row(&format!("PRAGMA max_page_count = {pages}"), (), |_| Ok(())).unwrap();
+        })
+    };
+    room(1).await.unwrap();
+    let rows: Vec<_> = (0..100).map(|n| said(&n.to_string(), &"x".repeat(2_000))).collect();
+    let rows = Arc::new(rows);
+    let written = warehouse.write(&spec, Arc::clone(&rows)).await;
+    assert!(
+        matches!(&written, Err(WriteError::Unavailable(says)) if says.contains("full")),
+        "{written:?}"
+    );
+    assert_eq!(warehouse.read_back(&spec).await, []);
+    room(1_000_000).await.unwrap();
+    assert_eq!(warehouse.write(&spec, rows).await.unwrap(), []);
+    assert_eq!(warehouse.read_back(&spec).await.len(), 100);
+}
+
+#[tokio::test]
+async fn what_waits_is_answered_before_a_dropped_warehouse_ends() {
+    let (dir, warehouse, spec) = with_table().await;
+    let answers: Vec<_> = (0..20)
+        .map(|n| {
+            let (answer, answered) = oneshot::channel();
+            let (table, rows) = (Arc::clone(&spec), Arc::new(vec![said(&n.to_string(), "")]));
+            let jobs = warehouse.jobs.as_ref().unwrap();
+            assert!(jobs.send(Job::Write(Write { table, rows, answer })).is_ok());
+            answered
+        })
+        .collect();
+    drop(warehouse);
+    for answer in answers {
+        assert_eq!(answer.await.unwrap().unwrap(), []);
+    }
+    let warehouse = EmbeddedWarehouse::open(dir.path()).unwrap();
+    assert_eq!(warehouse.read_back(&spec).await.len(), 20);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(FILE);
+    let says = |dir: &Path| EmbeddedWarehouse::open(dir).unwrap_err().to_string();
+    let missing = dir.path().join("missing");
+    assert!(says(&missing).contains(missing.join(FILE).to_str().unwrap()));
+    std::fs::write(&file, "no database at all, but text, and more than enough of it").unwrap();
+    assert!(says(dir.path()).contains(file.to_str().unwrap()));
+    std::fs::remove_file(&file).unwrap();
+    Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let version = says(dir.path());
+    assert!(version.contains(file.to_str().unwrap()) && version.contains("99"), "{version}");
+}
