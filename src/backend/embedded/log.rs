@@ -1,1 +1,174 @@
-//! The event log: SQLite.
+//! The event log of one machine: `log.db` and `subscriptions.db` in one folder.
+//!
+//! Several processes may publish and seek while one of them pulls. A published event and an
+//! acknowledgement survive a power cut once the call has returned. What a killed process had not
+//! acknowledged comes again, at once and in order.
+//!
+//! Two threads own the files: the [`appender`] writes events and removes old ones, the [`reader`]
+//! keeps the subscription. A subscription comes into being with its first pull, seek or backlog,
+//! so a process that only publishes leaves none.
+
+mod appender;
+mod events;
+mod ranges;
+mod reader;
+mod retention;
+mod subscription;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use kappa_actors::message::{Lease, NewMessage};
+use kappa_actors::port::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
+use kappa_actors::time::Timestamp;
+use tokio::sync::oneshot;
+
+use self::appender::{Append, Appender};
+use self::events::Events;
+use self::reader::{Command, Reader, Waiting};
+use self::subscription::Subscription;
+use super::sqlite::thread::{ConnectionThread, Ended};
+use super::sqlite;
+
+/// Where the time comes from; tests turn it.
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How a log is read, and what it keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// The subscription that is read through.
+    pub subscription: String,
+    /// Acknowledged events older than this are removed.
+    pub max_age: Duration,
+    /// When the log holds more bytes, acknowledged events are removed, the oldest first; when
+    /// none is left to remove, publishing is refused.
+    pub max_bytes: u64,
+    /// A payload of more bytes is refused.
+    pub max_event_bytes: u64,
+}
+
+/// Why the log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// One of the files is of no use.
+    #[error(transparent)]
+    File(#[from] sqlite::OpenError),
+    /// The system starts no further thread.
+    #[error("no thread for the event log: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// An [`EventLog`] in SQLite files.
+pub struct EmbeddedLog {
+    // In this order: the appender tells the reader of arrivals, so it ends first.
+    appender: ConnectionThread<Append>,
+    reader: ConnectionThread<Command>,
+}
+
+impl EmbeddedLog {
+    /// Opens the log in `dir`, an existing folder, creating the files if there are none. Blocks
+    /// while another process is busy creating them.
+    ///
+    /// # Errors
+    /// [`OpenError`], naming the file that is corrupt, unwritable or of another version.
+    pub fn open(dir: &Path, options: LogOptions) -> Result<Self, OpenError> {
+        Self::open_at(dir, options, Arc::new(Timestamp::now))
+    }
+
+    fn open_at(dir: &Path, options: LogOptions, clock: Clock) -> Result<Self, OpenError> {
+        let (log, subscriptions) = (dir.join("log.db"), dir.join("subscriptions.db"));
+        let reader = Reader {
+            dir: dir.to_path_buf(),
+            events: Events::open(&log)?,
+            subscription: Subscription::new(
+                subscription::open(&subscriptions)?,
+                options.subscription.clone(),
+            ),
+            waiting: VecDeque::new(),
+        };
+        let (events, subscriptions) = (Events::open(&log)?, subscription::open(&subscriptions)?);
+        let reader = ConnectionThread::start("log-reader", move |commands| reader.run(&commands))?;
+        let appender = Appender {
+            dir: dir.to_path_buf(),
+            events,
+            subscriptions,
+            options,
+            clock,
+            reader: reader.sender().ok_or_else(|| io::Error::other(Ended))?,
+        };
+        let appender =
+            ConnectionThread::start("log-appender", move |commands| appender.run(&commands))?;
+        Ok(Self { appender, reader })
+    }
+}
+
+impl fmt::Debug for EmbeddedLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedLog").finish_non_exhaustive()
+    }
+}
+
+/// The answer to a pull. When the call is cancelled with the answer on its way, gives back what
+/// it brings.
+struct PullAnswer<'a> {
+    answer: oneshot::Receiver<Result<Pulled, LogError>>,
+    reader: &'a ConnectionThread<Command>,
+}
+
+impl Drop for PullAnswer<'_> {
+    fn drop(&mut self) {
+        self.answer.close();
+        if let Ok(Ok(Pulled::Messages(messages))) = self.answer.try_recv() {
+            // If the thread is gone, so are its loans.
+            let _ = self.reader.send(Command::GiveBack(reader::leases_of(&messages)));
+        }
+    }
+}
+
+#[async_trait]
+impl EventLog for EmbeddedLog {
+    async fn pull(&self, room: Room, patience: Duration) -> Result<Pulled, LogError> {
+        let (reply, answer) = oneshot::channel();
+        let now = Instant::now();
+        let until = now.checked_add(patience).unwrap_or(now + Duration::from_secs(86_400));
+        self.reader.send(Command::Pull(Waiting { room, until, reply })).map_err(ended)?;
+        let mut pull = PullAnswer { answer, reader: &self.reader };
+        (&mut pull.answer).await.map_err(|_| ended(Ended))?
+    }
+
+    async fn acknowledge(&self, leases: &[Lease]) -> Result<(), LogError> {
+        let command = |reply| Command::Acknowledge(leases.to_vec(), reply);
+        self.reader.ask(command).await.map_err(ended)?
+    }
+
+    async fn give_back(&self, leases: &[Lease]) -> Result<(), LogError> {
+        self.reader.send(Command::GiveBack(leases.to_vec())).map_err(ended)
+    }
+
+    async fn seek(&self, to: Timestamp) -> Result<Sought, LogError> {
+        self.reader.ask(|reply| Command::Seek(to, reply)).await.map_err(ended)?
+    }
+
+    async fn publish(&self, messages: Vec<NewMessage>) -> Vec<Result<String, PublishError>> {
+        let count = messages.len();
+        let outcomes = self.appender.ask(|reply| Append { messages, reply }).await;
+        outcomes.unwrap_or_else(|ended| {
+            (0..count).map(|_| Err(PublishError::Unavailable(ended.to_string()))).collect()
+        })
+    }
+
+    async fn backlog(&self) -> Result<Backlog, LogError> {
+        self.reader.ask(Command::Backlog).await.map_err(ended)?
+    }
+}
+
+fn ended(ended: Ended) -> LogError {
+    LogError::Unavailable(ended.to_string())
+}

@@ -1,5 +1,7 @@
 //! How every SQLite file of ours is opened: durable, shared with other processes, versioned.
 
+pub mod thread;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

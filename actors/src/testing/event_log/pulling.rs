@@ -1,0 +1,83 @@
+//! What a pull promises.
+
+use std::task::Poll;
+
+use futures::future::join_all;
+use futures::poll;
+
+use super::{
+    AMPLE, PATIENCE, assert_are, leases, must, numbered, payloads, pull_exactly, pull_nothing,
+};
+use crate::message::NewMessage;
+use crate::port::{EventLog, Pulled, Room};
+
+pub(super) async fn every_message_comes_once(log: impl EventLog) {
+    let messages = pull_exactly(&log, 10).await;
+    let expected = numbered(10);
+    let expected: Vec<&[u8]> = expected.iter().map(|message| message.payload.as_ref()).collect();
+    assert_are(&messages, &expected, false);
+    pull_nothing(&log).await;
+    must(log.acknowledge(&leases(&messages)).await);
+    pull_nothing(&log).await;
+}
+
+pub(super) async fn room_bounds_a_pull(log: impl EventLog) {
+    for room in [Room { messages: 3, ..AMPLE }, Room { bytes: 9, ..AMPLE }] {
+        match must(log.pull(room, PATIENCE).await) {
+            Pulled::Messages(messages) => {
+                let bytes: usize = payloads(&messages).iter().map(|payload| payload.len()).sum();
+                assert!(!messages.is_empty() && messages.len() <= room.messages, "{messages:?}");
+                assert!(bytes as u64 <= room.bytes, "{bytes} bytes for room of {}", room.bytes);
+            }
+            end => panic!("{end:?} with ten messages waiting"),
+        }
+    }
+}
+
+pub(super) async fn a_large_message_comes_alone(log: impl EventLog) {
+    for _ in 0..10 {
+        match must(log.pull(Room { bytes: 1, ..AMPLE }, PATIENCE).await) {
+            Pulled::Messages(messages) => assert_eq!(messages.len(), 1),
+            end => panic!("{end:?} with messages waiting"),
+        }
+    }
+}
+
+pub(super) async fn a_cancelled_pull_loses_nothing(log: impl EventLog) {
+    let mut messages = Vec::new();
+    for yields in 0..40 {
+        let mut pull = log.pull(Room { messages: 1, ..AMPLE }, PATIENCE);
+        if let Poll::Ready(pulled) = poll!(&mut pull) {
+            if let Pulled::Messages(more) = must(pulled) {
+                messages.extend(more);
+            }
+            continue;
+        }
+        // The later ones are dropped with their answer on its way, or there already.
+        for _ in 0..yields {
+            tokio::task::yield_now().await;
+        }
+        drop(pull);
+    }
+    let rest = 10 - messages.len();
+    if rest > 0 {
+        messages.extend(pull_exactly(&log, rest).await);
+    }
+    let expected: Vec<NewMessage> = numbered(10);
+    let expected: Vec<&[u8]> = expected.iter().map(|message| message.payload.as_ref()).collect();
+    assert_are(&messages, &expected, false);
+}
+
+pub(super) async fn pulls_share_nothing(log: impl EventLog) {
+    let one = || log.pull(Room { messages: 1, ..AMPLE }, PATIENCE);
+    let mut messages = Vec::new();
+    for pulled in join_all((0..10).map(|_| one())).await {
+        match must(pulled) {
+            Pulled::Messages(more) => messages.extend(more),
+            end => panic!("{end:?} for a pull with a message waiting"),
+        }
+    }
+    let expected = numbered(10);
+    let expected: Vec<&[u8]> = expected.iter().map(|message| message.payload.as_ref()).collect();
+    assert_are(&messages, &expected, false);
+}

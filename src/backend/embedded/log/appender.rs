@@ -1,0 +1,161 @@
+//! The thread that writes `log.db`: appends what waits in one commit, and removes what need not be
+//! kept, in steps so small that publishing never waits long for them.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use kappa_actors::message::NewMessage;
+use kappa_actors::port::PublishError;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::events::{self, Events};
+use super::retention::{self, Keep};
+use super::{Clock, LogOptions, reader};
+
+/// How often retention looks for something to remove.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What one step of retention removes: some ten milliseconds of work.
+const RETENTION_STEP_BYTES: u64 = 4 << 20;
+
+/// Payload bytes that one commit gathers from waiting calls; a single call may bring more.
+const GROUP_BYTES: usize = 8 << 20;
+
+/// One outcome for each message of a call.
+pub(super) type Outcomes = Vec<Result<String, PublishError>>;
+
+/// Appends messages; the answer comes when they are durable.
+#[derive(Debug)]
+pub(super) struct Append {
+    pub(super) messages: Vec<NewMessage>,
+    pub(super) reply: oneshot::Sender<Outcomes>,
+}
+
+/// What the thread owns.
+pub(super) struct Appender {
+    pub(super) dir: PathBuf,
+    pub(super) events: Events,
+    /// Only read, for what is acknowledged.
+    pub(super) subscriptions: Connection,
+    pub(super) options: LogOptions,
+    pub(super) clock: Clock,
+    /// Told of arrivals.
+    pub(super) reader: Sender<reader::Command>,
+}
+
+impl Appender {
+    pub(super) fn run(self, commands: &Receiver<Append>) {
+        let mut retention_due = Instant::now() + RETENTION_INTERVAL;
+        loop {
+            let patience = retention_due.saturating_duration_since(Instant::now());
+            match commands.recv_timeout(patience) {
+                Ok(first) => self.append_all(gather(first, commands)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if Instant::now() >= retention_due {
+                retention_due = Instant::now() + self.retain();
+            }
+        }
+    }
+
+    /// One commit for all calls, then one answer for each.
+    fn append_all(&self, calls: Vec<Append>) {
+        let outcomes = self.commit(&calls).unwrap_or_else(|error| {
+            let text = format!("{}: {error}", self.dir.display());
+            let unavailable = |_: &_| Err(PublishError::Unavailable(text.clone()));
+            calls.iter().map(|call| call.messages.iter().map(unavailable).collect()).collect()
+        });
+        // The reader outlives this thread; if it has died, its own callers are told.
+        let _ = self.reader.send(reader::Command::Arrived);
+        for (call, outcomes) in calls.into_iter().zip(outcomes) {
+            // A caller that no longer waits has still published.
+            let _ = call.reply.send(outcomes);
+        }
+    }
+
+    fn commit(&self, calls: &[Append]) -> rusqlite::Result<Vec<Outcomes>> {
+        let transaction = self.events.lock()?;
+        let mut head = self.events.head()?;
+        let arriving = calls.iter().flat_map(|call| &call.messages);
+        let arriving = arriving.map(events::size).sum::<u64>();
+        let mut more = false;
+        if head.bytes + arriving > self.options.max_bytes {
+            let keep = Keep {
+                since: i64::MAX,
+                bytes: self.options.max_bytes.saturating_sub(arriving),
+            };
+            // Twice what arrives, so that retention keeps up whatever the rate.
+            let quota = RETENTION_STEP_BYTES.max(2 * arriving);
+            more = retention::remove(&self.events, &self.subscriptions, &mut head, keep, quota)?;
+        }
+        let now = (self.clock)();
+        let mut append = |message: &NewMessage| {
+            let (size, most) = (message.payload.len() as u64, self.options.max_event_bytes);
+            if size > most {
+                let text = format!("the event has {size} bytes, and at most {most} are taken");
+                return Ok(Err(PublishError::Refused(text)));
+            }
+            if head.bytes >= self.options.max_bytes && !more {
+                let text = format!("{} bytes wait to be acknowledged", head.bytes);
+                return Ok(Err(PublishError::Full(text)));
+            }
+            self.events.append(&mut head, now, message)?;
+            Ok(Ok(head.last_offset.to_string()))
+        };
+        let outcomes = calls
+            .iter()
+            .map(|call| call.messages.iter().map(&mut append).collect())
+            .collect::<rusqlite::Result<_>>()?;
+        self.events.set_head(&head)?;
+        transaction.commit()?;
+        Ok(outcomes)
+    }
+
+    /// One step of retention; how long until the next is due.
+    fn retain(&self) -> Duration {
+        match self.retain_step() {
+            Ok(true) => Duration::ZERO,
+            Ok(false) => RETENTION_INTERVAL,
+            Err(error) => {
+                tracing::warn!(dir = %self.dir.display(), %error, "retention waits for the log");
+                RETENTION_INTERVAL * 10
+            }
+        }
+    }
+
+    fn retain_step(&self) -> rusqlite::Result<bool> {
+        let max_age = i64::try_from(self.options.max_age.as_micros()).unwrap_or(i64::MAX);
+        let keep = Keep {
+            since: (self.clock)().micros().saturating_sub(max_age),
+            bytes: self.options.max_bytes,
+        };
+        let transaction = self.events.lock()?;
+        let mut head = self.events.head()?;
+        let more = retention::remove(
+            &self.events,
+            &self.subscriptions,
+            &mut head,
+            keep,
+            RETENTION_STEP_BYTES,
+        )?;
+        transaction.commit()?;
+        Ok(more)
+    }
+}
+
+/// The call, and those that wait behind it.
+fn gather(first: Append, commands: &Receiver<Append>) -> Vec<Append> {
+    let size = |call: &Append| call.messages.iter().map(|message| message.payload.len()).sum();
+    let mut bytes: usize = size(&first);
+    let mut calls = vec![first];
+    while bytes < GROUP_BYTES
+        && let Ok(next) = commands.try_recv()
+    {
+        bytes += size(&next);
+        calls.push(next);
+    }
+    calls
+}

@@ -1,0 +1,144 @@
+//! The thread that reads `log.db` and keeps the subscription: hands out, acknowledges, seeks.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use kappa_actors::message::{Lease, Message};
+use kappa_actors::port::{Backlog, LogError, Pulled, Room, Sought};
+use kappa_actors::time::Timestamp;
+use tokio::sync::oneshot;
+
+use super::events::Events;
+use super::subscription::Subscription;
+
+/// How soon a waiting pull notices what another process has published: two cheap queries each.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Where an answer goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, LogError>>;
+
+/// What the thread is asked.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Hand out the next messages, or wait for one.
+    Pull(Waiting),
+    /// Acknowledge durably.
+    Acknowledge(Vec<Lease>, Reply<()>),
+    /// Make messages available again.
+    GiveBack(Vec<Lease>),
+    /// Move the subscription.
+    Seek(Timestamp, Reply<Sought>),
+    /// Count what is not acknowledged.
+    Backlog(Reply<Backlog>),
+    /// This process has published.
+    Arrived,
+}
+
+/// A pull that waits for its messages.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) room: Room,
+    pub(super) until: Instant,
+    pub(super) reply: Reply<Pulled>,
+}
+
+/// What the thread owns.
+pub(super) struct Reader {
+    pub(super) dir: PathBuf,
+    pub(super) events: Events,
+    pub(super) subscription: Subscription,
+    /// In the order of their calls.
+    pub(super) waiting: VecDeque<Waiting>,
+}
+
+impl Reader {
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            let next = if self.waiting.is_empty() {
+                commands.recv().map_err(RecvTimeoutError::from)
+            } else {
+                commands.recv_timeout(POLL_INTERVAL)
+            };
+            match next {
+                Ok(command) => self.handle(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.serve();
+        }
+    }
+
+    /// A caller that no longer waits for its answer loses nothing by that.
+    fn handle(&mut self, command: Command) {
+        let Self { events, subscription, dir, .. } = self;
+        let unavailable =
+            |error: rusqlite::Error| LogError::Unavailable(format!("{}: {error}", dir.display()));
+        match command {
+            Command::Pull(pull) => self.waiting.push_back(pull),
+            Command::Acknowledge(leases, reply) => {
+                let _ = reply.send(subscription.acknowledge(events, &leases).map_err(unavailable));
+            }
+            Command::GiveBack(leases) => subscription.give_back(&leases),
+            Command::Seek(to, reply) => {
+                let sought = match subscription.seek(events, to.micros()) {
+                    Ok(Ok(count)) => Ok(Sought { messages: Some(count.cast_unsigned()) }),
+                    Ok(Err(refusal)) => Err(LogError::Refused(refusal)),
+                    Err(error) => Err(unavailable(error)),
+                };
+                let _ = reply.send(sought);
+            }
+            Command::Backlog(reply) => {
+                let backlog = subscription.backlog(events).map(|(count, oldest)| Backlog {
+                    messages: Some(count.cast_unsigned()),
+                    oldest: oldest.map(Timestamp::from_micros),
+                });
+                let _ = reply.send(backlog.map_err(unavailable));
+            }
+            Command::Arrived => {}
+        }
+    }
+
+    /// Answers the pulls for which something has come, or whose patience has ended.
+    fn serve(&mut self) {
+        while let Some(pull) = self.waiting.pop_front() {
+            if pull.reply.is_closed() {
+                continue;
+            }
+            match self.subscription.take(&self.events, pull.room) {
+                Ok(messages) if !messages.is_empty() => self.hand_out(messages, pull.reply),
+                Ok(_) => {
+                    // What is not there for the first is not there for the others either.
+                    self.waiting.push_front(pull);
+                    return self.dismiss_impatient();
+                }
+                Err(error) => {
+                    let text = format!("{}: {error}", self.dir.display());
+                    let _ = pull.reply.send(Err(LogError::Unavailable(text)));
+                }
+            }
+        }
+    }
+
+    fn hand_out(&mut self, messages: Vec<Message>, reply: Reply<Pulled>) {
+        if let Err(Ok(Pulled::Messages(messages))) = reply.send(Ok(Pulled::Messages(messages))) {
+            self.subscription.give_back(&leases_of(&messages));
+        }
+    }
+
+    fn dismiss_impatient(&mut self) {
+        let now = Instant::now();
+        let (waiting, impatient) =
+            self.waiting.drain(..).partition::<VecDeque<_>, _>(|pull| pull.until > now);
+        self.waiting = waiting;
+        for pull in impatient {
+            let _ = pull.reply.send(Ok(Pulled::Quiet));
+        }
+    }
+}
+
+/// What to name when giving these back.
+pub(super) fn leases_of(messages: &[Message]) -> Vec<Lease> {
+    messages.iter().map(|message| message.lease).collect()
+}

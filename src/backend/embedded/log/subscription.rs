@@ -1,0 +1,370 @@
+//! `subscriptions.db`: what each subscription has acknowledged, and the loans of this process.
+//!
+//! What is acknowledged is a set of ranges that begins at offset 0. What is handed out is known to
+//! this process alone, so after a crash all that is not acknowledged is there to be handed out.
+//! The file may be changed by another process at any time, by a seek above all: each call first
+//! looks whether it was.
+
+use std::path::Path;
+
+use kappa_actors::message::{Lease, Message};
+use kappa_actors::port::Room;
+use kappa_actors::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+
+use super::events::{Events, Head};
+use super::ranges::{Range, RangeSet};
+use crate::backend::embedded::sqlite::{self, OpenError};
+
+const VERSION: i64 = 1;
+const SCHEMA: &str = "
+CREATE TABLE subscriptions (
+    name TEXT PRIMARY KEY,
+    log INTEGER NOT NULL, -- the id of the log it reads
+    epoch INTEGER NOT NULL, -- raised by each seek
+    skip_until INTEGER -- a seek into the future: events published before this are skipped
+) STRICT;
+CREATE TABLE acknowledged (
+    subscription TEXT NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (subscription, first)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Opens `subscriptions.db`.
+pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
+    sqlite::open(path, VERSION, SCHEMA)
+}
+
+/// What each subscription of the log has acknowledged.
+pub(super) fn all_acknowledged(
+    connection: &Connection,
+    log: i64,
+) -> rusqlite::Result<Vec<RangeSet>> {
+    let snapshot = connection.unchecked_transaction()?;
+    let mut select = snapshot.prepare_cached("SELECT name FROM subscriptions WHERE log = ?")?;
+    let names = select.query_map([log], |row| row.get::<_, String>(0))?;
+    names.map(|name| read_ranges(&snapshot, &name?)).collect()
+}
+
+/// The lease on one hand-out: the epoch's low 16 bits above 48 bits of offset.
+fn lease(epoch: i64, offset: i64) -> Lease {
+    Lease((epoch.cast_unsigned() << OFFSET_BITS) | offset.cast_unsigned())
+}
+
+const OFFSET_BITS: u32 = 48;
+
+/// One subscription, as this process knows it.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    connection: Connection,
+    name: String,
+    /// The file's version that the rest was read from; `None`: read it anew.
+    seen: Option<i64>,
+    state: State,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// From 1; 0 before it is known.
+    epoch: i64,
+    skip_until: Option<i64>,
+    acknowledged: RangeSet,
+    /// What is not to be handed out: acknowledged, or on loan.
+    taken: RangeSet,
+}
+
+impl Subscription {
+    pub(super) fn new(connection: Connection, name: String) -> Self {
+        Self { connection, name, seen: None, state: State::default() }
+    }
+
+    /// The next messages that fit in `room`: of all that is neither acknowledged nor on loan, the
+    /// oldest.
+    pub(super) fn take(
+        &mut self,
+        events: &Events,
+        mut room: Room,
+    ) -> rusqlite::Result<Vec<Message>> {
+        self.refresh(events)?;
+        let State { epoch, taken, .. } = &mut self.state;
+        let mut messages = Vec::new();
+        loop {
+            let gap = taken.first_gap();
+            let found = messages.len();
+            let read = events.read(gap, &mut room, |offset| lease(*epoch, offset), &mut messages);
+            // Also on an error, what was read before it goes out.
+            let last = messages[found..].last().map(|message| self::offset(message.lease));
+            let whole = match read {
+                Ok(whole) => whole && gap.last < i64::MAX,
+                Err(error) if messages.is_empty() => return Err(error),
+                Err(_) => false,
+            };
+            if let Some(last) = if whole { Some(gap.last) } else { last } {
+                taken.insert(Range { first: gap.first, last });
+            }
+            if !whole {
+                return Ok(messages);
+            }
+        }
+    }
+
+    /// Makes messages on loan available again. Void leases and acknowledged messages are passed
+    /// over.
+    pub(super) fn give_back(&mut self, leases: &[Lease]) {
+        for offset in self.state.current(leases) {
+            if !self.state.acknowledged.contains(offset) {
+                self.state.taken.remove(offset);
+            }
+        }
+    }
+
+    /// Acknowledges durably, in one transaction.
+    pub(super) fn acknowledge(
+        &mut self,
+        events: &Events,
+        leases: &[Lease],
+    ) -> rusqlite::Result<()> {
+        self.refresh(events)?;
+        self.change(|state, transaction, name| {
+            let ranges: RangeSet = state.current(leases).collect();
+            ranges.iter().try_for_each(|range| state.acknowledge(transaction, name, range))
+        })
+    }
+
+    /// Moves to `to`, in microseconds: how many messages wait there, or why it cannot be.
+    pub(super) fn seek(
+        &mut self,
+        events: &Events,
+        to: i64,
+    ) -> rusqlite::Result<Result<i64, String>> {
+        self.refresh(events)?;
+        // Holds off retention until the new position is committed: it would go by the old one.
+        let _lock = events.lock()?;
+        let head = events.head()?;
+        if head.removed_offset > 0 && to <= head.removed_time {
+            return Ok(Err(gone(events, &head)?));
+        }
+        let first = events.first_published_at(to, head.removed_offset, &head)?;
+        let skip_until = (first > head.last_offset).then_some(to);
+        self.change(|state, transaction, name| {
+            state.restart(transaction, name, first - 1)?;
+            state.skip_until = skip_until;
+            transaction
+                .prepare_cached("UPDATE subscriptions SET skip_until = ? WHERE name = ?")?
+                .execute((skip_until, name))?;
+            Ok(())
+        })?;
+        Ok(Ok(head.last_offset - first + 1))
+    }
+
+    /// How many messages are not acknowledged, and when the oldest was published.
+    pub(super) fn backlog(&mut self, events: &Events) -> rusqlite::Result<(i64, Option<i64>)> {
+        self.refresh(events)?;
+        // Offset 0 is always acknowledged, hence one more.
+        let count = events.head()?.last_offset + 1 - self.state.acknowledged.len();
+        let oldest = events.time_at(self.state.acknowledged.first_gap().first)?;
+        Ok((count.max(0), oldest))
+    }
+
+    /// Brings the state up to what the file and the log say.
+    fn refresh(&mut self, events: &Events) -> rusqlite::Result<()> {
+        if !self.is_current()? && !self.load(events.id)? {
+            self.begin(events)?;
+        }
+        match self.state.skip_until {
+            Some(until) => self.skip(events, until),
+            None => Ok(()),
+        }
+    }
+
+    fn is_current(&self) -> rusqlite::Result<bool> {
+        Ok(self.seen.is_some() && self.seen == Some(data_version(&self.connection)?))
+    }
+
+    /// Reads the subscription; whether the file has it, for this log.
+    fn load(&mut self, log: i64) -> rusqlite::Result<bool> {
+        let snapshot = self.connection.unchecked_transaction()?;
+        let found = self.state.read(&snapshot, &self.name, log)?;
+        // In the snapshot, so that no change slips in between.
+        let version = data_version(&snapshot)?;
+        self.seen = found.then_some(version);
+        Ok(found)
+    }
+
+    /// A new subscription, or one whose log was replaced, begins behind what retention has
+    /// removed: from there on the log is whole.
+    fn begin(&mut self, events: &Events) -> rusqlite::Result<()> {
+        let _lock = events.lock()?;
+        let floor = events.head()?.removed_offset;
+        self.change(|state, transaction, name| {
+            if state.read(transaction, name, events.id)? {
+                return Ok(()); // another process was faster
+            }
+            const UPSERT: &str = "INSERT INTO subscriptions VALUES (?, ?, 0, NULL) \
+                                  ON CONFLICT DO UPDATE SET log = excluded.log, skip_until = NULL";
+            transaction.prepare_cached(UPSERT)?.execute((name, events.id))?;
+            state.skip_until = None;
+            state.restart(transaction, name, floor)
+        })?;
+        self.load(events.id).map(drop)
+    }
+
+    /// Passes over what was published before the time that was sought.
+    fn skip(&mut self, events: &Events, until: i64) -> rusqlite::Result<()> {
+        let head = events.head()?;
+        let floor = self.state.acknowledged.first_gap().first - 1;
+        if head.last_offset <= floor {
+            return Ok(());
+        }
+        let first = events.first_published_at(until, floor, &head)?;
+        self.change(|state, transaction, name| {
+            if first <= head.last_offset {
+                state.skip_until = None;
+                transaction
+                    .prepare_cached("UPDATE subscriptions SET skip_until = NULL WHERE name = ?")?
+                    .execute([name])?;
+            }
+            state.acknowledge(transaction, name, Range { first: 0, last: first - 1 })
+        })
+    }
+
+    /// Changes file and state together. If the file fails, the state is read anew before the next
+    /// call.
+    fn change(
+        &mut self,
+        change: impl FnOnce(&mut State, &Connection, &str) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        let (seen, epoch) = (self.seen.take(), self.state.epoch);
+        let result = self.commit(seen, change);
+        match result {
+            Ok(version) => self.seen = Some(version),
+            // An epoch that was not committed may come again, for another seek.
+            Err(_) if self.state.epoch != epoch => self.state.epoch = 0,
+            Err(_) => {}
+        }
+        result.map(drop)
+    }
+
+    fn commit(
+        &mut self,
+        seen: Option<i64>,
+        change: impl FnOnce(&mut State, &Connection, &str) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<i64> {
+        let transaction =
+            Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        let version = data_version(&transaction)?;
+        if seen.is_some_and(|seen| seen != version) {
+            self.state.reread(&transaction, &self.name)?;
+        }
+        change(&mut self.state, &transaction, &self.name)?;
+        transaction.commit()?;
+        Ok(version)
+    }
+}
+
+impl State {
+    /// The offsets of the leases that no seek has made void.
+    fn current<'a>(&self, leases: &'a [Lease]) -> impl Iterator<Item = i64> + use<'a> {
+        let epoch = lease(self.epoch, 0);
+        leases
+            .iter()
+            .filter(move |lease| lease.0 >> OFFSET_BITS == epoch.0 >> OFFSET_BITS)
+            .map(|&lease| offset(lease))
+    }
+
+    /// Reads the subscription if it reads this log. Of the same epoch, loans stay loans.
+    fn read(&mut self, connection: &Connection, name: &str, log: i64) -> rusqlite::Result<bool> {
+        const SELECT: &str = "SELECT 1 FROM subscriptions WHERE name = ? AND log = ?";
+        let found =
+            connection.prepare_cached(SELECT)?.query_row((name, log), |_| Ok(())).optional()?;
+        if found.is_some() {
+            self.reread(connection, name)?;
+        }
+        Ok(found.is_some())
+    }
+
+    fn reread(&mut self, connection: &Connection, name: &str) -> rusqlite::Result<()> {
+        const SELECT: &str = "SELECT epoch, skip_until FROM subscriptions WHERE name = ?";
+        let (epoch, skip_until) = connection
+            .prepare_cached(SELECT)?
+            .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        self.acknowledged = read_ranges(connection, name)?;
+        if self.epoch == epoch {
+            for range in self.acknowledged.iter() {
+                self.taken.insert(range);
+            }
+        } else {
+            self.taken = self.acknowledged.clone();
+        }
+        (self.epoch, self.skip_until) = (epoch, skip_until);
+        Ok(())
+    }
+
+    fn acknowledge(
+        &mut self,
+        transaction: &Connection,
+        name: &str,
+        range: Range,
+    ) -> rusqlite::Result<()> {
+        const ABSORB: &str =
+            "DELETE FROM acknowledged WHERE subscription = ? AND first > ? AND first <= ?";
+        const UPSERT: &str = "INSERT INTO acknowledged VALUES (?, ?, ?) \
+                              ON CONFLICT DO UPDATE SET last = excluded.last";
+        self.taken.insert(range);
+        let merged = self.acknowledged.insert(range);
+        transaction.prepare_cached(ABSORB)?.execute((name, merged.first, merged.last))?;
+        transaction.prepare_cached(UPSERT)?.execute((name, merged.first, merged.last))?;
+        Ok(())
+    }
+
+    /// Begins a new epoch with all up to `floor` acknowledged and nothing on loan.
+    fn restart(
+        &mut self,
+        transaction: &Connection,
+        name: &str,
+        floor: i64,
+    ) -> rusqlite::Result<()> {
+        self.epoch = transaction
+            .prepare_cached(
+                "UPDATE subscriptions SET epoch = epoch + 1 WHERE name = ? RETURNING epoch",
+            )?
+            .query_row([name], |row| row.get(0))?;
+        transaction
+            .prepare_cached("DELETE FROM acknowledged WHERE subscription = ?")?
+            .execute([name])?;
+        (self.acknowledged, self.taken) = (RangeSet::default(), RangeSet::default());
+        self.acknowledge(transaction, name, Range { first: 0, last: floor })
+    }
+}
+
+fn offset(lease: Lease) -> i64 {
+    (lease.0 & ((1 << OFFSET_BITS) - 1)).cast_signed()
+}
+
+/// Changes whenever another connection has changed the file.
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA data_version")?.query_row((), |row| row.get(0))
+}
+
+fn read_ranges(connection: &Connection, name: &str) -> rusqlite::Result<RangeSet> {
+    const SELECT: &str = "SELECT first, last FROM acknowledged WHERE subscription = ?";
+    let mut ranges = RangeSet::default();
+    let mut select = connection.prepare_cached(SELECT)?;
+    let mut rows = select.query([name])?;
+    while let Some(row) = rows.next()? {
+        ranges.insert(Range { first: row.get(0)?, last: row.get(1)? });
+    }
+    Ok(ranges)
+}
+
+/// What to tell someone who seeks a time that retention has reached.
+fn gone(events: &Events, head: &Head) -> rusqlite::Result<String> {
+    let removed = Timestamp::from_micros(head.removed_time);
+    let oldest = match events.time_at(head.removed_offset + 1)? {
+        Some(time) => format!("the oldest still there is of {}", Timestamp::from_micros(time)),
+        None => "none is left".to_owned(),
+    };
+    Ok(format!("events published up to {removed} are removed from the log; {oldest}"))
+}
