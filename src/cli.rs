@@ -1,1 +1,105 @@
-//! The command line.
+//! The command line: what each command takes, and how it ends.
+//!
+//! Exit codes are 0 for done, 1 for failed and 2 for wrong usage or configuration. A reader that
+//! stops reading what a command writes (`kappa generate | head`) ends it quietly.
+
+pub mod check;
+pub mod config;
+pub mod dead_letters;
+pub mod demo;
+mod failure;
+pub mod generate;
+mod global;
+pub mod publish;
+pub mod run;
+pub mod status;
+pub mod try_events;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use failure::Failure;
+use global::GlobalArgs;
+
+use crate::settings::Settings;
+
+/// An event processor for the Kappa architecture: one pipeline, live and replayed
+///
+/// kappa reads immutable events from a log, checks them, routes them by type, turns them into rows
+/// of a warehouse and archives every valid event. Start with `kappa demo`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kappa",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "a doc here would replace the help that stands at the arguments")]
+pub enum Command {
+    Run(run::Args),
+    Demo(demo::Args),
+    Publish(publish::Args),
+    Generate(generate::Args),
+    Try(try_events::Args),
+    Check(check::Args),
+    Status(status::Args),
+    DeadLetters(dead_letters::Args),
+    Config(config::Args),
+}
+
+/// Runs the command that this process was given.
+#[must_use]
+pub fn main() -> ExitCode {
+    match parse(std::env::args_os()) {
+        Ok((cli, global)) => match dispatch(cli.command, &global) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(),
+        },
+        Err(error) => {
+            // Nobody is left to be told of an error on stderr itself.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+    }
+}
+
+/// Reads the command line; the settings on it may stand before and after the command.
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, GlobalArgs), clap::Error> {
+    let matches = GlobalArgs::on_every(Cli::command()).try_get_matches_from(args)?;
+    Ok((Cli::from_arg_matches(&matches)?, GlobalArgs::gather(&matches)?))
+}
+
+fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
+    let settings = || Settings::load(&global.sources());
+    match command {
+        // Needs no configuration, and shows what one may hold when one's own is broken.
+        Command::Config(config::Args { command: config::Command::Reference }) => {
+            config::reference(&mut std::io::stdout().lock())
+        }
+        Command::Config(config::Args { command: config::Command::Show(args) }) => {
+            config::show(&args, &settings()?, &mut std::io::stdout().lock())
+        }
+        Command::Generate(args) => generate::main(&args, &mut std::io::stdout().lock()),
+        Command::Run(_)
+        | Command::Demo(_)
+        | Command::Publish(_)
+        | Command::Try(_)
+        | Command::Check(_)
+        | Command::Status(_)
+        | Command::DeadLetters(_) => settings().map(|_| ()).map_err(Failure::from),
+    }
+}
+
+#[cfg(test)]
+mod tests;

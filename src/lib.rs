@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod cli;
+pub mod generate;
 pub mod settings;
 pub mod status;
 pub mod telemetry;

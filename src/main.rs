@@ -1,3 +1,7 @@
 //! The `kappa` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kappa::cli::main()
+}

@@ -1,1 +1,115 @@
-//! The configuration.
+//! The configuration: everything the user decides, checked, with the place each value came from.
+//!
+//! Layers, each over the one before: `config/default.toml`, the shipped processors, the folder of
+//! processors, files, the environment, flags. A configuration is refused with all its mistakes at
+//! once, or it is a [`Settings`]. Nothing but the files named is read and nothing is written.
+
+mod check;
+mod problem;
+mod processors;
+mod provenance;
+pub mod reference;
+mod rules;
+mod schema;
+mod sections;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kappa_actors::settings::duration;
+use serde::Deserialize;
+
+pub use problem::{Problem, Problems};
+pub use processors::{Fault, RawProcessor};
+pub use provenance::{Provenance, Setting};
+pub use sections::{
+    ActorSettings, ArchiveFormat, ArchiveSettings, Backend, Compression, Each, EnvelopeSettings,
+    EventLogSettings, FaultSettings, LogFormat, LoggingSettings, Retention, SinkFault,
+    StatusSettings, Token, WarehouseSettings,
+};
+pub use sources::Sources;
+
+use schema::Schema;
+
+/// The one place where defaults live.
+const DEFAULT_TOML: &str = include_str!("../config/default.toml");
+
+/// The place of a setting that nobody set.
+const DEFAULT: &str = "default";
+
+/// A configuration without mistakes, its processors not yet compiled.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where the embedded backends keep their files.
+    pub data_dir: PathBuf,
+    /// This daemon's name; never empty.
+    pub instance: String,
+    /// How long a stop may take to settle what is in flight.
+    #[serde(deserialize_with = "duration")]
+    pub drain_timeout: Duration,
+    /// The largest event that is taken, in bytes.
+    pub max_event_bytes: u64,
+    /// The folder that processors were read from.
+    pub processors_dir: PathBuf,
+    /// `event_log`
+    pub event_log: EventLogSettings,
+    /// `warehouse`
+    pub warehouse: WarehouseSettings,
+    /// `archive`
+    pub archive: ArchiveSettings,
+    /// `envelope`
+    pub envelope: EnvelopeSettings,
+    /// `actors`
+    pub actors: ActorSettings,
+    /// `status`
+    pub status: StatusSettings,
+    /// `logging`
+    pub logging: LoggingSettings,
+    /// `faults`
+    pub faults: FaultSettings,
+    /// The enabled processors.
+    #[serde(skip)]
+    pub processors: Vec<RawProcessor>,
+    /// Where each setting came from.
+    #[serde(skip)]
+    pub provenance: Provenance,
+}
+
+impl Settings {
+    /// Reads and checks the configuration that `sources` make together.
+    ///
+    /// # Errors
+    /// All mistakes in it.
+    pub fn load(sources: &Sources) -> Result<Self, Problems> {
+        let mut tree = sources.stack()?;
+        let defaults = tree::merge(&[tree::parse(DEFAULT_TOML, DEFAULT)?])?;
+        Problems::none_or(check::problems(&tree, &Schema::new(&defaults)?), ())?;
+        let (processors, provenance) = (processors::of(&tree), Provenance::new(&tree));
+        if let config::ValueKind::Table(table) = &mut tree.kind {
+            table.shift_remove("processors");
+        }
+        let settings: Self = tree.try_deserialize().map_err(|error| Problem {
+            place: None,
+            reason: error.to_string(),
+            hint: None,
+        })?;
+        let instance = match settings.instance.as_str() {
+            "" => random_instance(),
+            named => named.to_owned(),
+        };
+        Ok(Self { instance, processors, provenance, ..settings })
+    }
+}
+
+/// The host's name and four random digits, with nothing in it that a file name could not hold.
+fn random_instance() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host: String =
+        host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(48).collect();
+    format!("{host}-{:04x}", rand::random::<u16>())
+}

@@ -1,0 +1,82 @@
+//! How a command ends that is not done.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use crate::settings::{Problem, Problems};
+
+/// Why a command is not done.
+#[derive(Debug)]
+pub enum Failure {
+    /// Wrong usage or configuration: exit code 2.
+    Refused(Problems),
+    /// Anything else: exit code 1.
+    Failed {
+        /// What happened.
+        error: anyhow::Error,
+        /// What to do about it, where there is something.
+        hint: Option<String>,
+    },
+}
+
+impl Failure {
+    /// The same failure with a way out.
+    #[must_use]
+    pub fn with_hint(error: impl Into<anyhow::Error>, hint: impl Into<String>) -> Self {
+        Self::Failed { error: error.into(), hint: Some(hint.into()) }
+    }
+
+    /// Tells the user on stderr, and gives the process's exit code.
+    pub(super) fn report(&self) -> ExitCode {
+        if self.is_broken_pipe() {
+            return ExitCode::SUCCESS;
+        }
+        match self {
+            Self::Refused(Problems(problems)) => {
+                for Problem { hint, .. } in
+                    problems.iter().inspect(|problem| print("error", problem))
+                {
+                    hint.iter().for_each(|hint| print("hint", hint));
+                }
+                ExitCode::from(2)
+            }
+            Self::Failed { error, hint } => {
+                print("error", &format_args!("{error:#}"));
+                hint.iter().for_each(|hint| print("hint", hint));
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// Whether whoever read our output has gone away.
+    fn is_broken_pipe(&self) -> bool {
+        let Self::Failed { error, .. } = self else { return false };
+        let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+        kinds.map(io::Error::kind).any(|kind| kind == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// Writes one line to stderr; colours are left out where they are not wanted.
+fn print(label: &str, text: &dyn std::fmt::Display) {
+    let colour = if label == "error" { "\x1b[1;31m" } else { "\x1b[1;36m" };
+    // Nobody is left to be told of an error on stderr itself.
+    let _ = writeln!(anstream::stderr(), "{colour}{label}:\x1b[0m {text}");
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Refused(problems)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed { error, hint: None }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        anyhow::Error::from(error).into()
+    }
+}

@@ -1,0 +1,205 @@
+//! Finds all that is wrong with a configuration, not only the first.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use config::{Value, ValueKind};
+
+use super::problem::Problem;
+use super::rules::Kind;
+use super::schema::{self, Schema};
+use super::{processors, tree};
+
+/// The longest part of a value that a message quotes, in characters.
+const QUOTED: usize = 60;
+
+/// Everything that is wrong with `tree`.
+pub(super) fn problems(tree: &Value, schema: &Schema) -> Vec<Problem> {
+    let mut check = Check { tree, schema, problems: Vec::new() };
+    check.section("", "", tree);
+    check.pauses();
+    check.token();
+    check.faults();
+    check.problems
+}
+
+struct Check<'a> {
+    tree: &'a Value,
+    schema: &'a Schema,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    /// Checks `value`, written at the key `shown`, against the schema's `name`: the two differ in
+    /// the overrides of one processor or table.
+    fn node(&mut self, shown: &str, name: &str, value: &Value) {
+        if let Some(key) = self.schema.key(name) {
+            if !key.kind.allows(value) {
+                let reason = match key.kind {
+                    Kind::Secret => format!("{shown} is no text"),
+                    _ => format!("{shown} is {}", quoted(value)),
+                };
+                self.report(value, reason, key.hint());
+            }
+        } else if self.schema.is_section(name) {
+            self.section(shown, name, value);
+        } else {
+            let hint = match self.schema.nearest(name) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => "`kappa config reference` lists every key".to_owned(),
+            };
+            self.report(value, format!("{shown} is no setting"), hint);
+        }
+    }
+
+    fn section(&mut self, shown: &str, name: &str, value: &Value) {
+        let Some(table) = tree::table(value) else {
+            let hint = format!("it is a section: write [{shown}] and its keys below");
+            return self.report(value, format!("{shown} is {}", quoted(value)), hint);
+        };
+        for (segment, below) in table {
+            let (shown, inner) = (tree::child(shown, segment), tree::child(name, segment));
+            match inner.as_str() {
+                "processors" => self.processors(below),
+                "actors.processor.each" => {
+                    self.each(&shown, name, below, "processor", &processors::names(self.tree));
+                }
+                "actors.writer.each" => {
+                    self.each(&shown, name, below, "table", &processors::tables(self.tree));
+                }
+                _ => self.node(&shown, &inner, below),
+            }
+        }
+    }
+
+    /// Checks the overrides for one of several actors.
+    fn each(&mut self, shown: &str, name: &str, value: &Value, noun: &str, known: &[&str]) {
+        let Some(table) = tree::table(value) else {
+            let hint = format!("it is a section: write [{shown}.NAME] and its keys below");
+            return self.report(value, format!("{shown} is {}", quoted(value)), hint);
+        };
+        for (one, below) in table {
+            let shown = tree::child(shown, one);
+            if known.contains(&one.as_str()) {
+                self.section(&shown, name, below);
+            } else {
+                let hint = match schema::nearest(one, known.iter().copied()) {
+                    Some(nearest) => format!("did you mean {nearest}?"),
+                    None => format!("use one of {}", known.join(", ")),
+                };
+                self.report(below, format!("{shown}: no {noun} {one}"), hint);
+            }
+        }
+    }
+
+    /// Checks what can be said of processors before their rules are read.
+    fn processors(&mut self, value: &Value) {
+        let Some(table) = tree::table(value) else {
+            let hint = "it is a section: write [processors.NAME] and its keys below";
+            return self.report(value, format!("processors is {}", quoted(value)), hint);
+        };
+        for (name, processor) in table {
+            let shown = tree::child("processors", name);
+            if tree::table(processor).is_none() {
+                let hint = format!("it is a section: write [{shown}] and its keys below");
+                self.report(processor, format!("{shown} is {}", quoted(processor)), hint);
+            }
+            if !processors::is_name(name) {
+                let hint = "use letters, digits, '_' and '-', at most 64, for a processor's name";
+                self.report(processor, format!("{shown} is no name"), hint);
+            }
+            if let Some(enabled) = tree::get(processor, processors::ENABLED)
+                && !Kind::Flag.allows(enabled)
+            {
+                let reason = format!("{shown}.enabled is {}", quoted(enabled));
+                self.report(enabled, reason, "use true or false, or leave it out");
+            }
+        }
+    }
+
+    /// A pause may not begin longer than it can become.
+    fn pauses(&mut self) {
+        for (key, value) in tree::leaves(self.tree) {
+            let Some((parent, name)) = key.rsplit_once('.') else { continue };
+            let Some(first) = name.strip_prefix("max_").filter(|n| n.ends_with("backoff")) else {
+                continue;
+            };
+            let first = tree::child(parent, first);
+            let Some(shortest) = tree::get(self.tree, &first) else { continue };
+            if span(shortest).zip(span(value)).is_some_and(|(first, most)| first > most) {
+                // Blame what the user wrote, not a default.
+                let blamed = if is_default(value) { shortest } else { value };
+                let (shortest, longest) = (tree::show(shortest), tree::show(value));
+                let reason = format!("{first} is {shortest}, more than {key}, {longest}");
+                self.report(blamed, reason, format!("lower {first}, or raise {key}"));
+            }
+        }
+    }
+
+    fn token(&mut self) {
+        let text = |key| match &tree::get(self.tree, key)?.kind {
+            ValueKind::String(text) => Some(text),
+            _ => None,
+        };
+        let listen: Option<SocketAddr> = text("status.listen").and_then(|text| text.parse().ok());
+        if let (Some(listen), Some(token)) = (listen, text("status.token"))
+            && !listen.ip().is_loopback()
+            && token.is_empty()
+            && let Some(value) = tree::get(self.tree, "status.listen")
+        {
+            let reason = format!("status.listen is {listen}, which others reach, without a token");
+            self.report(value, reason, "set status.token, or listen on 127.0.0.1");
+        }
+    }
+
+    fn faults(&mut self) {
+        let Some(faults) = tree::get(self.tree, "faults") else { return };
+        let enabled = tree::get(faults, "enabled").map(|value| &value.kind);
+        if enabled == Some(&ValueKind::Boolean(true)) {
+            for (key, missing) in
+                [("fail", "sink"), ("fail", "for"), ("slow", "sink"), ("slow", "for")]
+            {
+                if let Some(fault) = tree::get(faults, key)
+                    && tree::table(fault).is_some_and(|table| !table.contains_key(missing))
+                {
+                    let hint = "write it as { sink = \"writer.orders\", for = \"5s\" }";
+                    self.report(fault, format!("faults.{key} has no {missing}"), hint);
+                }
+            }
+            return;
+        }
+        for key in ["panic_on", "fail", "slow"] {
+            if let Some(value) = tree::get(faults, key).filter(|value| !is_default(value)) {
+                let reason = format!("faults.{key} is set, and faults are not enabled");
+                self.report(value, reason, "set faults.enabled = true, in a chaos test only");
+            }
+        }
+    }
+
+    fn report(&mut self, at: &Value, reason: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(Problem {
+            place: tree::place(at).map(str::to_owned),
+            reason: reason.into(),
+            hint: Some(hint.into()),
+        });
+    }
+}
+
+fn is_default(value: &Value) -> bool {
+    tree::place(value).is_none_or(|place| place == super::DEFAULT)
+}
+
+fn span(value: &Value) -> Option<Duration> {
+    match &value.kind {
+        ValueKind::String(text) => humantime::parse_duration(text).ok(),
+        _ => None,
+    }
+}
+
+fn quoted(value: &Value) -> String {
+    let text = tree::show(value);
+    match text.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

@@ -1,0 +1,192 @@
+//! What each key may hold: the one table of types and ranges.
+//!
+//! Its keys are those of `config/default.toml`, which a test ensures.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use config::{Value, ValueKind};
+use tracing_subscriber::EnvFilter;
+
+/// What a key may hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    /// Any text but the empty one.
+    Text,
+    /// Letters, digits, `.`, `_` and `-`; it becomes part of file names.
+    Name,
+    /// As [`Kind::Name`], or empty.
+    NameOrEmpty,
+    /// Text that is never shown.
+    Secret,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
+    /// A list of texts.
+    Texts,
+    /// True or false.
+    Flag,
+    /// A whole number within these bounds.
+    Integer(i64, i64),
+    /// A duration within these bounds.
+    Span(Duration, Duration),
+    /// A JSON pointer to a member of the event.
+    Pointer,
+    /// An IP address and a port.
+    Address,
+    /// A filter for tracing.
+    Filter,
+}
+
+const MS: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
+const GIB: i64 = 1 << 30;
+/// What a count or a size may be where nothing but sense bounds it.
+const MANY: i64 = 1 << 50;
+
+/// Every key with what it may hold. `*` stands for any one segment.
+pub(super) const RULES: &[(&str, Kind)] = &[
+    ("data_dir", Kind::Text),
+    ("instance", Kind::NameOrEmpty),
+    ("drain_timeout", Kind::Span(MS, HOUR)),
+    // What the embedded warehouse and BigQuery's requests still hold as one value.
+    ("max_event_bytes", Kind::Integer(1, GIB / 2)),
+    ("processors_dir", Kind::Text),
+    ("event_log.backend", Kind::Choice(&["embedded"])),
+    ("event_log.subscription", Kind::Name),
+    ("event_log.retention.max_age", Kind::Span(MS, CENTURY)),
+    ("event_log.retention.max_bytes", Kind::Integer(1, MANY)),
+    ("warehouse.backend", Kind::Choice(&["embedded"])),
+    ("archive.backend", Kind::Choice(&["embedded"])),
+    ("archive.format", Kind::Choice(&["payload", "envelope"])),
+    ("archive.compression", Kind::Choice(&["none", "gzip", "zstd"])),
+    ("envelope.id", Kind::Pointer),
+    ("envelope.type", Kind::Pointer),
+    ("envelope.time", Kind::Pointer),
+    ("actors.reader.max_outstanding_messages", Kind::Integer(1, 100_000_000)),
+    ("actors.reader.max_outstanding_bytes", Kind::Integer(1, MANY)),
+    ("actors.reader.max_batch_events", Kind::Integer(1, 50_000)),
+    ("actors.reader.redelivery_backoff", Kind::Span(MS, HOUR)),
+    ("actors.reader.max_redelivery_backoff", Kind::Span(MS, HOUR)),
+    ("actors.reader.max_attempts", Kind::Integer(1, 1_000)),
+    ("actors.parser.pool_size", Kind::Integer(1, 1_024)),
+    ("actors.processor.max_rows_per_event", Kind::Integer(1, 1_000_000)),
+    ("actors.writer.max_batch_rows", Kind::Integer(1, 50_000)),
+    ("actors.writer.max_batch_bytes", Kind::Integer(1, GIB)),
+    ("actors.writer.max_delay", Kind::Span(MS, MINUTE)),
+    ("actors.*.retry_backoff", Kind::Span(MS, HOUR)),
+    ("actors.*.max_retry_backoff", Kind::Span(MS, HOUR)),
+    ("actors.archive_window.flush_bytes", Kind::Integer(1, GIB)),
+    ("actors.archive_window.flush_interval", Kind::Span(MS, HOUR)),
+    ("actors.archive_window.grace", Kind::Span(MS, DAY)),
+    ("actors.archive_window.max_open", Kind::Integer(1, 10_000)),
+    ("actors.dead_letter.max_batch_rows", Kind::Integer(1, 50_000)),
+    ("actors.dead_letter.max_delay", Kind::Span(MS, MINUTE)),
+    ("actors.*.restart.budget", Kind::Integer(1, 1_000_000)),
+    ("actors.*.restart.window", Kind::Span(MS, DAY)),
+    ("actors.*.restart.backoff", Kind::Span(MS, HOUR)),
+    ("actors.*.restart.max_backoff", Kind::Span(MS, HOUR)),
+    ("status.listen", Kind::Address),
+    ("status.token", Kind::Secret),
+    ("status.ingest", Kind::Flag),
+    ("logging.format", Kind::Choice(&["text", "json"])),
+    ("logging.filter", Kind::Filter),
+    ("faults.enabled", Kind::Flag),
+    ("faults.panic_on", Kind::Texts),
+    ("faults.fail.sink", Kind::Text),
+    ("faults.fail.for", Kind::Span(MS, DAY)),
+    ("faults.slow.sink", Kind::Text),
+    ("faults.slow.for", Kind::Span(MS, DAY)),
+];
+
+impl Kind {
+    /// What the key of this name may hold.
+    pub(super) fn of(key: &str) -> Option<Self> {
+        RULES.iter().find(|(pattern, _)| matches(pattern, key)).map(|(_, kind)| *kind)
+    }
+
+    /// Whether `value` may stand here.
+    pub(super) fn allows(self, value: &Value) -> bool {
+        match (self, &value.kind) {
+            (Self::Flag, ValueKind::Boolean(_)) => true,
+            (Self::Integer(min, max), ValueKind::I64(number)) => (min..=max).contains(number),
+            (Self::Texts, ValueKind::Array(values)) => {
+                values.iter().all(|value| matches!(value.kind, ValueKind::String(_)))
+            }
+            (_, ValueKind::String(text)) => self.allows_text(text),
+            _ => false,
+        }
+    }
+
+    fn allows_text(self, text: &str) -> bool {
+        match self {
+            Self::Text => !text.is_empty(),
+            Self::Name => !text.is_empty() && is_name(text),
+            Self::NameOrEmpty => is_name(text),
+            Self::Secret => true,
+            Self::Choice(choices) => choices.contains(&text),
+            Self::Span(min, max) => {
+                humantime::parse_duration(text).is_ok_and(|span| (min..=max).contains(&span))
+            }
+            Self::Pointer => is_pointer(text),
+            Self::Address => text.parse::<SocketAddr>().is_ok(),
+            Self::Filter => EnvFilter::builder().parse(text).is_ok(),
+            Self::Texts | Self::Flag | Self::Integer(..) => false,
+        }
+    }
+
+    /// Whether a value from the environment or a flag is taken as it is, whatever TOML makes of
+    /// it: a token of digits is still a text.
+    pub(super) fn is_text(self) -> bool {
+        !matches!(self, Self::Flag | Self::Integer(..) | Self::Texts)
+    }
+}
+
+/// What may stand here, to follow "use" in a hint.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text => f.write_str("a text"),
+            Self::Name => f.write_str("letters, digits, '.', '_' and '-', at most 64"),
+            Self::NameOrEmpty => write!(f, "{}, or none", Self::Name),
+            Self::Secret => f.write_str("a text"),
+            Self::Choice(choices) => {
+                for (index, choice) in choices.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { " or " };
+                    write!(f, "{separator}\"{choice}\"")?;
+                }
+                Ok(())
+            }
+            Self::Texts => f.write_str("a list of texts such as [\"a\", \"b\"]"),
+            Self::Flag => f.write_str("true or false"),
+            Self::Integer(min, max) => write!(f, "{min} to {max}"),
+            Self::Span(min, max) => {
+                let (min, max) =
+                    (humantime::format_duration(*min), humantime::format_duration(*max));
+                write!(f, "a duration from \"{min}\" to \"{max}\"")
+            }
+            Self::Pointer => f.write_str("a JSON pointer such as \"/meta/id\""),
+            Self::Address => f.write_str("an IP address and port such as \"127.0.0.1:8080\""),
+            Self::Filter => f.write_str("a tracing filter such as \"info,kappa_actors=debug\""),
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+/// RFC 6901, without the pointer to the whole document.
+fn is_pointer(text: &str) -> bool {
+    text.starts_with('/')
+        && text.split('~').skip(1).all(|rest| rest.starts_with('0') || rest.starts_with('1'))
+}
+
+pub(super) fn matches(pattern: &str, key: &str) -> bool {
+    let mut segments = key.split('.');
+    pattern.split('.').all(|wanted| segments.next().is_some_and(|s| wanted == "*" || wanted == s))
+        && segments.next().is_none()
+}

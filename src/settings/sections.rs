@@ -1,0 +1,228 @@
+//! The sections of the configuration, typed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use config::{Map, Value, ValueKind};
+use kappa_actors::settings::{
+    ArchiveWindowSettings, DeadLetterSettings, ParserSettings, ProcessorSettings, ReaderSettings,
+    RouterSettings, SupervisorSettings, WriterSettings, duration,
+};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
+
+use super::tree::{self, Layer};
+
+/// Which backend stands behind a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// Files on this machine.
+    Embedded,
+}
+
+/// `event_log`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventLogSettings {
+    /// Which log events are read from.
+    pub backend: Backend,
+    /// The subscription whose acknowledgements this daemon keeps.
+    pub subscription: String,
+    /// How long the log keeps events.
+    pub retention: Retention,
+}
+
+/// `event_log.retention`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// How old an acknowledged event may grow.
+    #[serde(deserialize_with = "duration")]
+    pub max_age: Duration,
+    /// How large the log may grow, in bytes.
+    pub max_bytes: u64,
+}
+
+/// `warehouse`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WarehouseSettings {
+    /// Where rows are written.
+    pub backend: Backend,
+}
+
+/// `archive`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveSettings {
+    /// Where events are archived.
+    pub backend: Backend,
+    /// What a line holds.
+    pub format: ArchiveFormat,
+    /// How archived lines are compressed.
+    pub compression: Compression,
+}
+
+/// What an archived line holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArchiveFormat {
+    /// The event as it arrived.
+    Payload,
+    /// The event with its message's metadata.
+    Envelope,
+}
+
+/// How archived lines are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// As gzip.
+    Gzip,
+    /// As Zstandard.
+    Zstd,
+}
+
+/// `envelope`: JSON pointers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvelopeSettings {
+    /// The event's id.
+    pub id: String,
+    /// The event's type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The event's time.
+    pub time: String,
+}
+
+/// `actors`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActorSettings {
+    /// `actors.reader`
+    pub reader: ReaderSettings,
+    /// `actors.parser`
+    pub parser: ParserSettings,
+    /// `actors.router`
+    pub router: RouterSettings,
+    /// `actors.processor`, by processor.
+    pub processor: Each<ProcessorSettings>,
+    /// `actors.writer`, by table.
+    pub writer: Each<WriterSettings>,
+    /// `actors.archive_window`
+    pub archive_window: ArchiveWindowSettings,
+    /// `actors.dead_letter`
+    pub dead_letter: DeadLetterSettings,
+    /// `actors.supervisor`
+    pub supervisor: SupervisorSettings,
+}
+
+/// Settings of several actors of one kind: the same for all but those named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Each<T> {
+    all: T,
+    each: BTreeMap<String, T>,
+}
+
+impl<T> Each<T> {
+    /// The settings of the actor for `name`, its overrides applied.
+    #[must_use]
+    pub fn of(&self, name: &str) -> &T {
+        self.each.get(name).unwrap_or(&self.all)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Each<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut all = Map::<String, Value>::deserialize(from)?;
+        let each = all.shift_remove("each").map(|value| value.kind);
+        let read = |layers: &[Layer]| {
+            let merged = tree::merge(layers).map_err(D::Error::custom)?;
+            merged.try_deserialize().map_err(D::Error::custom)
+        };
+        let all = Layer(all);
+        let mut overridden = BTreeMap::new();
+        if let Some(ValueKind::Table(each)) = each {
+            for (name, over) in each {
+                let over = Layer(over.into_table().map_err(D::Error::custom)?);
+                overridden.insert(name, read(&[all.clone(), over])?);
+            }
+        }
+        Ok(Self { all: read(&[all])?, each: overridden })
+    }
+}
+
+/// `status`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusSettings {
+    /// Where the endpoint listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What a request that changes state must bring where others can reach the address; never
+    /// empty there.
+    pub token: Token,
+    /// Whether events are taken by POST.
+    pub ingest: bool,
+}
+
+/// A secret that is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// `logging`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggingSettings {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// A tracing filter.
+    pub filter: String,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `faults`: what is set besides `enabled` is so only if it is true.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultSettings {
+    /// Whether any fault is allowed.
+    pub enabled: bool,
+    /// Ids of events that panic the processor that meets them.
+    pub panic_on: Vec<String>,
+    /// A sink that fails for a while after the start.
+    pub fail: Option<SinkFault>,
+    /// A sink that waits for a while after the start.
+    pub slow: Option<SinkFault>,
+}
+
+/// A sink that misbehaves for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkFault {
+    /// The sink, as in `writer.orders`.
+    pub sink: String,
+    /// For how long after the start.
+    #[serde(rename = "for", deserialize_with = "duration")]
+    pub lasts: Duration,
+}
