@@ -1,0 +1,207 @@
+//! One event, one line.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::message::{Attributes, Message};
+use crate::time::{TimeError, Timestamp};
+
+/// `archive.format`: what a line holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LineFormat {
+    /// The payload as it arrived.
+    Payload,
+    /// An object with message id, publish time, attributes, ordering key and data.
+    Envelope,
+}
+
+/// An event read back from a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchivedEvent {
+    /// The event's JSON.
+    pub payload: Bytes,
+    /// How it came; only an envelope tells.
+    pub origin: Option<Origin>,
+}
+
+/// What the log told of an archived message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The log's name for the message.
+    pub message_id: CompactString,
+    /// When the log took it in.
+    pub publish_time: Timestamp,
+    /// Its attributes; `None` where there were none.
+    pub attributes: Option<Arc<Attributes>>,
+    /// Its ordering key; empty where there was none.
+    pub ordering_key: CompactString,
+}
+
+/// Why a line cannot be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// The line is no archive envelope.
+    #[error("not an archive envelope: {0}")]
+    Envelope(#[from] serde_json::Error),
+    /// The publish time cannot be read.
+    #[error("publish_time: {0}")]
+    PublishTime(#[from] TimeError),
+}
+
+impl LineFormat {
+    /// Appends `message` to `lines` as one line. Its payload is a valid event.
+    ///
+    /// A raw carriage return or line feed in valid JSON is whitespace between tokens, so each
+    /// becomes a space; nothing else is rewritten.
+    pub fn encode(self, message: &Message, lines: &mut Vec<u8>) {
+        match self {
+            Self::Payload => one_line(&message.payload, lines),
+            Self::Envelope => {
+                head(message, lines);
+                one_line(&message.payload, lines);
+                lines.push(b'}');
+            }
+        }
+        lines.push(b'\n');
+    }
+
+    /// Reads an event back from `line`, which has no line feed. The payload shares its memory.
+    ///
+    /// # Errors
+    /// [`LineError`] when an envelope is malformed. A payload is not looked at: it was valid when
+    /// it was archived, and the parser looks again.
+    pub fn decode(self, line: Bytes) -> Result<ArchivedEvent, LineError> {
+        match self {
+            Self::Payload => Ok(ArchivedEvent { payload: line, origin: None }),
+            Self::Envelope => {
+                let read: EnvelopeLine<'_> = serde_json::from_slice(&line)?;
+                let attributes = Some(read.attributes).filter(|all| !all.is_empty());
+                let origin = Origin {
+                    message_id: read.message_id,
+                    publish_time: Timestamp::parse_rfc3339(&read.publish_time)?,
+                    attributes: attributes.map(Arc::new),
+                    ordering_key: read.ordering_key,
+                };
+                let payload = line.slice_ref(read.data.get().as_bytes());
+                Ok(ArchivedEvent { payload, origin: Some(origin) })
+            }
+        }
+    }
+}
+
+/// Appends the bytes with a space for each newline byte: as long as they were, and in one pass.
+fn one_line(payload: &[u8], lines: &mut Vec<u8>) {
+    let start = lines.len();
+    lines.extend_from_slice(payload);
+    for byte in &mut lines[start..] {
+        if matches!(*byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct EnvelopeHead<'a> {
+    message_id: &'a str,
+    #[serde(serialize_with = "as_text")]
+    publish_time: Timestamp,
+    attributes: &'a Attributes,
+    ordering_key: &'a str,
+}
+
+#[derive(Deserialize)]
+struct EnvelopeLine<'a> {
+    message_id: CompactString,
+    publish_time: CompactString,
+    attributes: Attributes,
+    ordering_key: CompactString,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+fn as_text<S: Serializer>(value: &impl Display, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
+/// The envelope up to its data. The payload is put behind it as it is: reading it again, only to
+/// write it again, would cost as much as parsing it did.
+#[expect(clippy::expect_used, reason = "text and maps of text always become JSON")]
+fn head(message: &Message, lines: &mut Vec<u8>) {
+    let none = Attributes::new();
+    let head = EnvelopeHead {
+        message_id: &message.id,
+        publish_time: message.publish_time,
+        attributes: message.attributes.as_deref().unwrap_or(&none),
+        ordering_key: &message.ordering_key,
+    };
+    serde_json::to_writer(&mut *lines, &head).expect("text becomes JSON");
+    lines.pop();
+    lines.extend_from_slice(b",\"data\":");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Lease;
+
+    fn message(payload: &str) -> Message {
+        Message {
+            id: "7".into(),
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
+            publish_time: Timestamp::from_micros(1_771_338_600_000_001),
+            attributes: Some(Arc::new([("k\"".to_owned(), "v\n".to_owned())].into())),
+            ordering_key: "order-1".into(),
+            attempt: None,
+            lease: Lease(1),
+        }
+    }
+
+    fn line(format: LineFormat, message: &Message) -> Bytes {
+        let mut lines = Vec::new();
+        format.encode(message, &mut lines);
+        assert_eq!(lines.pop(), Some(b'\n'));
+        assert!(!lines.iter().any(|byte| matches!(byte, b'\n' | b'\r')));
+        lines.into()
+    }
+
+    #[test]
+    fn a_payload_line_is_the_payload_with_its_newlines_made_spaces() {
+        let line = line(LineFormat::Payload, &message("{\r\n \"a\":\t\"x\\n\"\r}\n"));
+        assert_eq!(line, "{   \"a\":\t\"x\\n\" } ");
+        let event = LineFormat::Payload.decode(line.clone()).unwrap();
+        assert_eq!(event, ArchivedEvent { payload: line, origin: None });
+    }
+
+    #[test]
+    fn an_envelope_gives_back_all_that_the_live_run_saw() {
+        let message = message("{\"n\":1.00,\"deep\":\"\u{e9}\"}");
+        let event = LineFormat::Envelope.decode(line(LineFormat::Envelope, &message)).unwrap();
+        assert_eq!(event.payload, message.payload);
+        let origin = event.origin.unwrap();
+        assert_eq!(origin.message_id, message.id);
+        assert_eq!(origin.publish_time, message.publish_time);
+        assert_eq!(origin.attributes, message.attributes);
+        assert_eq!(origin.ordering_key, message.ordering_key);
+    }
+
+    #[test]
+    fn the_deepest_valid_event_fits_into_an_envelope() {
+        let payload = format!("{}0{}", "{\"a\":".repeat(127), "}".repeat(127));
+        let message = Message { attributes: None, ..message(&payload) };
+        let event = LineFormat::Envelope.decode(line(LineFormat::Envelope, &message)).unwrap();
+        assert_eq!(event.payload, payload);
+        assert_eq!(event.origin.unwrap().attributes, None);
+    }
+
+    #[test]
+    fn a_payload_line_is_no_envelope() {
+        let line = Bytes::from_static(b"{\"event_id\":\"1\"}");
+        assert!(matches!(LineFormat::Envelope.decode(line), Err(LineError::Envelope(_))));
+    }
+}

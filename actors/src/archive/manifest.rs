@@ -1,0 +1,179 @@
+//! What is to be composed of what.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Compression, FinalName, Incarnation, ManifestName, Window};
+use crate::port::{ObjectInfo, ObjectRef};
+
+/// How much a manifest takes at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A final is closed before it grows over this; a part larger than this makes one alone.
+    pub final_bytes: u64,
+    /// Parts of one manifest, at most. What is more goes into the next turn.
+    pub parts: usize,
+}
+
+impl Limits {
+    /// A final is as large as tools still load in one piece, and a manifest, at some 150 bytes for
+    /// each part, as large as a part.
+    pub const DEFAULT: Self = Self { final_bytes: 1 << 30, parts: 32 * 32 * 32 };
+}
+
+/// One part in a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The part's name.
+    pub name: String,
+    /// The version that is meant.
+    pub generation: i64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its CRC-32C.
+    pub crc32c: u32,
+}
+
+impl Source {
+    /// What to name when composing or deleting it.
+    #[must_use]
+    pub fn object(&self) -> ObjectRef {
+        ObjectRef { name: self.name.clone(), generation: self.generation }
+    }
+}
+
+/// One final object, and the parts it is composed of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Final {
+    /// The final's name.
+    pub name: String,
+    /// Its size once composed, in bytes.
+    pub size: u64,
+    /// Its CRC-32C once composed, combined from those of its parts.
+    pub crc32c: u32,
+    /// Its parts, in their order.
+    pub parts: Vec<Source>,
+}
+
+impl Final {
+    /// Whether `info` is this final, as far as the store tells without reading it.
+    pub(super) fn is(&self, info: &ObjectInfo) -> bool {
+        info.name == self.name
+            && info.size == self.size
+            && info.crc32c.is_none_or(|crc32c| crc32c == self.crc32c)
+    }
+}
+
+/// One turn of sealing: which parts of an incarnation become which finals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The window.
+    pub window: Window,
+    /// Whose parts.
+    pub incarnation: Incarnation,
+    /// Which manifest of this incarnation, from 0.
+    pub turn: u32,
+    /// How parts and finals are compressed.
+    pub compression: Compression,
+    /// The finals, in the order of their names. Every part is in one of them.
+    pub finals: Vec<Final>,
+}
+
+impl Manifest {
+    /// Spreads `parts`, in their order, over as few finals as `final_bytes` allows.
+    pub(super) fn plan(
+        name: ManifestName,
+        compression: Compression,
+        parts: Vec<Source>,
+        final_bytes: u64,
+    ) -> Self {
+        let mut finals: Vec<Final> = Vec::new();
+        for part in parts {
+            match finals.last_mut() {
+                Some(open) if open.size + part.size <= final_bytes => open.add(part),
+                _ => finals.push(Final::of(part)),
+            }
+        }
+        let count = to_u32(finals.len());
+        for (index, planned) in finals.iter_mut().enumerate() {
+            let (manifest, index) = (name.clone(), to_u32(index));
+            planned.name = FinalName { manifest, index, count, compression }.to_string();
+        }
+        let ManifestName { window, incarnation, turn } = name;
+        Self { window, incarnation, turn, compression, finals }
+    }
+
+    /// The name it stands under.
+    #[must_use]
+    pub fn name(&self) -> ManifestName {
+        let Self { window, incarnation, turn, .. } = self;
+        ManifestName { window: *window, incarnation: incarnation.clone(), turn: *turn }
+    }
+}
+
+impl Final {
+    fn of(part: Source) -> Self {
+        Self { name: String::new(), size: part.size, crc32c: part.crc32c, parts: vec![part] }
+    }
+
+    fn add(&mut self, part: Source) {
+        self.size += part.size;
+        let length = usize::try_from(part.size).unwrap_or(usize::MAX);
+        self.crc32c = crc32c::crc32c_combine(self.crc32c, part.crc32c, length);
+        self.parts.push(part);
+    }
+}
+
+/// A manifest as it stands in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// What it says.
+    pub manifest: Manifest,
+    /// The exact version that says so.
+    pub object: ObjectRef,
+}
+
+fn to_u32(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(number: u32, body: &[u8]) -> Source {
+        let name = format!("part {number}");
+        let (size, crc32c) = (body.len() as u64, crc32c::crc32c(body));
+        Source { name, generation: 1, size, crc32c }
+    }
+
+    fn plan(bodies: &[&[u8]], final_bytes: u64) -> Manifest {
+        let name = ManifestName {
+            window: "20260217T143000Z".parse().unwrap(),
+            incarnation: "k3f09x1m2z7q".parse().unwrap(),
+            turn: 0,
+        };
+        let parts = (0..).zip(bodies).map(|(number, body)| part(number, body)).collect();
+        Manifest::plan(name, Compression::None, parts, final_bytes)
+    }
+
+    #[test]
+    fn a_final_is_closed_before_it_grows_over_its_limit() {
+        let manifest = plan(&[b"aa", b"bb", b"c", b"dddddd", b"e"], 5);
+        let sizes: Vec<_> = manifest.finals.iter().map(|planned| planned.size).collect();
+        assert_eq!(sizes, [5, 6, 1]);
+        assert!(manifest.finals[2].name.ends_with("-0-00002-of-00003.jsonl"));
+    }
+
+    #[test]
+    fn the_expected_checksum_is_that_of_the_joined_parts() {
+        let manifest = plan(&[b"one\n", b"two\n", b"three\n"], 100);
+        assert_eq!(manifest.finals[0].crc32c, crc32c::crc32c(b"one\ntwo\nthree\n"));
+    }
+
+    #[test]
+    fn a_manifest_is_read_back_from_its_json() {
+        let manifest = plan(&[b"one\n", b"two\n"], 4);
+        let json = serde_json::to_vec(&manifest).unwrap();
+        assert_eq!(serde_json::from_slice::<Manifest>(&json).unwrap(), manifest);
+    }
+}

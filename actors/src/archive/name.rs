@@ -1,0 +1,229 @@
+//! The names of the archive's objects.
+//!
+//! Parts, manifests and intermediates stand apart from the finals, so what is unfinished is found
+//! without listing what is. A name that contains `.jsonl` belongs to a part or a final.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Compression, Incarnation, Window};
+
+/// What all parts' names begin with.
+pub(super) const PARTS: &str = "parts/";
+/// What all manifests' names begin with.
+pub(super) const MANIFESTS: &str = "manifests/";
+/// What all intermediates' names begin with.
+pub(super) const COMPOSING: &str = "composing/";
+/// What all finals' names begin with.
+pub(super) const EVENTS: &str = "events/";
+
+/// One part of a window: `parts/20260217T143000Z/k3f09x1m2z7q-000017.jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartName {
+    /// The window its lines belong to.
+    pub window: Window,
+    /// Who wrote it.
+    pub incarnation: Incarnation,
+    /// The writer's running number.
+    pub number: u32,
+    /// How it is compressed.
+    pub compression: Compression,
+}
+
+/// One manifest: `manifests/20260217T143000Z/k3f09x1m2z7q-0.json`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestName {
+    /// The window it belongs to.
+    pub window: Window,
+    /// Whose parts it lists.
+    pub incarnation: Incarnation,
+    /// Which manifest of this incarnation it is, from 0.
+    pub turn: u32,
+}
+
+/// One final object:
+/// `events/dt=2026-02-17/events-20260217T143000Z-k3f09x1m2z7q-0-00000-of-00002.jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalName {
+    /// The manifest it comes from.
+    pub manifest: ManifestName,
+    /// Its number within the manifest, from 0.
+    pub index: u32,
+    /// How many finals the manifest has.
+    pub count: u32,
+    /// How it is compressed.
+    pub compression: Compression,
+}
+
+/// The prefix of an incarnation's parts, manifests or intermediates.
+pub(super) fn prefix_of(kind: &str, window: Window, incarnation: &Incarnation) -> String {
+    format!("{kind}{window}/{incarnation}-")
+}
+
+/// The prefix of an incarnation's finals.
+pub(super) fn prefix_of_finals(window: Window, incarnation: &Incarnation) -> String {
+    format!("{EVENTS}dt={}/events-{window}-{incarnation}-", window.day())
+}
+
+impl ManifestName {
+    /// The prefix of its finals.
+    pub(super) fn finals(&self) -> String {
+        format!("{}{}-", prefix_of_finals(self.window, &self.incarnation), self.turn)
+    }
+
+    /// The prefix of its intermediates.
+    pub(super) fn intermediates(&self) -> String {
+        format!("{}{}/", prefix_of(COMPOSING, self.window, &self.incarnation), self.turn)
+    }
+}
+
+impl fmt::Display for PartName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { window, incarnation, number, compression } = self;
+        write!(f, "{PARTS}{window}/{incarnation}-{number:06}.jsonl{}", compression.suffix())
+    }
+}
+
+impl fmt::Display for ManifestName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { window, incarnation, turn } = self;
+        write!(f, "{MANIFESTS}{window}/{incarnation}-{turn}.json")
+    }
+}
+
+impl fmt::Display for FinalName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { manifest, index, count, compression } = self;
+        let suffix = compression.suffix();
+        write!(f, "{}{index:05}-of-{count:05}.jsonl{suffix}", manifest.finals())
+    }
+}
+
+/// The object is none of this kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the name of such an object")]
+pub struct OtherName;
+
+impl FromStr for PartName {
+    type Err = OtherName;
+
+    fn from_str(name: &str) -> Result<Self, OtherName> {
+        let read = || {
+            let (window, rest) = name.strip_prefix(PARTS)?.split_once('/')?;
+            let (stem, suffix) = rest.split_once(".jsonl")?;
+            let (incarnation, number) = stem.split_once('-')?;
+            Some(Self {
+                window: window.parse().ok()?,
+                incarnation: incarnation.parse().ok()?,
+                number: number.parse().ok()?,
+                compression: Compression::from_suffix(suffix)?,
+            })
+        };
+        exactly(name, read())
+    }
+}
+
+impl FromStr for ManifestName {
+    type Err = OtherName;
+
+    fn from_str(name: &str) -> Result<Self, OtherName> {
+        let read = || {
+            let (window, rest) = name.strip_prefix(MANIFESTS)?.split_once('/')?;
+            let (incarnation, turn) = rest.strip_suffix(".json")?.split_once('-')?;
+            Some(Self {
+                window: window.parse().ok()?,
+                incarnation: incarnation.parse().ok()?,
+                turn: turn.parse().ok()?,
+            })
+        };
+        exactly(name, read())
+    }
+}
+
+impl FromStr for FinalName {
+    type Err = OtherName;
+
+    fn from_str(name: &str) -> Result<Self, OtherName> {
+        let read = || {
+            let (_, rest) = name.strip_prefix(EVENTS)?.split_once("/events-")?;
+            let (stem, suffix) = rest.split_once(".jsonl")?;
+            let mut fields = stem.splitn(6, '-');
+            let manifest = ManifestName {
+                window: fields.next()?.parse().ok()?,
+                incarnation: fields.next()?.parse().ok()?,
+                turn: fields.next()?.parse().ok()?,
+            };
+            let index = fields.next()?.parse().ok()?;
+            let count = fields.nth(1)?.parse().ok()?;
+            Some(Self { manifest, index, count, compression: Compression::from_suffix(suffix)? })
+        };
+        exactly(name, read())
+    }
+}
+
+/// Takes only what is written back as it was read: no stray zeros, no other day.
+fn exactly<N: fmt::Display>(name: &str, read: Option<N>) -> Result<N, OtherName> {
+    read.filter(|parsed| parsed.to_string() == name).ok_or(OtherName)
+}
+
+/// Window and incarnation of a part, a manifest or an intermediate.
+pub(super) fn owner(name: &str) -> Option<(Window, Incarnation)> {
+    let rest = [PARTS, MANIFESTS, COMPOSING].iter().find_map(|kind| name.strip_prefix(kind))?;
+    let (window, rest) = rest.split_once('/')?;
+    let (incarnation, _) = rest.split_once('-')?;
+    Some((window.parse().ok()?, incarnation.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> ManifestName {
+        ManifestName {
+            window: "20260217T143000Z".parse().unwrap(),
+            incarnation: "k3f09x1m2z7q".parse().unwrap(),
+            turn: 3,
+        }
+    }
+
+    #[test]
+    fn names_stand_as_documented_and_are_read_back() {
+        let manifest = manifest();
+        let part = PartName {
+            window: manifest.window,
+            incarnation: manifest.incarnation.clone(),
+            number: 17,
+            compression: Compression::Gzip,
+        };
+        let last = FinalName {
+            manifest: manifest.clone(),
+            index: 1,
+            count: 2,
+            compression: Compression::Zstd,
+        };
+        let names = [manifest.to_string(), part.to_string(), last.to_string()];
+        assert_eq!(
+            names,
+            [
+                "manifests/20260217T143000Z/k3f09x1m2z7q-3.json",
+                "parts/20260217T143000Z/k3f09x1m2z7q-000017.jsonl.gz",
+                "events/dt=2026-02-17/events-20260217T143000Z-k3f09x1m2z7q-3-00001-of-00002.jsonl.zst",
+            ]
+        );
+        assert_eq!(names[0].parse(), Ok(manifest));
+        assert_eq!(names[1].parse(), Ok(part));
+        assert_eq!(names[2].parse(), Ok(last));
+    }
+
+    #[test]
+    fn foreign_objects_are_told_apart() {
+        assert!(
+            "parts/20260217T143000Z/k3f09x1m2z7q-000017.jsonl.bz2".parse::<PartName>().is_err()
+        );
+        assert!("manifests/20260217T143000Z/k3f09x1m2z7q-03.json".parse::<ManifestName>().is_err());
+        let other_day =
+            "events/dt=2026-02-18/events-20260217T143000Z-k3f09x1m2z7q-3-00001-of-00002.jsonl";
+        assert!(other_day.parse::<FinalName>().is_err());
+        assert_eq!(owner("events/README"), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! What a reader of the archive reads.
+
+use std::collections::BTreeSet;
+
+use super::name::{self, FinalName, PartName};
+use super::seal::{self, SealError};
+use super::{Compression, Window};
+use crate::port::{ArchiveStore, ObjectInfo};
+use crate::time::Timestamp;
+
+/// An object that holds event lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveObject {
+    /// The window its events were published in.
+    pub window: Window,
+    /// Its name.
+    pub name: String,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// The finals, and the parts of what is not finished, of all windows that overlap `[from, to)`, in
+/// the order of windows and names.
+///
+/// A part may be finished while it is being read, or before: when one turns out to be gone, its
+/// lines stand in a final by then, so ask again.
+///
+/// # Errors
+/// [`SealError`]: ask again later.
+pub async fn objects_between(
+    store: &dyn ArchiveStore,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Vec<ArchiveObject>, SealError> {
+    if from >= to {
+        return Ok(Vec::new());
+    }
+    // Parts before finals: what is finished in between shows twice, never not at all.
+    let parts = store.list(name::PARTS).await?;
+    let finals = store.list(&shared_prefix(from, to)).await?;
+    let composed = composed(store, &finals).await?;
+    let waiting = parts.into_iter().filter(|info| !composed.contains(&info.name));
+    let mut objects: Vec<_> = waiting
+        .filter_map(part)
+        .chain(finals.into_iter().filter_map(finished))
+        .filter(|object| object.window.start() < to && object.window.end() > from)
+        .collect();
+    objects.sort_by(|a, b| (a.window, &a.name).cmp(&(b.window, &b.name)));
+    Ok(objects)
+}
+
+/// What the names of all finals between two times begin with, so that one listing finds them.
+fn shared_prefix(from: Timestamp, to: Timestamp) -> String {
+    let folder = |time| format!("{}dt={}", name::EVENTS, Window::of(time).day());
+    let (first, last) = (folder(from), folder(to));
+    let shared = first.chars().zip(last.chars()).take_while(|(a, b)| a == b);
+    shared.map(|(letter, _)| letter).collect()
+}
+
+/// Names of the parts whose lines stand in finals already.
+async fn composed(
+    store: &dyn ArchiveStore,
+    finals: &[ObjectInfo],
+) -> Result<BTreeSet<String>, SealError> {
+    let mut composed = BTreeSet::new();
+    for info in store.list(name::MANIFESTS).await? {
+        let Some(sealed) = seal::read(store, &info).await? else { continue };
+        for planned in sealed.manifest.finals {
+            let listed = finals.iter().any(|info| info.name == planned.name);
+            // By checksum: a stale manifest has parts that stand nowhere else.
+            if listed && seal::find(store, &planned.name).await?.is_some_and(|it| planned.is(&it)) {
+                composed.extend(planned.parts.into_iter().map(|part| part.name));
+            }
+        }
+    }
+    Ok(composed)
+}
+
+fn part(info: ObjectInfo) -> Option<ArchiveObject> {
+    let PartName { window, compression, .. } = info.name.parse().ok()?;
+    Some(ArchiveObject { window, name: info.name, compression, size: info.size })
+}
+
+fn finished(info: ObjectInfo) -> Option<ArchiveObject> {
+    let FinalName { manifest, compression, .. } = info.name.parse().ok()?;
+    Some(ArchiveObject { window: manifest.window, name: info.name, compression, size: info.size })
+}

@@ -1,0 +1,106 @@
+//! Lines on their way into the archive.
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::{Compression, Incarnation, LineFormat, PartName, Window};
+use crate::message::Message;
+use crate::port::{ArchiveStore, ObjectInfo, Put, StoreError};
+
+/// The lines that wait to be stored.
+#[derive(Debug)]
+pub struct Part {
+    format: LineFormat,
+    compression: Compression,
+    lines: Vec<u8>,
+    events: usize,
+}
+
+impl Part {
+    /// An empty one.
+    #[must_use]
+    pub const fn new(format: LineFormat, compression: Compression) -> Self {
+        Self { format, compression, lines: Vec::new(), events: 0 }
+    }
+
+    /// Adds one line.
+    pub fn append(&mut self, message: &Message) {
+        self.format.encode(message, &mut self.lines);
+        self.events += 1;
+    }
+
+    /// Bytes of the lines, before compression.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Lines.
+    #[must_use]
+    pub const fn events(&self) -> usize {
+        self.events
+    }
+
+    /// Compresses the lines. Megabytes take milliseconds: a place for a blocking thread.
+    ///
+    /// # Errors
+    /// The compressor's; in practice, memory.
+    pub fn encode(self) -> io::Result<EncodedPart> {
+        let body = Bytes::from(self.compression.encode(self.lines)?);
+        let crc32c = crc32c::crc32c(&body);
+        Ok(EncodedPart { body, crc32c, compression: self.compression, events: self.events })
+    }
+}
+
+/// A part as it will be stored. Cloning shares the bytes.
+#[derive(Clone, Debug)]
+pub struct EncodedPart {
+    /// The object's bytes.
+    pub body: Bytes,
+    /// Their CRC-32C.
+    pub crc32c: u32,
+    /// How they are compressed.
+    pub compression: Compression,
+    /// Lines in it.
+    pub events: usize,
+}
+
+/// Why a part is not known to be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum StorePartError {
+    /// Store the same part under the same number again, later.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Other bytes stand under this name: take another incarnation.
+    #[error("{0} holds something else")]
+    Taken(String),
+}
+
+/// Stores `part` under its name.
+///
+/// "Exists already" is an own earlier success only where size and checksum agree. After an error
+/// or a cancelled call, store the same bytes under the same number again: should another have
+/// composed and removed the part meanwhile, its lines stand in the archive twice, and none is lost.
+///
+/// # Errors
+/// [`StorePartError`] tells what to do next.
+pub async fn store_part(
+    store: &dyn ArchiveStore,
+    window: Window,
+    incarnation: &Incarnation,
+    number: u32,
+    part: &EncodedPart,
+) -> Result<ObjectInfo, StorePartError> {
+    let compression = part.compression;
+    let name = PartName { window, incarnation: incarnation.clone(), number, compression };
+    match store.put_if_absent(&name.to_string(), part.body.clone()).await? {
+        Put::Stored(info) => Ok(info),
+        Put::Exists(info)
+            if info.size == part.body.len() as u64 && info.crc32c == Some(part.crc32c) =>
+        {
+            Ok(info)
+        }
+        Put::Exists(info) => Err(StorePartError::Taken(info.name)),
+    }
+}
