@@ -4,16 +4,19 @@
 //! acknowledged event a durable one. The three ports in [`port`] are all this crate knows of the
 //! world; it has no cloud, HTTP or command-line dependency.
 
+pub mod actor;
 pub mod archive;
 pub mod dead_letter_table;
 pub mod delivery;
 pub mod envelope;
 mod json;
 pub mod message;
+pub mod pipeline;
 pub mod port;
 pub mod processor;
 pub mod row;
 pub mod settings;
+pub mod supervision;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod time;

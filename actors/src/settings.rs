@@ -72,7 +72,8 @@ pub struct ProcessorSettings {
     pub restart: RestartPolicy,
 }
 
-/// `actors.writer`, with the overrides of `actors.writer.each.TABLE` applied.
+/// `actors.writer`, with the overrides of `actors.writer.each.TABLE` applied, and
+/// `actors.dead_letter`, whose actor is the writer of `dead_letters`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WriterSettings {
@@ -117,31 +118,29 @@ pub struct ArchiveWindowSettings {
     pub restart: RestartPolicy,
 }
 
-/// `actors.dead_letter`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeadLetterSettings {
-    /// Dead letters that make a commit due.
-    pub max_batch_rows: usize,
-    /// How long a dead letter may wait for a commit.
-    #[serde(deserialize_with = "duration")]
-    pub max_delay: Duration,
-    /// The pause before a failed write is tried again; doubles with each failure.
-    #[serde(deserialize_with = "duration")]
-    pub retry_backoff: Duration,
-    /// The longest such pause.
-    #[serde(deserialize_with = "duration")]
-    pub max_retry_backoff: Duration,
-    /// How it is restarted.
-    pub restart: RestartPolicy,
-}
-
 /// `actors.supervisor`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SupervisorSettings {
     /// How a group whose own budget is spent is started afresh.
     pub restart: RestartPolicy,
+}
+
+/// The settings of all actors of which there is one kind, whatever the configuration names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActorSettings {
+    /// `actors.reader`
+    pub reader: ReaderSettings,
+    /// `actors.parser`
+    pub parser: ParserSettings,
+    /// `actors.router`
+    pub router: RouterSettings,
+    /// `actors.archive_window`
+    pub archive_window: ArchiveWindowSettings,
+    /// `actors.dead_letter`
+    pub dead_letter: WriterSettings,
+    /// `actors.supervisor`
+    pub supervisor: SupervisorSettings,
 }
 
 /// Reads a duration written as text with a unit: `"250ms"`, `"10s"`, `"7d"`.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use config::{Map, Value, ValueKind};
 use kappa_actors::settings::{
-    ArchiveWindowSettings, DeadLetterSettings, ParserSettings, ProcessorSettings, ReaderSettings,
-    RouterSettings, SupervisorSettings, WriterSettings, duration,
+    ArchiveWindowSettings, ParserSettings, ProcessorSettings, ReaderSettings, RouterSettings,
+    SupervisorSettings, WriterSettings, duration,
 };
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
@@ -118,7 +118,7 @@ pub struct ActorSettings {
     /// `actors.archive_window`
     pub archive_window: ArchiveWindowSettings,
     /// `actors.dead_letter`
-    pub dead_letter: DeadLetterSettings,
+    pub dead_letter: WriterSettings,
     /// `actors.supervisor`
     pub supervisor: SupervisorSettings,
 }

@@ -116,6 +116,12 @@ impl Vitals {
         condition.trouble = None;
     }
 
+    /// The last error's words, if there was one.
+    #[must_use]
+    pub fn last_error(&self) -> Option<String> {
+        lock(&self.condition).last_error.as_ref().map(|(_, words)| words.clone())
+    }
+
     /// Notes an error that did not end the actor.
     pub fn failed(&self, error: impl Into<String>) {
         lock(&self.condition).last_error = Some((Timestamp::now(), error.into()));

@@ -1,0 +1,191 @@
+//! Keeps the windows: opens one when its first event comes, and closes it after its end.
+//!
+//! Receives claims from the router, sends each to its window's actor. Owns only the claims of
+//! windows that wait for a place, when too many are open. If it crashes, those and the batches in
+//! its mailbox come round again; the open windows go on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::directory::{Directory, Incarnations, OpenWindow};
+use super::window::{WindowActor, WindowMessage, WindowPorts};
+use crate::archive::Window;
+use crate::delivery::Claim;
+use crate::settings::ArchiveWindowSettings;
+use crate::supervision::{Address, Me, Order, Role, RoleError, worker};
+use crate::time::Timestamp;
+
+/// How often the keeper looks for windows that are over.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The keeper's mailbox.
+#[derive(Debug)]
+pub enum KeeperMessage {
+    /// Events of any window.
+    Archive(Vec<Claim>),
+    /// Permits are short, or nothing more is coming: have every window store what waits.
+    Flush,
+    /// Look which windows are to be closed.
+    Tick,
+    /// This window stored and composed all it had.
+    Closed(Window),
+}
+
+/// What the keeper works with.
+#[derive(Clone)]
+pub struct KeeperPorts {
+    /// The open windows.
+    pub directory: Arc<Directory>,
+    /// Who supervises them.
+    pub supervisor: Address<Order>,
+    /// The supervisor's path; a window's begins with it.
+    pub path: String,
+    /// What a window's actor works with.
+    pub window: WindowPorts,
+}
+
+/// The role.
+pub struct Keeper {
+    ports: KeeperPorts,
+    settings: ArchiveWindowSettings,
+    /// Events of windows that wait for a place.
+    waiting: BTreeMap<Window, Vec<Claim>>,
+}
+
+impl Keeper {
+    /// A keeper over what stands in the directory.
+    #[must_use]
+    pub fn new(ports: KeeperPorts, settings: &ArchiveWindowSettings) -> Self {
+        Self { ports, settings: settings.clone(), waiting: BTreeMap::new() }
+    }
+}
+
+impl Role for Keeper {
+    type Message = KeeperMessage;
+
+    async fn start(&mut self, me: &Me<KeeperMessage>) -> Result<(), RoleError> {
+        me.remind(KeeperMessage::Tick);
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        message: KeeperMessage,
+        me: &Me<KeeperMessage>,
+    ) -> Result<(), RoleError> {
+        match message {
+            KeeperMessage::Archive(claims) => {
+                me.vitals().handled(claims.len() as u64);
+                self.archive(claims).await?;
+            }
+            KeeperMessage::Flush => self.tell_all(|| WindowMessage::Flush),
+            KeeperMessage::Tick => {
+                self.close_due(Timestamp::now());
+                me.remind_after(TICK, || KeeperMessage::Tick);
+            }
+            KeeperMessage::Closed(window) => {
+                self.strike_off(window);
+                self.open_waiting().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Keeper {
+    async fn archive(&mut self, claims: Vec<Claim>) -> Result<(), RoleError> {
+        for (window, claims) in by_window(claims) {
+            match self.ports.directory.find(window) {
+                Some(open) => send(&open, claims),
+                None if self.has_place() => send(&self.open(window).await?, claims),
+                None => self.waiting.entry(window).or_default().extend(claims),
+            }
+        }
+        self.make_place();
+        Ok(())
+    }
+
+    fn has_place(&self) -> bool {
+        self.ports.directory.open().len() < self.settings.max_open
+    }
+
+    /// Has the oldest windows closed, as many as wait for a place.
+    fn make_place(&self) {
+        for (_, oldest) in self.ports.directory.open().iter().take(self.waiting.len()) {
+            let _ = oldest.address.send(WindowMessage::Close);
+        }
+    }
+
+    async fn open_waiting(&mut self) -> Result<(), RoleError> {
+        while self.has_place() {
+            let Some((window, claims)) = self.waiting.pop_first() else { return Ok(()) };
+            send(&self.open(window).await?, claims);
+        }
+        Ok(())
+    }
+
+    /// Starts a window's actor, and waits until it takes messages.
+    async fn open(&self, window: Window) -> Result<OpenWindow, RoleError> {
+        let path = format!("{}/window.{window}", self.ports.path);
+        let vitals = self.ports.window.board.actor(&path, "window");
+        let open =
+            OpenWindow { address: Address::new(vitals), incarnations: Incarnations::default() };
+        // Listed before it writes anything: what is not listed counts as abandoned.
+        self.ports.directory.add(window, open.clone());
+        let child = {
+            let (ports, settings) = (self.ports.window.clone(), self.settings.clone());
+            let incarnations = open.incarnations.clone();
+            worker(&open.address, &self.settings.restart, move || {
+                WindowActor::new(window, ports.clone(), &settings, incarnations.clone())
+            })
+        };
+        let (started, has_started) = oneshot::channel();
+        let order = Order::Start { child, started };
+        self.ports.supervisor.send(order).map_err(|_| "the archive's supervisor is gone")?;
+        has_started.await?;
+        Ok(open)
+    }
+
+    /// Closes what is over, and everything when the pipeline is draining. Asked again at every
+    /// tick: a window whose actor died in between has forgotten.
+    fn close_due(&self, now: Timestamp) {
+        let draining = self.ports.directory.is_draining();
+        for (window, open) in self.ports.directory.open() {
+            if draining || now >= window.end().after(self.settings.grace) {
+                let _ = open.address.send(WindowMessage::Close);
+            }
+        }
+    }
+
+    fn strike_off(&self, window: Window) {
+        let Some(open) = self.ports.directory.remove(window) else { return };
+        let path = open.address.vitals().path().to_owned();
+        self.ports.window.board.remove(&path);
+        let _ = self.ports.supervisor.send(Order::Forget(path));
+        let _ = open.address.send(WindowMessage::End);
+    }
+
+    fn tell_all(&self, message: impl Fn() -> WindowMessage) {
+        for (_, open) in self.ports.directory.open() {
+            let _ = open.address.send(message());
+        }
+    }
+}
+
+/// A send that fails drops the claims: they come round again.
+fn send(open: &OpenWindow, claims: Vec<Claim>) {
+    let _ = open.address.send(WindowMessage::Archive(claims));
+}
+
+/// Sorts claims by the window of their publish time; nearly always there is one.
+fn by_window(claims: Vec<Claim>) -> BTreeMap<Window, Vec<Claim>> {
+    let mut sorted: BTreeMap<Window, Vec<Claim>> = BTreeMap::new();
+    for claim in claims {
+        let window = Window::of(claim.message().publish_time);
+        sorted.entry(window).or_default().push(claim);
+    }
+    sorted
+}

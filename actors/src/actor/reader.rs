@@ -1,0 +1,257 @@
+//! Takes events from the log, no more than can be held in memory, and sends them to the parsers.
+//!
+//! Receives only its own reminder to go on. Owns the claims that came back and wait to be
+//! delivered again. If it crashes, those claims go back to the ledger and wait for the next
+//! reader; what is in flight is acknowledged without it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::dead_letter::DeadLetters;
+use super::parser::Parse;
+use crate::delivery::{Claim, Duty, Ledger, Redelivery, RedeliveryPolicy};
+use crate::port::{EventLog, Pulled, Room};
+use crate::settings::ReaderSettings;
+use crate::supervision::{Address, Backoff, Me, Role, RoleError};
+use crate::vitals::Board;
+
+/// How long a pull waits for a message.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// The first and the longest pause after a pull that failed.
+const PULL_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What stands in status when pulls fail.
+const PULL: &str = "event log";
+
+/// The reader's mailbox: itself only.
+#[derive(Debug)]
+pub struct GoOn;
+
+/// What is asked of the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// Take events as they come.
+    Open,
+    /// The same, and have sinks flush whenever nothing waits: who runs until idle wants the end.
+    UntilIdle,
+    /// Take nothing more; deliver again what comes back.
+    Closed,
+}
+
+/// What the reader works with.
+#[derive(Clone)]
+pub struct ReaderPorts {
+    /// Where events come from.
+    pub log: Arc<dyn EventLog>,
+    /// What is on loan.
+    pub ledger: Arc<Ledger>,
+    /// Where troubles with the log are shown.
+    pub board: Arc<Board>,
+    /// The pool; at least one.
+    pub parsers: Vec<Address<Parse>>,
+    /// Where dead letters that came back go.
+    pub dead_letters: DeadLetters,
+    /// Asks every sink to flush.
+    pub flush_sinks: Arc<dyn Fn() + Send + Sync>,
+    /// What is asked of the reader.
+    pub intake: watch::Receiver<Intake>,
+    /// True once a pull found nothing while nothing was unacknowledged.
+    pub idle: watch::Sender<bool>,
+}
+
+/// The role.
+pub struct Reader {
+    ports: ReaderPorts,
+    max_batch_events: usize,
+    redelivery: Redelivery,
+    pull_backoff: Backoff,
+    next_parser: usize,
+    /// Admitted, but larger than the account has room for: they wait until they are alone.
+    outsized: Vec<Claim>,
+}
+
+/// What woke the reader.
+enum Woken {
+    Returned(Vec<Claim>),
+    Pulled(Vec<Claim>),
+    Due,
+    Asked,
+}
+
+impl Reader {
+    /// A reader that has taken nothing yet.
+    #[must_use]
+    pub fn new(ports: ReaderPorts, settings: &ReaderSettings) -> Self {
+        let policy = RedeliveryPolicy {
+            backoff: settings.redelivery_backoff,
+            max_backoff: settings.max_redelivery_backoff,
+            max_attempts: settings.max_attempts,
+        };
+        Self {
+            ports,
+            max_batch_events: settings.max_batch_events,
+            redelivery: Redelivery::new(policy),
+            pull_backoff: Backoff::new(PULL_BACKOFF.0, PULL_BACKOFF.1),
+            next_parser: 0,
+            outsized: Vec::new(),
+        }
+    }
+}
+
+impl Role for Reader {
+    type Message = GoOn;
+
+    async fn start(&mut self, me: &Me<GoOn>) -> Result<(), RoleError> {
+        me.remind(GoOn);
+        Ok(())
+    }
+
+    async fn handle(&mut self, GoOn: GoOn, me: &Me<GoOn>) -> Result<(), RoleError> {
+        match self.wait().await {
+            Woken::Returned(claims) => self.redelivery.take(claims, Instant::now()),
+            Woken::Pulled(claims) => {
+                me.vitals().handled(claims.len() as u64);
+                self.send(claims);
+            }
+            Woken::Due | Woken::Asked => {}
+        }
+        self.redeliver();
+        me.remind(GoOn);
+        Ok(())
+    }
+}
+
+impl Reader {
+    async fn wait(&mut self) -> Woken {
+        let due = self.redelivery.next_due();
+        let ledger = Arc::clone(&self.ports.ledger);
+        let mut intake = self.ports.intake.clone();
+        let asked = *intake.borrow_and_update();
+        tokio::select! {
+            biased;
+            returned = ledger.take_returned() => Woken::Returned(returned),
+            () = until(due) => Woken::Due,
+            // The sender lives as long as the pipeline.
+            _ = intake.changed() => Woken::Asked,
+            claims = self.take(asked) => Woken::Pulled(claims),
+        }
+    }
+
+    /// Takes the next messages on loan, once there is room for any.
+    async fn take(&mut self, asked: Intake) -> Vec<Claim> {
+        if !self.outsized.is_empty() {
+            self.room_for_outsized().await;
+            return std::mem::take(&mut self.outsized);
+        }
+        if asked == Intake::Closed {
+            self.press(true);
+            return std::future::pending().await;
+        }
+        let room = self.room().await;
+        let nothing_unacknowledged = self.ports.ledger.account().messages() == 0;
+        let pulled = match self.ports.log.pull(room, PATIENCE).await {
+            Ok(pulled) => pulled,
+            Err(error) => {
+                self.ports.board.trouble(PULL, error.to_string(), 0);
+                tokio::time::sleep(self.pull_backoff.failed()).await;
+                return Vec::new();
+            }
+        };
+        self.pull_backoff.succeeded();
+        self.ports.board.recovered(PULL);
+        let ended = matches!(pulled, Pulled::End);
+        if let Pulled::Messages(messages) = pulled {
+            self.set_idle(false);
+            self.press(false);
+            return self.admit(messages);
+        }
+        self.press(ended || asked == Intake::UntilIdle);
+        self.set_idle(nothing_unacknowledged);
+        if ended {
+            // Behind the end comes only what is given back: no hurry to ask for it.
+            tokio::time::sleep(PATIENCE).await;
+        }
+        Vec::new()
+    }
+
+    fn admit(&mut self, messages: Vec<crate::message::Message>) -> Vec<Claim> {
+        let claims = self.ports.ledger.admit(messages);
+        let account = self.ports.ledger.account();
+        if account.is_overdrawn() && account.messages() > claims.len() as u64 {
+            self.outsized = claims;
+            return Vec::new();
+        }
+        claims
+    }
+
+    /// Waits until more may be taken. While it waits everyone does, so the sinks are to flush.
+    async fn room(&self) -> Room {
+        let account = self.ports.ledger.account();
+        loop {
+            let mut released = std::pin::pin!(account.released());
+            // From here on no release is missed.
+            released.as_mut().enable();
+            if let Some(room) = account.room() {
+                return room;
+            }
+            self.press(true);
+            released.await;
+        }
+    }
+
+    /// Waits until what was outsized fits, or stands alone.
+    async fn room_for_outsized(&self) {
+        let account = self.ports.ledger.account();
+        loop {
+            let mut released = std::pin::pin!(account.released());
+            released.as_mut().enable();
+            if !account.is_overdrawn() || account.messages() <= self.outsized.len() as u64 {
+                return;
+            }
+            self.press(true);
+            released.await;
+        }
+    }
+
+    /// Says whether everyone waits; tells the sinks when that begins.
+    fn press(&self, pressing: bool) {
+        if self.ports.ledger.account().set_pressing(pressing) && pressing {
+            (self.ports.flush_sinks)();
+        }
+    }
+
+    fn set_idle(&self, idle: bool) {
+        self.ports.idle.send_if_modified(|before| std::mem::replace(before, idle) != idle);
+    }
+
+    fn redeliver(&mut self) {
+        for batch in self.redelivery.due(Instant::now(), &self.ports.ledger) {
+            let (condemned, others): (Vec<_>, Vec<_>) =
+                batch.into_iter().partition(|claim| claim.duty() == Duty::DeadLetter);
+            self.send(others);
+            self.ports.dead_letters.store(condemned);
+        }
+    }
+
+    /// Sends claims to the parsers, in turn. A send that fails drops them: they come round again.
+    fn send(&mut self, mut claims: Vec<Claim>) {
+        while !claims.is_empty() {
+            let rest = claims.split_off(claims.len().min(self.max_batch_events));
+            let parser = &self.ports.parsers[self.next_parser % self.ports.parsers.len()];
+            self.next_parser = self.next_parser.wrapping_add(1);
+            let _ = parser.send(Parse(claims));
+            claims = rest;
+        }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,102 @@
+//! Sends each valid event its ways: to the processors of its type, and to the archive.
+//!
+//! Receives parsed batches, sends to processors and the archive keeper. Owns nothing between two
+//! batches. If it crashes, the batches in its mailbox come round again, and the one in hand is
+//! suspect.
+
+use std::sync::Arc;
+
+use super::archive::KeeperMessage;
+use super::processor::Process;
+use crate::delivery::{Claim, Duty};
+use crate::processor::Matcher;
+use crate::supervision::{Address, Me, Role, RoleError};
+use crate::vitals::Board;
+
+/// Claims of parsed events: with a route duty to find all ways, with another to go that one.
+#[derive(Debug)]
+pub struct Route(pub Vec<Claim>);
+
+/// The role.
+#[derive(Clone)]
+pub struct Router {
+    /// Which processors take which types.
+    pub matcher: Arc<Matcher>,
+    /// The processors, by index.
+    pub processors: Vec<Address<Process>>,
+    /// The archive, unless history is replayed.
+    pub archive: Option<Address<KeeperMessage>>,
+    /// Where events without a processor are counted.
+    pub board: Arc<Board>,
+}
+
+/// One batch, sorted by way.
+struct Sorted {
+    process: Vec<Vec<Claim>>,
+    archive: Vec<Claim>,
+}
+
+impl Role for Router {
+    type Message = Route;
+
+    async fn handle(&mut self, Route(claims): Route, me: &Me<Route>) -> Result<(), RoleError> {
+        let events = claims.len() as u64;
+        let mut sorted = Sorted {
+            process: self.processors.iter().map(|_| Vec::new()).collect(),
+            archive: Vec::new(),
+        };
+        let (mut ways, mut duties) = (Vec::new(), Vec::new());
+        for claim in claims {
+            if claim.duty() == Duty::Route {
+                self.find_ways(&claim, &mut ways, &mut duties);
+                claim.split(&duties, |way| sorted.add(way));
+            } else {
+                sorted.add(claim);
+            }
+        }
+        self.send(sorted);
+        me.vitals().handled(events);
+        Ok(())
+    }
+}
+
+impl Router {
+    /// Puts the event's duties into `duties`; `ways` is room to work in.
+    fn find_ways(&self, claim: &Claim, ways: &mut Vec<usize>, duties: &mut Vec<Duty>) {
+        let kind = claim.delivery().envelope().map_or("", |envelope| &envelope.kind);
+        self.matcher.ways(kind, ways);
+        if ways.is_empty() {
+            self.board.counters().unrouted.add(1);
+        }
+        duties.clear();
+        duties.extend(ways.iter().map(|&processor| Duty::Process(processor)));
+        duties.extend(self.archive.is_some().then_some(Duty::Archive));
+    }
+
+    /// A send that fails drops the claims: they come round again.
+    fn send(&self, sorted: Sorted) {
+        for (processor, claims) in self.processors.iter().zip(sorted.process) {
+            if !claims.is_empty() {
+                let _ = processor.send(Process(claims));
+            }
+        }
+        if let Some(archive) = self.archive.as_ref().filter(|_| !sorted.archive.is_empty()) {
+            let _ = archive.send(KeeperMessage::Archive(sorted.archive));
+        }
+    }
+}
+
+impl Sorted {
+    fn add(&mut self, claim: Claim) {
+        match claim.duty() {
+            Duty::Process(index) => match self.process.get_mut(index) {
+                Some(claims) => claims.push(claim),
+                None => unreachable!("duties are opened for the processors of this pipeline"),
+            },
+            Duty::Archive => self.archive.push(claim),
+            Duty::Route | Duty::DeadLetter => {
+                unreachable!("routes end in split, and the reader sends dead letters straight")
+            }
+        }
+    }
+}

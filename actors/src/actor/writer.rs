@@ -1,0 +1,253 @@
+//! Groups rows for one table and commits them.
+//!
+//! Receives rows from the processor, and reminders from itself. Owns the open batch and the claims
+//! of its rows. If it crashes, those claims come round again, to their processor alone; no other
+//! sink notices. The dead-letter actor is a writer too, of the table `dead_letters`.
+
+use std::sync::Arc;
+
+use super::dead_letter::DeadLetters;
+use crate::dead_letter_table::Stage;
+use crate::delivery::{Claim, Ledger, Salvaged, Verdict};
+use crate::port::{Refusal, Warehouse, WriteError};
+use crate::row::{Row, TableSpec};
+use crate::settings::WriterSettings;
+use crate::supervision::{Backoff, Me, Role, RoleError};
+
+/// The writer's mailbox.
+#[derive(Debug)]
+pub enum WriterMessage {
+    /// Rows to be committed with others.
+    Write(Rows),
+    /// Permits are short, or nothing more is coming: commit what waits.
+    Flush,
+    /// The batch with this number is due, unless it is committed already.
+    Due(u64),
+    /// The pause after a failed commit is over.
+    Retry,
+}
+
+/// Rows, and the claims that are settled when they are written.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// The rows of all claims, in the claims' order.
+    pub rows: Vec<Row>,
+    /// Each claim with the number of its rows; at least 1.
+    pub claims: Vec<(Claim, usize)>,
+}
+
+impl Rows {
+    /// Whether this is one suspect, to be written alone.
+    fn is_isolated(&self) -> bool {
+        self.claims.iter().any(|(claim, _)| claim.is_isolated())
+    }
+}
+
+/// What becomes of an event with a row that the warehouse refuses.
+#[derive(Clone, Debug)]
+pub enum OnRefusal {
+    /// It becomes a dead letter of this processor.
+    Condemn {
+        /// Where it goes.
+        dead_letters: DeadLetters,
+        /// Whose row it was.
+        processor: String,
+    },
+    /// It is a dead letter already, and there is nowhere else for it to go: it comes round again.
+    Again,
+}
+
+/// What a writer works with.
+#[derive(Clone)]
+pub struct WriterPorts {
+    /// Where the rows go.
+    pub warehouse: Arc<dyn Warehouse>,
+    /// The table.
+    pub table: Arc<TableSpec>,
+    /// What is on loan.
+    pub ledger: Arc<Ledger>,
+    /// What becomes of refused rows.
+    pub on_refusal: OnRefusal,
+    /// Told how many more rows are committed.
+    pub count_written: Arc<dyn Fn(u64) + Send + Sync>,
+}
+
+/// The role.
+pub struct Writer {
+    ports: WriterPorts,
+    settings: WriterSettings,
+    backoff: Backoff,
+    open: Batch,
+    /// Number of the open batch, so that a reminder for an earlier one is known as late.
+    number: u64,
+    /// A commit stands in the mailbox already, behind everything that it is to take.
+    commit_queued: bool,
+    /// A commit failed, and its retry is on the way: until then rows only gather.
+    retrying: bool,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    rows: Rows,
+    bytes: u64,
+}
+
+impl Writer {
+    /// A writer with an empty batch.
+    #[must_use]
+    pub fn new(ports: WriterPorts, settings: &WriterSettings) -> Self {
+        Self {
+            ports,
+            settings: settings.clone(),
+            backoff: Backoff::new(settings.retry_backoff, settings.max_retry_backoff),
+            open: Batch::default(),
+            number: 0,
+            commit_queued: false,
+            retrying: false,
+        }
+    }
+}
+
+impl Role for Writer {
+    type Message = WriterMessage;
+
+    async fn handle(
+        &mut self,
+        message: WriterMessage,
+        me: &Me<WriterMessage>,
+    ) -> Result<(), RoleError> {
+        match message {
+            WriterMessage::Write(rows) if rows.is_isolated() => {
+                self.commit(me).await;
+                self.write_alone(rows, me).await;
+            }
+            WriterMessage::Write(rows) => self.add(rows, me),
+            WriterMessage::Flush => self.queue_commit(me),
+            WriterMessage::Due(number) if number == self.number => self.commit(me).await,
+            WriterMessage::Due(_) => {}
+            WriterMessage::Retry => {
+                self.retrying = false;
+                self.commit(me).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Writer {
+    fn add(&mut self, mut more: Rows, me: &Me<WriterMessage>) {
+        if self.open.rows.rows.is_empty() {
+            let number = self.number;
+            me.remind_after(self.settings.max_delay, move || WriterMessage::Due(number));
+        }
+        self.open.bytes += more.rows.iter().map(Row::cost_bytes).sum::<u64>();
+        self.open.rows.rows.append(&mut more.rows);
+        self.open.rows.claims.append(&mut more.claims);
+        let full = self.open.rows.rows.len() >= self.settings.max_batch_rows
+            || self.open.bytes >= self.settings.max_batch_bytes;
+        if full || self.ports.ledger.account().is_pressing() {
+            self.queue_commit(me);
+        }
+    }
+
+    /// Has the open batch committed together with all that waits in the mailbox.
+    fn queue_commit(&mut self, me: &Me<WriterMessage>) {
+        if !self.commit_queued && !self.open.rows.rows.is_empty() {
+            self.commit_queued = true;
+            me.remind(WriterMessage::Due(self.number));
+        }
+    }
+
+    async fn commit(&mut self, me: &Me<WriterMessage>) {
+        if self.retrying || self.open.rows.rows.is_empty() {
+            return;
+        }
+        self.number += 1;
+        self.commit_queued = false;
+        let Batch { rows, bytes } = std::mem::take(&mut self.open);
+        if let Err(rows) = self.write(rows, me).await {
+            // Nothing was added meanwhile: this handler had the writer to itself.
+            self.open = Batch { rows, bytes };
+            self.retrying = true;
+            me.remind_after(self.backoff.failed(), || WriterMessage::Retry);
+        }
+    }
+
+    /// Writes a suspect by itself. If the warehouse cannot take it now, its claim is dropped, and
+    /// comes round again alone.
+    async fn write_alone(&mut self, rows: Rows, me: &Me<WriterMessage>) {
+        drop(self.write(rows, me).await);
+    }
+
+    /// Writes rows and settles their claims, or hands them back.
+    async fn write(&mut self, rows: Rows, me: &Me<WriterMessage>) -> Result<(), Rows> {
+        let Rows { rows, claims } = rows;
+        let rows = Arc::new(rows);
+        match self.ports.warehouse.write(&self.ports.table, Arc::clone(&rows)).await {
+            Ok(refusals) => {
+                me.vitals().recovered();
+                me.vitals().handled(claims.len() as u64);
+                self.backoff.succeeded();
+                (self.ports.count_written)((rows.len() - refusals.len()) as u64);
+                self.settle(claims, refusals, me);
+                Ok(())
+            }
+            Err(error) => {
+                me.vitals().trouble(error.to_string(), claims.len() as u64);
+                if let WriteError::Gone(_) = error {
+                    self.ensure(me, claims.len() as u64).await;
+                }
+                Err(Rows { rows: Arc::unwrap_or_clone(rows), claims })
+            }
+        }
+    }
+
+    /// Makes the table again that somebody removed; what fails shows, and is tried again with the
+    /// rows.
+    async fn ensure(&self, me: &Me<WriterMessage>, waiting: u64) {
+        match self.ports.warehouse.ensure_table(&self.ports.table).await {
+            Ok(ensured) => {
+                tracing::warn!(
+                    table = self.ports.table.name,
+                    ?ensured,
+                    "table was not as configured"
+                );
+            }
+            Err(error) => me.vitals().trouble(error.to_string(), waiting),
+        }
+    }
+
+    /// Settles every claim whose rows were all taken.
+    fn settle(&self, claims: Vec<(Claim, usize)>, refusals: Vec<Refusal>, me: &Me<WriterMessage>) {
+        let mut refusals = refusals.into_iter().peekable();
+        let mut condemned = Vec::new();
+        let mut end = 0;
+        for (claim, count) in claims {
+            end += count;
+            let mut reason = None;
+            while let Some(refusal) = refusals.next_if(|refusal| refusal.row < end) {
+                reason.get_or_insert(refusal.reason);
+            }
+            match (reason, &self.ports.on_refusal) {
+                (None, _) => claim.settle(),
+                (Some(reason), OnRefusal::Condemn { processor, .. }) => {
+                    condemned.push(claim.condemn(Verdict {
+                        stage: Stage::Write,
+                        actor: me.path().to_owned(),
+                        processor: Some(processor.clone()),
+                        reason,
+                        salvaged: Salvaged::default(),
+                        attempts: 1,
+                    }));
+                }
+                (Some(reason), OnRefusal::Again) => {
+                    me.vitals().trouble(format!("a dead letter was refused: {reason}"), 1);
+                    drop(claim);
+                }
+            }
+        }
+        if let OnRefusal::Condemn { dead_letters, .. } = &self.ports.on_refusal {
+            dead_letters.store(condemned);
+        }
+    }
+}

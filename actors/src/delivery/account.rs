@@ -1,0 +1,101 @@
+//! The account that bounds memory: what is on loan and not yet acknowledged.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::port::Room;
+
+/// Messages and bytes in flight, against their limits.
+///
+/// Charging never waits and may overdraw, since what is charged exists already. Only the reader
+/// waits, before it takes more.
+#[derive(Debug)]
+pub struct Account {
+    max_messages: u64,
+    max_bytes: u64,
+    messages: AtomicU64,
+    bytes: AtomicI64,
+    pressing: AtomicBool,
+    released: Notify,
+}
+
+impl Account {
+    /// An account with these limits; a limit of 0 counts as 1.
+    #[must_use]
+    pub fn new(max_messages: u64, max_bytes: u64) -> Self {
+        Self {
+            max_messages: max_messages.max(1),
+            max_bytes: max_bytes.max(1),
+            messages: AtomicU64::new(0),
+            bytes: AtomicI64::new(0),
+            pressing: AtomicBool::new(false),
+            released: Notify::new(),
+        }
+    }
+
+    /// What more may be taken now; `None` when nothing may.
+    #[must_use]
+    pub fn room(&self) -> Option<Room> {
+        let messages = self.max_messages.saturating_sub(self.messages());
+        let bytes = self.max_bytes.saturating_sub(self.bytes());
+        let messages = usize::try_from(messages).unwrap_or(usize::MAX);
+        (messages > 0 && bytes > 0).then_some(Room { messages, bytes })
+    }
+
+    /// Waits until something was released. Create the future before looking at [`Self::room`],
+    /// or a release in between goes unseen.
+    pub fn released(&self) -> tokio::sync::futures::Notified<'_> {
+        self.released.notified()
+    }
+
+    /// Whether more bytes are charged than there is room for.
+    #[must_use]
+    pub fn is_overdrawn(&self) -> bool {
+        self.bytes() > self.max_bytes
+    }
+
+    /// Messages in flight.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.messages.load(Ordering::Acquire)
+    }
+
+    /// Bytes in flight.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        u64::try_from(self.bytes.load(Ordering::Acquire)).unwrap_or(0)
+    }
+
+    /// Whether everyone waits for permits, or nothing more is coming: sinks flush at once then,
+    /// for no timer may hold what everyone waits for.
+    #[must_use]
+    pub fn is_pressing(&self) -> bool {
+        self.pressing.load(Ordering::Acquire)
+    }
+
+    /// Says whether the reader waits for permits or has come to the end. True if that is news.
+    pub fn set_pressing(&self, pressing: bool) -> bool {
+        self.pressing.swap(pressing, Ordering::AcqRel) != pressing
+    }
+
+    pub(super) fn charge_messages(&self, count: u64) {
+        self.messages.fetch_add(count, Ordering::AcqRel);
+    }
+
+    pub(super) fn release_messages(&self, count: u64) {
+        self.messages.fetch_sub(count, Ordering::AcqRel);
+        self.released.notify_waiters();
+    }
+
+    pub(super) fn charge_bytes(&self, bytes: u64) {
+        self.bytes.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::AcqRel);
+    }
+
+    pub(super) fn release_bytes(&self, bytes: u64) {
+        if bytes > 0 {
+            self.bytes.fetch_sub(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::AcqRel);
+            self.released.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Duties, and how much of what is on loan waits for each.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::message::Message;
+use crate::vitals::Holding;
+
+/// A duty to make a delivery durable in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Duty {
+    /// To find its ways. Held until the claims of all ways exist.
+    Route,
+    /// To become rows of the processor with this index.
+    Process(usize),
+    /// To stand in the archive.
+    Archive,
+    /// To be stored as a dead letter; the claim carries the [`Verdict`](super::Verdict).
+    DeadLetter,
+}
+
+/// Open claims by duty: who holds the permits.
+#[derive(Debug)]
+pub(super) struct Duties {
+    route: Open,
+    archive: Open,
+    dead_letter: Open,
+    processors: Vec<(String, Open)>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Duties {
+    pub(super) fn new(processors: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            route: Open::default(),
+            archive: Open::default(),
+            dead_letter: Open::default(),
+            processors: processors.into_iter().map(|name| (name, Open::default())).collect(),
+        }
+    }
+
+    /// The processor that a duty is for.
+    pub(super) fn processor(&self, duty: Duty) -> Option<&str> {
+        match duty {
+            Duty::Process(index) => self.processors.get(index).map(|(name, _)| &**name),
+            Duty::Route | Duty::Archive | Duty::DeadLetter => None,
+        }
+    }
+
+    pub(super) fn began(&self, duty: Duty, message: &Message) {
+        if let Some(open) = self.open(duty) {
+            open.messages.fetch_add(1, Relaxed);
+            open.bytes.fetch_add(message.cost_bytes(), Relaxed);
+        }
+    }
+
+    pub(super) fn ended(&self, duty: Duty, message: &Message) {
+        if let Some(open) = self.open(duty) {
+            open.messages.fetch_sub(1, Relaxed);
+            open.bytes.fetch_sub(message.cost_bytes(), Relaxed);
+        }
+    }
+
+    /// What each duty with open claims holds. An event with two open duties counts for both.
+    pub(super) fn holdings(&self) -> Vec<Holding> {
+        let named = [
+            ("route".to_owned(), &self.route),
+            ("archive".to_owned(), &self.archive),
+            ("dead letter".to_owned(), &self.dead_letter),
+        ];
+        let processors =
+            self.processors.iter().map(|(name, open)| (format!("processor {name}"), open));
+        named
+            .into_iter()
+            .chain(processors)
+            .map(|(duty, open)| Holding {
+                duty,
+                messages: open.messages.load(Relaxed),
+                bytes: open.bytes.load(Relaxed),
+            })
+            .filter(|holding| holding.messages > 0)
+            .collect()
+    }
+
+    fn open(&self, duty: Duty) -> Option<&Open> {
+        match duty {
+            Duty::Route => Some(&self.route),
+            Duty::Archive => Some(&self.archive),
+            Duty::DeadLetter => Some(&self.dead_letter),
+            Duty::Process(index) => self.processors.get(index).map(|(_, open)| open),
+        }
+    }
+}

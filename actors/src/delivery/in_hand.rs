@@ -1,0 +1,88 @@
+//! Who is suspect after a panic: what the actor had in hand, never what waited for it.
+//!
+//! A claim dropped while its thread unwinds was in hand: it was moved into the handler that
+//! panicked. What waits in the actor's state or mailbox is dropped later, without a panic. So
+//! unwinding itself tells the two apart; all this does is to carry the suspects from their drop
+//! to the place that catches the panic and knows the actor and its words.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::{Crash, Held};
+
+thread_local! {
+    /// Claims dropped by the panic that this thread is unwinding from, while a handler is polled.
+    static SUSPECTS: RefCell<Option<Vec<Suspect>>> = const { RefCell::new(None) };
+}
+
+struct Suspect {
+    held: Held,
+    was_isolated: bool,
+}
+
+/// Runs an actor's handler. If it panics, the claims it had in hand go back as suspects of this
+/// actor.
+///
+/// # Errors
+/// The [`Crash`], when the handler panicked.
+pub async fn in_hand<T>(actor: &str, handler: impl Future<Output = T>) -> Result<T, Crash> {
+    let mut handler = pin!(handler);
+    poll_fn(|context| {
+        SUSPECTS.set(Some(Vec::new()));
+        let polled = catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(context)));
+        let suspects = SUSPECTS.take().unwrap_or_default();
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+            Err(panic) => Poll::Ready(Err(accuse(actor, &*panic, suspects))),
+        }
+    })
+    .await
+}
+
+fn accuse(actor: &str, panic: &(dyn Any + Send), suspects: Vec<Suspect>) -> Crash {
+    let isolated = !suspects.is_empty() && suspects.iter().all(|suspect| suspect.was_isolated);
+    let crash = Crash { actor: actor.to_owned(), panic: words_of(panic), isolated };
+    let shared = Arc::new(crash.clone());
+    for Suspect { mut held, .. } in suspects {
+        let history = held.history.get_or_insert_default();
+        history.strikes += 1;
+        history.returns = 0;
+        history.crash = Some(Arc::clone(&shared));
+        let ledger = Arc::clone(&held.delivery.ledger);
+        ledger.take_back_struck(held);
+    }
+    crash
+}
+
+/// The message of a panic, where it has one.
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    if let Some(words) = panic.downcast_ref::<&str>() {
+        (*words).to_owned()
+    } else if let Some(words) = panic.downcast_ref::<String>() {
+        words.clone()
+    } else {
+        "a panic without a message".to_owned()
+    }
+}
+
+/// Takes a claim that a panic dropped. Outside a handler there is nobody to accuse: it just comes
+/// again.
+pub(super) fn suspect(held: Held, was_isolated: bool) {
+    let stray = SUSPECTS.with_borrow_mut(|suspects| match suspects {
+        Some(suspects) => {
+            suspects.push(Suspect { held, was_isolated });
+            None
+        }
+        None => Some(held),
+    });
+    if let Some(held) = stray {
+        let ledger = Arc::clone(&held.delivery.ledger);
+        ledger.take_back(held);
+    }
+}

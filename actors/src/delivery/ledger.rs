@@ -1,0 +1,279 @@
+//! The ledger: what is on loan, what came back, and what is to be acknowledged.
+//!
+//! It belongs to no actor, so no actor's death can stop an acknowledgement or lose a claim.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use compact_str::CompactString;
+use tokio::sync::Notify;
+
+use super::duties::Duties;
+use super::{Account, Claim, Delivery, Duty, Held};
+use crate::message::{Lease, Message};
+use crate::port::EventLog;
+use crate::vitals::{Board, Holding};
+
+/// How long to wait before an acknowledgement that failed is tried again.
+const ACK_RETRY: Duration = Duration::from_millis(200);
+
+/// What stands in status when acknowledgements fail.
+const ACKNOWLEDGEMENT: &str = "event log (acknowledgement)";
+
+/// What was given back to the log, unsettled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Deliveries that had claims open.
+    pub deliveries: usize,
+}
+
+/// Everything on loan from one log.
+#[derive(Debug)]
+pub struct Ledger {
+    account: Account,
+    duties: Duties,
+    board: Arc<Board>,
+    /// By message id: the newest lease, and those it replaced.
+    in_flight: Mutex<HashMap<CompactString, Leases>>,
+    /// Deliveries whose last claim was settled.
+    finished: Mutex<Vec<Arc<Delivery>>>,
+    finished_some: Notify,
+    /// Claims that came back.
+    returned: Mutex<Vec<Claim>>,
+    returned_some: Notify,
+    /// Duties with an isolated claim on its way.
+    isolated: Mutex<HashSet<Duty>>,
+    /// Nothing is redelivered or acknowledged any more.
+    closed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Leases {
+    newest: Lease,
+    replaced: Vec<Lease>,
+}
+
+impl Ledger {
+    /// A ledger with nothing on loan, for a pipeline with these processors.
+    #[must_use]
+    pub fn new(
+        account: Account,
+        processors: impl IntoIterator<Item = String>,
+        board: Arc<Board>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            account,
+            duties: Duties::new(processors),
+            board,
+            in_flight: Mutex::default(),
+            finished: Mutex::default(),
+            finished_some: Notify::new(),
+            returned: Mutex::default(),
+            returned_some: Notify::new(),
+            isolated: Mutex::default(),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// The account that everything on loan is charged to.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// What each duty holds of the permits.
+    #[must_use]
+    pub fn holdings(&self) -> Vec<Holding> {
+        self.duties.holdings()
+    }
+
+    pub(super) fn duties(&self) -> &Duties {
+        &self.duties
+    }
+
+    /// Takes messages on loan and opens a route claim for each.
+    ///
+    /// A message that is in flight already gets no second claim: its new lease joins the old.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>, messages: Vec<Message>) -> Vec<Claim> {
+        let mut claims = Vec::with_capacity(messages.len());
+        let mut bytes = 0;
+        let mut repeated = 0;
+        let mut in_flight = lock(&self.in_flight);
+        for message in messages {
+            if let Some(leases) = in_flight.get_mut(&message.id) {
+                leases.replaced.push(std::mem::replace(&mut leases.newest, message.lease));
+                repeated += 1;
+                continue;
+            }
+            let leases = Leases { newest: message.lease, replaced: Vec::new() };
+            in_flight.insert(message.id.clone(), leases);
+            bytes += message.cost_bytes();
+            claims.push(self.lend(message));
+        }
+        drop(in_flight);
+        self.account.charge_messages(claims.len() as u64);
+        self.account.charge_bytes(bytes);
+        let counters = self.board.counters();
+        counters.received.add(claims.len() as u64);
+        counters.redelivered.add(repeated);
+        self.show_account();
+        claims
+    }
+
+    fn lend(self: &Arc<Self>, message: Message) -> Claim {
+        let delivery = Arc::new(Delivery {
+            message,
+            envelope: OnceLock::new(),
+            open_claims: AtomicU32::new(1),
+            ledger: Arc::clone(self),
+        });
+        Claim::open(delivery, Duty::Route)
+    }
+
+    /// Waits until claims came back, or an isolated one ended; the claims that came back since
+    /// the last call.
+    pub async fn take_returned(&self) -> Vec<Claim> {
+        self.returned_some.notified().await;
+        std::mem::take(&mut *lock(&self.returned))
+    }
+
+    /// Acknowledges what is finished, until the ledger is closed and nothing finished is left.
+    ///
+    /// Run it beside the actors, not inside one. A log that fails is asked again for as long as it
+    /// takes, and shows as trouble on the board.
+    pub async fn acknowledge_finished(&self, log: &dyn EventLog) {
+        loop {
+            let some = self.finished_some.notified();
+            let (finished, leases) = self.take_finished();
+            if !finished.is_empty() {
+                self.acknowledge(log, &finished, &leases).await;
+            } else if self.closed.load(Ordering::Acquire) {
+                return;
+            } else {
+                some.await;
+            }
+        }
+    }
+
+    /// Takes finished deliveries out of flight. From here on a repeat is a new delivery, which is
+    /// harmless; were it to join these, its lease would be missed.
+    fn take_finished(&self) -> (Vec<Arc<Delivery>>, Vec<Lease>) {
+        let mut in_flight = lock(&self.in_flight);
+        let finished = std::mem::take(&mut *lock(&self.finished));
+        let mut leases = Vec::with_capacity(finished.len());
+        for delivery in &finished {
+            if let Some(taken) = in_flight.remove(&delivery.message.id) {
+                leases.push(taken.newest);
+                leases.extend(taken.replaced);
+            }
+        }
+        (finished, leases)
+    }
+
+    async fn acknowledge(&self, log: &dyn EventLog, finished: &[Arc<Delivery>], leases: &[Lease]) {
+        while let Err(error) = log.acknowledge(leases).await {
+            self.board.trouble(ACKNOWLEDGEMENT, error.to_string(), leases.len() as u64);
+            tokio::time::sleep(ACK_RETRY).await;
+        }
+        self.board.recovered(ACKNOWLEDGEMENT);
+        self.account.release_bytes(finished.iter().map(|one| one.message.cost_bytes()).sum());
+        self.account.release_messages(finished.len() as u64);
+        self.board.counters().acked.add(finished.len() as u64);
+        self.show_account();
+    }
+
+    fn show_account(&self) {
+        let counters = self.board.counters();
+        counters.in_flight_messages.set(self.account.messages());
+        counters.in_flight_bytes.set(self.account.bytes());
+    }
+
+    /// Waits until nothing is unacknowledged.
+    pub async fn settled(&self) {
+        loop {
+            let mut released = std::pin::pin!(self.account.released());
+            // From here on no release is missed.
+            released.as_mut().enable();
+            if self.account.messages() == 0 {
+                return;
+            }
+            released.await;
+        }
+    }
+
+    /// Ends all loans: gives back to the log whatever has claims open. What is finished is still
+    /// acknowledged, by [`Self::acknowledge_finished`], which then ends.
+    pub async fn close(&self, log: &dyn EventLog) -> Unsettled {
+        self.closed.store(true, Ordering::Release);
+        let (leases, deliveries) = self.take_unfinished();
+        self.finished_some.notify_one();
+        // They would keep the ledger alive in a circle.
+        drop(std::mem::take(&mut *lock(&self.returned)));
+        if let Err(error) = log.give_back(&leases).await {
+            tracing::warn!(%error, messages = leases.len(), "could not give messages back; they come again when their leases run out");
+        }
+        self.board.counters().given_back.add(deliveries as u64);
+        Unsettled { deliveries }
+    }
+
+    fn take_unfinished(&self) -> (Vec<Lease>, usize) {
+        let mut in_flight = lock(&self.in_flight);
+        let finished: HashSet<CompactString> =
+            lock(&self.finished).iter().map(|delivery| delivery.message.id.clone()).collect();
+        let unfinished = in_flight.extract_if(|id, _| !finished.contains(id));
+        let mut deliveries = 0;
+        let mut leases = Vec::new();
+        for (_, taken) in unfinished {
+            deliveries += 1;
+            leases.push(taken.newest);
+            leases.extend(taken.replaced);
+        }
+        (leases, deliveries)
+    }
+
+    /// Whether an isolated claim of this duty is on its way.
+    #[must_use]
+    pub fn has_isolated(&self, duty: Duty) -> bool {
+        lock(&self.isolated).contains(&duty)
+    }
+
+    pub(super) fn begin_isolation(&self, duty: Duty) {
+        lock(&self.isolated).insert(duty);
+    }
+
+    pub(super) fn end_isolation(&self, duty: Duty) {
+        lock(&self.isolated).remove(&duty);
+        // The next suspect may go.
+        self.returned_some.notify_one();
+    }
+
+    pub(super) fn finish(&self, delivery: Arc<Delivery>) {
+        lock(&self.finished).push(delivery);
+        self.finished_some.notify_one();
+    }
+
+    /// Takes back a claim that nobody answered for.
+    pub(super) fn take_back(&self, mut held: Held) {
+        held.history.get_or_insert_default().returns += 1;
+        self.take_back_struck(held);
+    }
+
+    /// Takes back a claim that a panic was charged to.
+    pub(super) fn take_back_struck(&self, held: Held) {
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        self.board.counters().redelivered.add(1);
+        lock(&self.returned).push(Claim::again(held));
+        self.returned_some.notify_one();
+    }
+}
+
+/// A panic elsewhere leaves these collections whole: every critical section here is plain
+/// insertion and removal.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

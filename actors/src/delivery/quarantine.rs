@@ -1,0 +1,139 @@
+//! When a claim that came back is delivered again, and whether alone.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Claim, Duty, Ledger, Salvaged, Verdict};
+use crate::dead_letter_table::Stage;
+
+/// How claims that came back are delivered again.
+#[derive(Clone, Debug)]
+pub struct RedeliveryPolicy {
+    /// The pause after the first return; doubles with each that follows.
+    pub backoff: Duration,
+    /// The longest pause.
+    pub max_backoff: Duration,
+    /// Panics after which an event becomes a dead letter.
+    pub max_attempts: u32,
+}
+
+/// Claims that wait to be delivered again.
+///
+/// Suspects of a panic go one at a time for each duty: the next only once the one before was
+/// settled or came back. So a panic tells exactly which event caused it.
+#[derive(Debug)]
+pub struct Redelivery {
+    policy: RedeliveryPolicy,
+    waiting: BTreeMap<Instant, Vec<Claim>>,
+    suspects: HashMap<Duty, VecDeque<Claim>>,
+}
+
+impl Redelivery {
+    /// Nothing waits yet.
+    #[must_use]
+    pub fn new(policy: RedeliveryPolicy) -> Self {
+        Self { policy, waiting: BTreeMap::new(), suspects: HashMap::new() }
+    }
+
+    /// Takes claims that came back.
+    pub fn take(&mut self, returned: Vec<Claim>, now: Instant) {
+        for claim in returned {
+            let pause = self.pause(&claim);
+            self.waiting.entry(now + pause).or_default().push(claim);
+        }
+    }
+
+    /// When [`Self::due`] will have something, unless an isolated claim ends before.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.waiting.keys().next().copied()
+    }
+
+    /// What is to be delivered now: claims that may travel together, in the first batch, and
+    /// isolated ones, each in a batch of its own. Events with all their attempts spent come out
+    /// as claims for the dead-letter actor.
+    pub fn due(&mut self, now: Instant, ledger: &Ledger) -> Vec<Vec<Claim>> {
+        let mut together = Vec::new();
+        while let Some(first) = self.waiting.first_entry().filter(|entry| *entry.key() <= now) {
+            for claim in first.remove() {
+                match claim.strikes() {
+                    0 => together.push(claim),
+                    strikes if self.is_spent(&claim, strikes) => {
+                        together.push(claim.into_poison());
+                    }
+                    _ => self.suspects.entry(claim.duty()).or_default().push_back(claim),
+                }
+            }
+        }
+        let mut batches = Vec::new();
+        if !together.is_empty() {
+            batches.push(together);
+        }
+        for (&duty, suspects) in &mut self.suspects {
+            if ledger.has_isolated(duty) {
+                continue;
+            }
+            if let Some(claim) = suspects.pop_front() {
+                batches.push(vec![claim.isolate()]);
+            }
+        }
+        self.suspects.retain(|_, suspects| !suspects.is_empty());
+        batches
+    }
+
+    /// A dead letter that cannot be stored is tried for ever: there is nowhere else for it to go.
+    fn is_spent(&self, claim: &Claim, strikes: u32) -> bool {
+        strikes >= self.policy.max_attempts && claim.duty() != Duty::DeadLetter
+    }
+
+    /// A claim that was struck goes at once, since its attempts are counted; one that found its
+    /// actor dead waits, longer each time.
+    fn pause(&self, claim: &Claim) -> Duration {
+        let strikes = claim.strikes();
+        match claim.returns() {
+            _ if strikes > self.policy.max_attempts => self.policy.max_backoff,
+            0 => Duration::ZERO,
+            returns => doubled(self.policy.backoff, returns - 1, self.policy.max_backoff),
+        }
+    }
+}
+
+impl Claim {
+    fn strikes(&self) -> u32 {
+        self.held().history.as_ref().map_or(0, |history| history.strikes)
+    }
+
+    fn returns(&self) -> u32 {
+        self.held().history.as_ref().map_or(0, |history| history.returns)
+    }
+
+    fn isolate(mut self) -> Self {
+        let held = self.held_mut();
+        held.history.get_or_insert_default().isolated = true;
+        held.delivery.ledger.begin_isolation(held.duty);
+        self
+    }
+
+    fn into_poison(self) -> Self {
+        let duties = self.held().delivery.ledger.duties();
+        let history = self.held().history.as_deref();
+        let crash = history.and_then(|history| history.crash.clone());
+        let verdict = Verdict {
+            stage: Stage::Poison,
+            actor: crash.as_ref().map_or_else(String::new, |crash| crash.actor.clone()),
+            processor: duties.processor(self.duty()).map(str::to_owned),
+            reason: crash.map_or_else(String::new, |crash| format!("panicked: {}", crash.panic)),
+            salvaged: Salvaged::default(),
+            attempts: self.strikes(),
+        };
+        self.condemn(verdict)
+    }
+}
+
+/// `first` doubled `times` times, at most `longest`.
+#[must_use]
+pub(crate) fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX)).min(longest)
+}

@@ -1,0 +1,280 @@
+//! A pipeline: the tree of actors over three ports, from its start to its end.
+//!
+//! Stopping loses nothing. The reader takes no more; sinks flush, windows close; what could not be
+//! settled in time is given back to the log. Whoever kills a pipeline instead only causes
+//! deliveries to come again.
+
+mod tree;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::actor::archive::{Recovery, Sweep};
+pub use crate::actor::reader::Intake;
+use crate::archive::{Compression, LineFormat};
+use crate::dead_letter_table;
+use crate::delivery::{Account, Ledger};
+use crate::envelope::EnvelopePlan;
+use crate::port::{ArchiveStore, EnsureError, Ensured, EventLog, LogError, StoreError, Warehouse};
+use crate::processor::Processor;
+use crate::settings::{ActorSettings, RestartPolicy, WriterSettings};
+use crate::supervision::{Child, Order, Supervisor};
+use crate::vitals::{Board, Phase};
+use tree::Tree;
+
+/// How often rates are sampled and the backlog is asked for.
+const SAMPLE: Duration = Duration::from_secs(1);
+
+/// How long a stop waits for the last acknowledgements and give-backs, behind all else.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Everything a pipeline is told at its start.
+#[derive(Clone)]
+pub struct Plan {
+    /// Where an event keeps its identity.
+    pub envelope: Arc<EnvelopePlan>,
+    /// The processors, each with its table's writer.
+    pub processors: Vec<ProcessorSpec>,
+    /// The archive branch; history that is replayed is not archived again.
+    pub archive: Option<ArchivePlan>,
+    /// Limits and restart policies.
+    pub actors: ActorSettings,
+    /// Ids of events that panic the processor that meets them: fault injection.
+    pub panic_on: HashSet<String>,
+    /// The id of the replay, if this is one.
+    pub replay: Option<String>,
+}
+
+/// One processor of a pipeline.
+#[derive(Clone)]
+pub struct ProcessorSpec {
+    /// What makes the rows.
+    pub processor: Arc<dyn Processor>,
+    /// How its actor is restarted.
+    pub restart: RestartPolicy,
+    /// How its table's writer works.
+    pub writer: WriterSettings,
+}
+
+/// The form of the archive.
+#[derive(Clone, Copy, Debug)]
+pub struct ArchivePlan {
+    /// What a line holds.
+    pub format: LineFormat,
+    /// How a part is compressed.
+    pub compression: Compression,
+    /// Nobody else writes this archive: what is unfinished at the start is finished at once.
+    pub exclusive: bool,
+}
+
+/// The world behind the actors.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where events come from.
+    pub log: Arc<dyn EventLog>,
+    /// Where rows go.
+    pub warehouse: Arc<dyn Warehouse>,
+    /// Where lines go.
+    pub archive: Arc<dyn ArchiveStore>,
+}
+
+/// Why a pipeline did not start. Nothing was taken from the log.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A table cannot be made ready.
+    #[error("table {table}: {source}")]
+    Table {
+        /// The table.
+        table: String,
+        /// Why.
+        source: EnsureError,
+    },
+    /// The archive cannot be listed.
+    #[error(transparent)]
+    Archive(#[from] StoreError),
+    /// The tree did not come up.
+    #[error("the actors did not start: {0}")]
+    Tree(#[from] ractor::SpawnErr),
+}
+
+/// How a pipeline ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Deliveries given back to the log, unsettled.
+    pub given_back: usize,
+    /// Every window is composed.
+    pub archive_closed: bool,
+}
+
+/// A running pipeline. Dropping it kills it.
+#[derive(Debug)]
+pub struct Pipeline {
+    tree: Arc<Tree>,
+    root: ActorRef<Order>,
+    root_ended: JoinHandle<()>,
+    intake: watch::Sender<Intake>,
+    idle: watch::Receiver<bool>,
+    acknowledger: JoinHandle<()>,
+    housekeeping: JoinHandle<()>,
+}
+
+/// Further children of the root, such as the status endpoint; made anew for each life of the root.
+pub type OtherGroups = Arc<dyn Fn() -> Vec<Child> + Send + Sync>;
+
+impl Pipeline {
+    /// Makes the tables ready and starts the tree; events flow when this returns.
+    ///
+    /// # Errors
+    /// [`StartError`]: at start, what would be waited for later is an error.
+    pub async fn start(
+        plan: Plan,
+        ports: Ports,
+        board: Arc<Board>,
+        intake: Intake,
+        others: OtherGroups,
+    ) -> Result<Self, StartError> {
+        ready(&plan, &ports).await?;
+        let account = Account::new(
+            plan.actors.reader.max_outstanding_messages as u64,
+            plan.actors.reader.max_outstanding_bytes,
+        );
+        let names = plan.processors.iter().map(|spec| spec.processor.name().to_owned());
+        let ledger = Ledger::new(account, names, Arc::clone(&board));
+        show_holdings(&board, &ledger);
+        let (intake, asked) = watch::channel(intake);
+        let (idle_now, idle) = watch::channel(false);
+        let tree = Tree::plant(plan, ports, ledger, board, (asked, idle_now), others);
+        let arguments = (Arc::clone(tree.root_vitals()), tree.groups());
+        let (root, root_ended) = Actor::spawn(None, Supervisor, arguments).await?;
+        tree.board().set_phase(Phase::Running);
+        let acknowledger = tokio::spawn(acknowledge(Arc::clone(&tree)));
+        let housekeeping = tokio::spawn(keep_house(Arc::clone(&tree)));
+        Ok(Self { tree, root, root_ended, intake, idle, acknowledger, housekeeping })
+    }
+
+    /// Waits until the log has nothing more and nothing is unacknowledged.
+    pub async fn idle(&mut self) {
+        if self.idle.wait_for(|idle| *idle).await.is_err() {
+            // Only a tree that is gone has dropped the other end.
+            std::future::pending().await
+        }
+    }
+
+    /// Waits until the root has spent its budget, and says why. Stop the pipeline then, and end
+    /// the process with an error.
+    pub async fn failed(&mut self) -> String {
+        let _ = (&mut self.root_ended).await;
+        self.tree.root_vitals().last_error().unwrap_or_else(|| "the root ended".to_owned())
+    }
+
+    /// Stops: settles what is in flight within `drain_timeout`, gives back the rest.
+    pub async fn stop(mut self, drain_timeout: Duration) -> Stopped {
+        self.tree.board().set_phase(Phase::Draining);
+        self.intake.send_replace(Intake::Closed);
+        let deadline = Instant::now() + drain_timeout;
+        let archive_closed = timeout_at(deadline, self.drain()).await.unwrap_or(false);
+        self.root.kill();
+        let log = Arc::clone(&self.tree.ports().log);
+        let closed = timeout(FAREWELL, self.tree.ledger().close(&*log)).await;
+        let _ = timeout(FAREWELL, &mut self.acknowledger).await;
+        let given_back = closed.unwrap_or_default().deliveries;
+        Stopped { given_back, archive_closed }
+    }
+
+    /// Settles everything and closes the archive. False when the tree is gone.
+    async fn drain(&mut self) -> bool {
+        if self.root_ended.is_finished() {
+            return false;
+        }
+        self.tree.ledger().settled().await;
+        let Some(archive) = self.tree.archive() else { return true };
+        archive.close_all().await;
+        let sweep: Sweep = archive.sweep();
+        match Recovery::new(sweep).look(Instant::now()).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(%error, "unfinished windows are left for the next start");
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.root.kill();
+        self.acknowledger.abort();
+        self.housekeeping.abort();
+    }
+}
+
+/// Makes sure that every port answers, and every table is as configured.
+async fn ready(plan: &Plan, ports: &Ports) -> Result<(), StartError> {
+    ports.log.backlog().await?;
+    let mut tables: Vec<_> =
+        plan.processors.iter().map(|spec| (**spec.processor.table()).clone()).collect();
+    tables.push(dead_letter_table::spec());
+    for table in &tables {
+        let ensured = ports
+            .warehouse
+            .ensure_table(table)
+            .await
+            .map_err(|source| StartError::Table { table: table.name.clone(), source })?;
+        tell(&table.name, &ensured);
+    }
+    if plan.archive.is_some() {
+        // Any listing tells whether the store answers; this one is short.
+        ports.archive.list("manifests/").await?;
+    }
+    Ok(())
+}
+
+fn tell(table: &str, ensured: &Ensured) {
+    if ensured.created {
+        tracing::info!(table, "table created");
+    }
+    for column in &ensured.added {
+        tracing::info!(table, column, "column added");
+    }
+    for column in &ensured.idle {
+        tracing::warn!(
+            table,
+            column,
+            "column is not configured any more: it stays, NULL from now on"
+        );
+    }
+}
+
+/// The board must not keep the ledger alive, which holds the board.
+fn show_holdings(board: &Arc<Board>, ledger: &Arc<Ledger>) {
+    let ledger: Weak<Ledger> = Arc::downgrade(ledger);
+    board.set_holdings(Box::new(move || {
+        ledger.upgrade().map(|ledger| ledger.holdings()).unwrap_or_default()
+    }));
+}
+
+async fn acknowledge(tree: Arc<Tree>) {
+    tree.ledger().acknowledge_finished(&*tree.ports().log).await;
+}
+
+/// Samples rates and asks for the backlog, each second.
+async fn keep_house(tree: Arc<Tree>) {
+    let mut tick = tokio::time::interval(SAMPLE);
+    loop {
+        tick.tick().await;
+        tree.board().sample(std::time::Instant::now());
+        // A log that cannot tell shows as trouble where it is read.
+        if let Ok(backlog) = tree.ports().log.backlog().await {
+            tree.board().counters().set_backlog(backlog);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Actors that may die: addresses that outlive them, the shell they run in, and the supervisors
+//! that start them again.
+//!
+//! ractor stops a supervisor with any of its children, gives a restarted actor a new reference,
+//! and bounds no mailbox. Here a supervisor restarts the one child that died, others reach a child
+//! by its [`Address`], which stays valid, and what a mailbox may hold is bounded by the
+//! [`Account`](crate::delivery::Account).
+
+mod address;
+mod child;
+mod restart;
+mod role;
+mod supervisor;
+
+pub use address::Address;
+pub use child::{Child, group, worker};
+pub use restart::Backoff;
+pub use role::{Me, Role, RoleError};
+pub use supervisor::{Order, Spent, Supervisor};

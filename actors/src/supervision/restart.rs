@@ -1,0 +1,99 @@
+//! When a child that died is started again: a budget within a window, and a pause that grows.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::time::Instant;
+
+use crate::delivery::doubled;
+use crate::settings::RestartPolicy;
+
+/// The restarts of one child.
+#[derive(Debug, Default)]
+pub(super) struct Restarts {
+    recent: VecDeque<Instant>,
+}
+
+impl Restarts {
+    /// Charges one restart at `now`. The pause before it, or `None` when the budget is spent.
+    pub(super) fn charge(&mut self, policy: &RestartPolicy, now: Instant) -> Option<Duration> {
+        while self.recent.front().is_some_and(|&at| now.duration_since(at) >= policy.window) {
+            self.recent.pop_front();
+        }
+        let before = u32::try_from(self.recent.len()).unwrap_or(u32::MAX);
+        if before >= policy.budget {
+            return None;
+        }
+        self.recent.push_back(now);
+        Some(jittered(doubled(policy.backoff, before, policy.max_backoff)))
+    }
+}
+
+/// A pause that doubles from one failure to the next, until a success.
+#[derive(Debug)]
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
+    failures: u32,
+}
+
+impl Backoff {
+    /// Pauses from `first` to `longest`.
+    #[must_use]
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, failures: 0 }
+    }
+
+    /// Counts a failure; the pause before the next try.
+    pub fn failed(&mut self) -> Duration {
+        let pause = doubled(self.first, self.failures, self.longest);
+        self.failures = self.failures.saturating_add(1);
+        jittered(pause)
+    }
+
+    /// The next failure is a first one.
+    pub fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// Between three quarters of the pause and all of it, so that what failed together does not
+/// come back together.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::rng().random_range(0.75..=1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(budget: u32) -> RestartPolicy {
+        RestartPolicy {
+            budget,
+            window: Duration::from_secs(60),
+            backoff: Duration::from_millis(10),
+            max_backoff: Duration::from_millis(40),
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let mut restarts = Restarts::default();
+        let now = Instant::now();
+        for expected in [10, 20, 40, 40] {
+            let pause = restarts.charge(&policy(9), now).unwrap();
+            let expected = Duration::from_millis(expected);
+            assert!(pause <= expected && pause >= expected.mul_f64(0.75), "{pause:?}");
+        }
+    }
+
+    #[test]
+    fn a_spent_budget_comes_back_with_time() {
+        let mut restarts = Restarts::default();
+        let now = Instant::now();
+        assert!(restarts.charge(&policy(1), now).is_some());
+        assert!(restarts.charge(&policy(1), now + Duration::from_secs(59)).is_none());
+        assert!(restarts.charge(&policy(1), now + Duration::from_secs(60)).is_some());
+    }
+}

@@ -1,0 +1,176 @@
+//! What an actor is to its author: a state that handles messages. The shell around it does what
+//! every actor needs: it counts, it knows what was in hand at a panic, and it can be made to fail.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
+
+use crate::delivery::{Crash, in_hand};
+use crate::vitals::{ActorState, Vitals};
+
+/// Why an actor ends itself, for its supervisor to start it anew.
+pub type RoleError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The part that an actor plays. A new value plays it after each restart.
+pub trait Role: Send + Sync + Sized + 'static {
+    /// What the mailbox takes.
+    type Message: Message;
+
+    /// Called once, before the first message.
+    ///
+    /// # Errors
+    /// Any error ends this life; the supervisor starts another.
+    fn start(
+        &mut self,
+        me: &Me<Self::Message>,
+    ) -> impl Future<Output = Result<(), RoleError>> + Send {
+        let _ = me;
+        async { Ok(()) }
+    }
+
+    /// Handles one message. What it holds of the message when it panics is suspect; what it has
+    /// put into `self` is not.
+    ///
+    /// # Errors
+    /// Any error ends this life; the supervisor starts another.
+    fn handle(
+        &mut self,
+        message: Self::Message,
+        me: &Me<Self::Message>,
+    ) -> impl Future<Output = Result<(), RoleError>> + Send;
+}
+
+/// An actor's view of itself, in its present life.
+#[derive(Debug)]
+pub struct Me<M> {
+    this: ActorRef<M>,
+    vitals: Arc<Vitals>,
+}
+
+impl<M: Message> Me<M> {
+    /// What the board says of this actor.
+    #[must_use]
+    pub fn vitals(&self) -> &Vitals {
+        &self.vitals
+    }
+
+    /// The actor's path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.vitals.path()
+    }
+
+    /// Puts a message behind all that waits in this actor's mailbox.
+    pub fn remind(&self, message: M) {
+        self.vitals.enqueued();
+        // It can fail only when this life is over, and the reminder with it.
+        let _ = self.this.cast(message);
+    }
+
+    /// The same after a while.
+    pub fn remind_after(&self, pause: Duration, message: impl FnOnce() -> M + Send + 'static) {
+        let this = self.this.clone();
+        let vitals = Arc::clone(&self.vitals);
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            vitals.enqueued();
+            let _ = this.cast(message());
+        });
+    }
+
+    /// Ends this life once the present message is handled. Unless its supervisor has forgotten it,
+    /// another life follows.
+    pub fn end(&self) {
+        self.this.stop(None);
+    }
+}
+
+/// The ractor actor that a role runs in.
+pub(super) struct Shell<R>(std::marker::PhantomData<fn() -> R>);
+
+impl<R> Shell<R> {
+    pub(super) const fn new() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+pub(super) struct Life<R: Role> {
+    role: R,
+    me: Me<R::Message>,
+}
+
+impl<R: Role> Actor for Shell<R> {
+    type Msg = R::Message;
+    type State = Life<R>;
+    type Arguments = (R, Arc<Vitals>);
+
+    async fn pre_start(
+        &self,
+        this: ActorRef<R::Message>,
+        (mut role, vitals): Self::Arguments,
+    ) -> Result<Life<R>, ActorProcessingErr> {
+        vitals.set_state(ActorState::Starting);
+        let me = Me { this, vitals };
+        in_hand(me.path(), role.start(&me)).await??;
+        me.vitals.set_state(ActorState::Running);
+        Ok(Life { role, me })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<R::Message>,
+        message: R::Message,
+        life: &mut Life<R>,
+    ) -> Result<(), ActorProcessingErr> {
+        let Life { role, me } = life;
+        me.vitals.dequeued();
+        in_hand(me.path(), async {
+            if me.vitals.take_kill() {
+                fault();
+            }
+            role.handle(message, me).await
+        })
+        .await?
+    }
+}
+
+/// The panic that was ordered by [`Vitals::kill`].
+#[expect(clippy::panic, reason = "fault injection: to panic is what was ordered")]
+fn fault() {
+    panic!("killed by fault injection");
+}
+
+/// How a life ended, as its supervisor sees it.
+#[derive(Debug)]
+pub(super) enum RoleFailure {
+    /// By a panic.
+    Panicked(Crash),
+    /// By an error of its own.
+    Gave(String),
+}
+
+impl RoleFailure {
+    /// Reads what ractor reports.
+    pub(super) fn of(error: ActorProcessingErr) -> Self {
+        match error.downcast::<Crash>() {
+            Ok(crash) => Self::Panicked(*crash),
+            Err(error) => Self::Gave(error.to_string()),
+        }
+    }
+
+    /// Whether the event is to blame, and not the actor.
+    pub(super) fn is_isolated(&self) -> bool {
+        matches!(self, Self::Panicked(crash) if crash.isolated)
+    }
+}
+
+impl std::fmt::Display for RoleFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Panicked(crash) => write!(f, "panicked: {}", crash.panic),
+            Self::Gave(error) => f.write_str(error),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Starts its children, and starts again the one that died.
+//!
+//! Receives [`Order`]s, and from ractor the deaths of its children. Owns nothing but their
+//! restart history. If it crashes, its children are stopped and its own supervisor starts the
+//! whole group anew.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::child::Child;
+use super::restart::Restarts;
+use super::role::RoleFailure;
+use crate::vitals::{ActorState, Vitals};
+
+/// What a supervisor can be told.
+#[derive(Debug)]
+pub enum Order {
+    /// Take over and start this child.
+    Start {
+        /// The child.
+        child: Child,
+        /// Told when it takes messages.
+        started: oneshot::Sender<()>,
+    },
+    /// Forget the child with this path: it ends itself, and that is no fault.
+    Forget(String),
+    /// The pause of the child with this path is over.
+    Restart(String),
+}
+
+/// A child's restart budget is spent.
+#[derive(Debug, thiserror::Error)]
+#[error("{child} was restarted {budget} times within {window}, and died again: {reason}")]
+pub struct Spent {
+    child: String,
+    budget: u32,
+    window: humantime::FormattedDuration,
+    reason: String,
+}
+
+/// The ractor actor; see the module.
+#[derive(Debug)]
+pub struct Supervisor;
+
+/// What a supervisor remembers.
+#[derive(Debug)]
+pub struct Children {
+    vitals: Arc<Vitals>,
+    by_path: HashMap<String, Supervised>,
+    alive: HashMap<ActorId, String>,
+}
+
+#[derive(Debug)]
+struct Supervised {
+    child: Child,
+    restarts: Restarts,
+}
+
+impl Actor for Supervisor {
+    type Msg = Order;
+    type State = Children;
+    type Arguments = (Arc<Vitals>, Vec<Child>);
+
+    async fn pre_start(
+        &self,
+        this: ActorRef<Order>,
+        (vitals, table): Self::Arguments,
+    ) -> Result<Children, ActorProcessingErr> {
+        let mut children = Children { vitals, by_path: HashMap::new(), alive: HashMap::new() };
+        for child in table {
+            children.adopt(child, &this).await?;
+        }
+        children.vitals.set_state(ActorState::Running);
+        Ok(children)
+    }
+
+    async fn handle(
+        &self,
+        this: ActorRef<Order>,
+        order: Order,
+        children: &mut Children,
+    ) -> Result<(), ActorProcessingErr> {
+        match order {
+            Order::Start { child, started } => {
+                children.adopt(child, &this).await?;
+                // Who asked may have died meanwhile.
+                let _ = started.send(());
+                Ok(())
+            }
+            Order::Restart(path) => children.start(&path, &this).await,
+            Order::Forget(path) => {
+                children.by_path.remove(&path);
+                Ok(())
+            }
+        }
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        this: ActorRef<Order>,
+        event: SupervisionEvent,
+        children: &mut Children,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(who, error) => {
+                children.died(&who, &RoleFailure::of(error), &this)
+            }
+            SupervisionEvent::ActorTerminated(who, _, reason) => {
+                let reason = reason.unwrap_or_else(|| "it ended".to_owned());
+                children.died(&who, &RoleFailure::Gave(reason), &this)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Children {
+    async fn adopt(
+        &mut self,
+        child: Child,
+        this: &ActorRef<Order>,
+    ) -> Result<(), ActorProcessingErr> {
+        let path = child.vitals.path().to_owned();
+        self.by_path.insert(path.clone(), Supervised { child, restarts: Restarts::default() });
+        self.start(&path, this).await
+    }
+
+    async fn start(
+        &mut self,
+        path: &str,
+        this: &ActorRef<Order>,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(supervised) = self.by_path.get(path) else { return Ok(()) };
+        match (supervised.child.start)(this.get_cell()).await {
+            Ok(cell) => {
+                self.alive.insert(cell.get_id(), path.to_owned());
+                Ok(())
+            }
+            Err(SpawnErr::StartupFailed(error)) => {
+                self.restart(path, &RoleFailure::of(error), this)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn died(
+        &mut self,
+        who: &ActorCell,
+        failure: &RoleFailure,
+        this: &ActorRef<Order>,
+    ) -> Result<(), ActorProcessingErr> {
+        match self.alive.remove(&who.get_id()) {
+            Some(path) => self.restart(&path, failure, this),
+            None => Ok(()),
+        }
+    }
+
+    /// Schedules a child's next life, or ends this supervisor when that child has had too many.
+    fn restart(
+        &mut self,
+        path: &str,
+        failure: &RoleFailure,
+        this: &ActorRef<Order>,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(Supervised { child, restarts }) = self.by_path.get_mut(path) else {
+            return Ok(());
+        };
+        child.vitals.crashed(failure.to_string());
+        let again = Order::Restart(path.to_owned());
+        if failure.is_isolated() {
+            tracing::warn!(actor = path, reason = %failure, "actor died of one event, and starts again");
+            return Ok(this.cast(again)?);
+        }
+        let Some(pause) = restarts.charge(&child.policy, Instant::now()) else {
+            child.vitals.set_state(ActorState::Stopped);
+            let spent = Spent {
+                child: path.to_owned(),
+                budget: child.policy.budget,
+                window: humantime::format_duration(child.policy.window),
+                reason: failure.to_string(),
+            };
+            self.vitals.failed(spent.to_string());
+            return Err(Box::new(spent));
+        };
+        tracing::warn!(actor = path, reason = %failure, ?pause, "actor died, and starts again");
+        this.send_after(pause, || again);
+        Ok(())
+    }
+}
