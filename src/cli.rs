@@ -10,6 +10,7 @@ pub mod demo;
 mod failure;
 pub mod generate;
 mod global;
+mod process;
 pub mod publish;
 pub mod run;
 pub mod status;
@@ -91,8 +92,8 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
             config::show(&args, &settings()?, &mut std::io::stdout().lock())
         }
         Command::Generate(args) => generate::main(&args, &mut std::io::stdout().lock()),
-        Command::Run(_)
-        | Command::Demo(_)
+        Command::Run(args) => run::main(&args, settings()?),
+        Command::Demo(_)
         | Command::Publish(_)
         | Command::Try(_)
         | Command::Check(_)

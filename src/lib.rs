@@ -3,7 +3,9 @@
 
 pub mod backend;
 pub mod cli;
+pub mod daemon;
 pub mod generate;
 pub mod settings;
 pub mod status;
 pub mod telemetry;
+pub mod wiring;

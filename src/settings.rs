@@ -20,6 +20,7 @@ mod tree;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kappa_actors::envelope::EnvelopeConfig;
 use kappa_actors::settings::duration;
 use serde::Deserialize;
 
@@ -27,9 +28,8 @@ pub use problem::{Problem, Problems};
 pub use processors::{Fault, RawProcessor};
 pub use provenance::{Provenance, Setting};
 pub use sections::{
-    ActorSettings, ArchiveFormat, ArchiveSettings, Backend, Compression, Each, EnvelopeSettings,
-    EventLogSettings, FaultSettings, LogFormat, LoggingSettings, Retention, SinkFault,
-    StatusSettings, Token, WarehouseSettings,
+    ActorSettings, ArchiveSettings, Backend, Each, EventLogSettings, FaultSettings,
+    LoggingSettings, Retention, StatusSettings, Token, WarehouseSettings,
 };
 pub use sources::Sources;
 
@@ -63,7 +63,7 @@ pub struct Settings {
     /// `archive`
     pub archive: ArchiveSettings,
     /// `envelope`
-    pub envelope: EnvelopeSettings,
+    pub envelope: EnvelopeConfig,
     /// `actors`
     pub actors: ActorSettings,
     /// `status`

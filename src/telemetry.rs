@@ -11,6 +11,7 @@ use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::settings::LoggingSettings;
 pub use panic::install_panic_hook;
 
 /// How a line is written.
@@ -51,6 +52,16 @@ pub fn install(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
     let colour = wants_colour(&io::stderr());
     let subscriber = subscriber(format, filter, colour, io::stderr)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Installed)
+}
+
+/// Sets the process up as `logging` says: its lines, and one line for a panic.
+///
+/// # Errors
+/// [`TelemetryError`]; nothing is installed then.
+pub fn install_for(logging: &LoggingSettings) -> Result<(), TelemetryError> {
+    install(logging.format, &logging.filter)?;
+    install_panic_hook();
+    Ok(())
 }
 
 /// Checks a filter without installing anything.

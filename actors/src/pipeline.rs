@@ -106,6 +106,11 @@ pub enum StartError {
     Tree(#[from] ractor::SpawnErr),
 }
 
+/// The tree failed for good: restarts did not help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Failed(String);
+
 /// How a pipeline ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {
@@ -161,19 +166,29 @@ impl Pipeline {
         Ok(Self { tree, root, root_ended, intake, idle, acknowledger, housekeeping })
     }
 
-    /// Waits until the log has nothing more and nothing is unacknowledged.
-    pub async fn idle(&mut self) {
-        if self.idle.wait_for(|idle| *idle).await.is_err() {
-            // Only a tree that is gone has dropped the other end.
-            std::future::pending().await
-        }
+    /// Waits until the log has nothing more and nothing is unacknowledged, or the pipeline fails.
+    ///
+    /// # Errors
+    /// [`Failed`]: see [`Self::failed`].
+    pub async fn idle(&mut self) -> Result<(), Failed> {
+        let ended = tokio::select! {
+            idle = self.idle.wait_for(|idle| *idle) => idle.is_err(),
+            _ = &mut self.root_ended => true,
+        };
+        if ended { Err(self.failure()) } else { Ok(()) }
     }
 
-    /// Waits until the root has spent its budget, and says why. Stop the pipeline then, and end
-    /// the process with an error.
-    pub async fn failed(&mut self) -> String {
-        let _ = (&mut self.root_ended).await;
-        self.tree.root_vitals().last_error().unwrap_or_else(|| "the root ended".to_owned())
+    /// Waits until the root has spent its budget. Stop the pipeline then, and end the process with
+    /// an error.
+    pub async fn failed(&mut self) -> Failed {
+        if !self.root_ended.is_finished() {
+            let _ = (&mut self.root_ended).await;
+        }
+        self.failure()
+    }
+
+    fn failure(&self) -> Failed {
+        Failed(self.tree.root_vitals().last_error().unwrap_or_else(|| "the root ended".to_owned()))
     }
 
     /// Stops: settles what is in flight within `drain_timeout`, gives back the rest.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use kappa_actors::dead_letter_table;
 use kappa_actors::port::{
     ArchiveStore, ByteStream, EnsureError, Ensured, ObjectInfo, ObjectRef, Put, Refusal,
     StoreError, Warehouse, WriteError,
@@ -19,9 +20,6 @@ use kappa_actors::row::{Row, TableSpec};
 use kappa_actors::settings::duration;
 use serde::{Deserialize, Deserializer};
 use tokio::time::{Instant, sleep_until};
-
-/// The table that the dead-letter actor writes to.
-const DEAD_LETTERS: &str = "dead_letters";
 
 /// Where a fault is aimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +36,7 @@ impl Sink {
     fn of_table(&self, table: &str) -> bool {
         match self {
             Self::Writer(name) => name == table,
-            Self::DeadLetter => table == DEAD_LETTERS,
+            Self::DeadLetter => table == dead_letter_table::NAME,
             Self::Archive => false,
         }
     }

@@ -75,6 +75,12 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+impl From<crate::telemetry::TelemetryError> for Failure {
+    fn from(error: crate::telemetry::TelemetryError) -> Self {
+        anyhow::Error::from(error).into()
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         anyhow::Error::from(error).into()

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use config::{Map, Value, ValueKind};
+use kappa_actors::archive::{Compression, LineFormat};
 use kappa_actors::settings::{
     ArchiveWindowSettings, ParserSettings, ProcessorSettings, ReaderSettings, RouterSettings,
     SupervisorSettings, WriterSettings, duration,
@@ -14,6 +15,8 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 
 use super::tree::{self, Layer};
+use crate::backend::faulty::SinkFault;
+use crate::telemetry::LogFormat;
 
 /// Which backend stands behind a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -61,44 +64,9 @@ pub struct ArchiveSettings {
     /// Where events are archived.
     pub backend: Backend,
     /// What a line holds.
-    pub format: ArchiveFormat,
+    pub format: LineFormat,
     /// How archived lines are compressed.
     pub compression: Compression,
-}
-
-/// What an archived line holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ArchiveFormat {
-    /// The event as it arrived.
-    Payload,
-    /// The event with its message's metadata.
-    Envelope,
-}
-
-/// How archived lines are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// As gzip.
-    Gzip,
-    /// As Zstandard.
-    Zstd,
-}
-
-/// `envelope`: JSON pointers.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EnvelopeSettings {
-    /// The event's id.
-    pub id: String,
-    /// The event's type.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The event's time.
-    pub time: String,
 }
 
 /// `actors`
@@ -192,16 +160,6 @@ pub struct LoggingSettings {
     pub filter: String,
 }
 
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
 /// `faults`: what is set besides `enabled` is so only if it is true.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -214,15 +172,4 @@ pub struct FaultSettings {
     pub fail: Option<SinkFault>,
     /// A sink that waits for a while after the start.
     pub slow: Option<SinkFault>,
-}
-
-/// A sink that misbehaves for a while.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SinkFault {
-    /// The sink, as in `writer.orders`.
-    pub sink: String,
-    /// For how long after the start.
-    #[serde(rename = "for", deserialize_with = "duration")]
-    pub lasts: Duration,
 }

@@ -1,0 +1,131 @@
+//! The daemon: one pipeline on one data folder, with its status endpoint.
+
+mod endpoint;
+mod folder;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kappa_actors::pipeline::{Failed, Intake, OtherGroups, Pipeline, Ports, Stopped};
+use kappa_actors::supervision::{Address, group, worker};
+use kappa_actors::vitals::Board;
+
+use crate::settings::Settings;
+use crate::status::client::ADDRESS_FILE;
+use crate::status::{StatusOptions, StatusServer};
+use crate::wiring::{Blueprint, note_rules, open_ports};
+use endpoint::Endpoint;
+use folder::FolderLock;
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    pipeline: Pipeline,
+    board: Arc<Board>,
+    address: SocketAddr,
+    settings: Settings,
+    _lock: FolderLock,
+}
+
+impl Daemon {
+    /// Takes the data folder, opens the backends, and starts everything.
+    ///
+    /// # Errors
+    /// Whatever is not as it should be: at start nothing is waited for.
+    pub async fn start(
+        settings: Settings,
+        blueprint: &Blueprint,
+        intake: Intake,
+    ) -> anyhow::Result<Self> {
+        let lock = FolderLock::take(&settings.data_dir)?;
+        let board = Board::new();
+        board.set_instance(&settings.instance);
+        for change in note_rules(&settings.data_dir, &blueprint.processors)? {
+            tracing::warn!("{change}");
+            board.warn(change.to_string());
+        }
+        let ports = open(&settings).await?;
+        let options = status_options(&settings);
+        let server =
+            StatusServer::bind(options.clone(), Arc::clone(&board), Arc::clone(&ports.log)).await?;
+        let address = server.address();
+        // Whoever finds the file finds the endpoint.
+        let note = settings.data_dir.join(ADDRESS_FILE);
+        std::fs::write(&note, format!("{address}\n"))
+            .with_context(|| note.display().to_string())?;
+        let options = StatusOptions { listen: address, ..options };
+        let others = status_group(&settings, Endpoint::new(server, options, &board, &ports.log));
+        let plan = blueprint.plan(&settings);
+        let pipeline =
+            Pipeline::start(plan, ports, Arc::clone(&board), intake, others(&board)).await?;
+        Ok(Self { pipeline, board, address, settings, _lock: lock })
+    }
+
+    /// Where status is served.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What runs, and how it fares.
+    #[must_use]
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// Waits until the log has nothing more and nothing is unacknowledged.
+    ///
+    /// # Errors
+    /// [`Failed`], when the tree fails for good before that.
+    pub async fn idle(&mut self) -> Result<(), Failed> {
+        self.pipeline.idle().await
+    }
+
+    /// Waits until the tree fails for good.
+    pub async fn failed(&mut self) -> Failed {
+        self.pipeline.failed().await
+    }
+
+    /// Stops within `drain_timeout`.
+    pub async fn stop(self) -> Stopped {
+        let stopped = self.pipeline.stop(self.settings.drain_timeout).await;
+        // Only a hint for `kappa status`: a leftover misleads nobody for long.
+        let _ = std::fs::remove_file(self.settings.data_dir.join(ADDRESS_FILE));
+        stopped
+    }
+}
+
+async fn open(settings: &Settings) -> anyhow::Result<Ports> {
+    let settings = settings.clone();
+    tokio::task::spawn_blocking(move || open_ports(&settings)).await?
+}
+
+fn status_options(settings: &Settings) -> StatusOptions {
+    StatusOptions {
+        listen: settings.status.listen,
+        token: Some(settings.status.token.0.clone()).filter(|token| !token.is_empty()),
+        ingest: settings.status.ingest,
+        max_event_bytes: settings.max_event_bytes,
+        faults: settings.faults.enabled,
+    }
+}
+
+/// The status branch of the tree.
+fn status_group(
+    settings: &Settings,
+    endpoint: Endpoint,
+) -> impl FnOnce(&Arc<Board>) -> OtherGroups {
+    let policy = settings.actors.supervisor.restart.clone();
+    move |board| {
+        let supervisor = Address::new(board.actor("kappa/status", "supervisor"));
+        let http = Address::new(board.actor("kappa/status/http", "status"));
+        Arc::new(move || {
+            let (http, endpoint, inner) = (http.clone(), endpoint.clone(), policy.clone());
+            vec![group(&supervisor, &policy, move || {
+                let endpoint = endpoint.clone();
+                vec![worker(&http, &inner, move || endpoint.role())]
+            })]
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! Serves status, health, metrics and ingest.
+//!
+//! Receives only its own reminder to look after the server. Owns the listening socket. If it
+//! crashes, connections are cut, and its next life listens at the same address.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kappa_actors::port::EventLog;
+use kappa_actors::supervision::{Me, Role, RoleError};
+use kappa_actors::vitals::Board;
+use tokio::task::JoinHandle;
+
+use crate::status::{StatusOptions, StatusServer};
+
+/// How often the actor looks after the server.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What it takes to serve, life after life.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    /// Bound before the tree started; the first life takes it.
+    bound: Arc<Mutex<Option<StatusServer>>>,
+    options: StatusOptions,
+    board: Arc<Board>,
+    log: Arc<dyn EventLog>,
+}
+
+impl Endpoint {
+    pub(super) fn new(
+        bound: StatusServer,
+        options: StatusOptions,
+        board: &Arc<Board>,
+        log: &Arc<dyn EventLog>,
+    ) -> Self {
+        Self {
+            bound: Arc::new(Mutex::new(Some(bound))),
+            options,
+            board: Arc::clone(board),
+            log: Arc::clone(log),
+        }
+    }
+
+    pub(super) fn role(&self) -> StatusActor {
+        StatusActor { endpoint: self.clone(), serving: None }
+    }
+
+    async fn server(&self) -> Result<StatusServer, RoleError> {
+        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match bound {
+            Some(server) => Ok(server),
+            None => {
+                let (board, log) = (Arc::clone(&self.board), Arc::clone(&self.log));
+                Ok(StatusServer::bind(self.options.clone(), board, log).await?)
+            }
+        }
+    }
+}
+
+/// The status actor's mailbox.
+#[derive(Debug)]
+pub(super) struct Look;
+
+/// The role.
+pub(super) struct StatusActor {
+    endpoint: Endpoint,
+    serving: Option<Serving>,
+}
+
+/// A server's task; it ends with this.
+struct Serving(JoinHandle<std::io::Result<()>>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Role for StatusActor {
+    type Message = Look;
+
+    async fn start(&mut self, me: &Me<Look>) -> Result<(), RoleError> {
+        let server = self.endpoint.server().await?;
+        self.serving = Some(Serving(tokio::spawn(server.serve(std::future::pending()))));
+        me.remind(Look);
+        Ok(())
+    }
+
+    async fn handle(&mut self, Look: Look, me: &Me<Look>) -> Result<(), RoleError> {
+        if self.serving.as_ref().is_none_or(|serving| serving.0.is_finished()) {
+            return Err("the server ended".into());
+        }
+        me.remind_after(LOOK, || Look);
+        Ok(())
+    }
+}

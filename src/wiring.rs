@@ -1,0 +1,191 @@
+//! From settings to what runs: the plan of the pipeline, and the backends behind its ports.
+//!
+//! [`Blueprint::of`] finds every mistake that can be found without touching the world; only a
+//! blueprint starts anything.
+
+mod rules;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use kappa_actors::archive::LineFormat;
+use kappa_actors::dead_letter_table;
+use kappa_actors::envelope::EnvelopePlan;
+use kappa_actors::pipeline::{ArchivePlan, Plan, Ports, ProcessorSpec};
+use kappa_actors::processor::{PlanError, Processor, ProcessorConfig, ProcessorPlan};
+use kappa_actors::settings::ActorSettings;
+
+use crate::backend::embedded::archive::LocalArchive;
+use crate::backend::embedded::log::{EmbeddedLog, LogOptions};
+use crate::backend::embedded::warehouse::EmbeddedWarehouse;
+use crate::backend::faulty::{Faults, Sink, SinkFault};
+use crate::settings::{Fault, Problem, Problems, Settings};
+pub use rules::{RuleChange, note_rules};
+
+/// A configuration with its rules compiled.
+#[derive(Clone, Debug)]
+pub struct Blueprint {
+    /// Where an event keeps its identity.
+    pub envelope: Arc<EnvelopePlan>,
+    /// The processors.
+    pub processors: Vec<Rule>,
+}
+
+/// One processor.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// What makes the rows.
+    pub plan: Arc<ProcessorPlan>,
+    /// As configured.
+    pub config: ProcessorConfig,
+}
+
+impl Blueprint {
+    /// Compiles the rules of a configuration.
+    ///
+    /// # Errors
+    /// All mistakes in them.
+    pub fn of(settings: &Settings) -> Result<Self, Problems> {
+        let envelope = EnvelopePlan::compile(&settings.envelope, settings.max_event_bytes)
+            .map_err(|error| settings.problem(&error.into()))?;
+        let processors = settings.compile_processors(|name, config: ProcessorConfig| {
+            let most = settings.actors.processor.of(name).max_rows_per_event;
+            let plan = ProcessorPlan::compile(name, &config, &envelope, most)?;
+            Ok(Rule { plan: Arc::new(plan), config })
+        })?;
+        let mut faults = shared_tables(&processors);
+        faults.extend(unreplayable_columns(settings, &processors));
+        faults.extend(missing_sinks(settings, &processors));
+        let problems: Vec<Problem> = faults.iter().map(|fault| settings.problem(fault)).collect();
+        Problems::none_or(problems, Self { envelope: Arc::new(envelope), processors })
+    }
+
+    /// What the pipeline is told.
+    #[must_use]
+    pub fn plan(&self, settings: &Settings) -> Plan {
+        let actors = &settings.actors;
+        let spec = |rule: &Rule| ProcessorSpec {
+            processor: Arc::clone(&rule.plan) as Arc<dyn Processor>,
+            restart: actors.processor.of(rule.plan.name()).restart.clone(),
+            writer: actors.writer.of(&rule.plan.table().name).clone(),
+        };
+        Plan {
+            envelope: Arc::clone(&self.envelope),
+            processors: self.processors.iter().map(spec).collect(),
+            archive: Some(ArchivePlan {
+                format: settings.archive.format,
+                compression: settings.archive.compression,
+                // The lock on the data folder keeps other daemons away.
+                exclusive: true,
+            }),
+            actors: ActorSettings {
+                reader: actors.reader.clone(),
+                parser: actors.parser.clone(),
+                router: actors.router.clone(),
+                archive_window: actors.archive_window.clone(),
+                dead_letter: actors.dead_letter.clone(),
+                supervisor: actors.supervisor.clone(),
+            },
+            panic_on: settings.faults.panic_on.iter().cloned().collect(),
+            replay: None,
+        }
+    }
+}
+
+/// Two processors, or one and the dead letters, may not fill one table.
+fn shared_tables(processors: &[Rule]) -> Vec<Fault> {
+    let mut owners = HashMap::from([(dead_letter_table::NAME.to_owned(), "the dead letters")]);
+    let mut faults = Vec::new();
+    for rule in processors {
+        let (name, table) = (rule.plan.name(), &rule.plan.table().name);
+        // Warehouses differ in whether case tells tables apart: it must not.
+        if let Some(owner) = owners.insert(table.to_lowercase(), name) {
+            faults.push(Fault {
+                key: format!("processors.{name}.table"),
+                reason: format!("is {table:?}, the table of {owner} already"),
+                hint: Some("a table belongs to one processor: choose another name".to_owned()),
+            });
+        }
+    }
+    faults
+}
+
+/// A payload line does not hold what the log knows of a message.
+fn unreplayable_columns(settings: &Settings, processors: &[Rule]) -> Vec<Fault> {
+    if settings.archive.format == LineFormat::Envelope {
+        return Vec::new();
+    }
+    let columns = processors.iter().flat_map(|rule| {
+        rule.plan.message_columns().map(|(column, need)| Fault {
+            key: format!("processors.{}.columns.{column}", rule.plan.name()),
+            reason: format!("needs {need}, which an archive of payloads does not hold"),
+            hint: Some("set archive.format = \"envelope\", or leave the column out".to_owned()),
+        })
+    });
+    columns.collect()
+}
+
+/// A fault aimed at a sink that is not there would test nothing.
+fn missing_sinks(settings: &Settings, processors: &[Rule]) -> Vec<Fault> {
+    let tables: HashSet<&str> = processors.iter().map(|rule| &*rule.plan.table().name).collect();
+    let aimed = [("faults.fail", &settings.faults.fail), ("faults.slow", &settings.faults.slow)];
+    aimed
+        .into_iter()
+        .filter_map(|(key, fault)| match fault {
+            Some(SinkFault { sink: Sink::Writer(table), .. }) if !tables.contains(&**table) => {
+                Some(Fault {
+                    key: format!("{key}.sink"),
+                    reason: format!("is \"writer.{table}\", and no processor fills {table}"),
+                    hint: None,
+                })
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+impl From<PlanError> for Fault {
+    fn from(error: PlanError) -> Self {
+        Self { key: error.key, reason: error.reason, hint: error.hint }
+    }
+}
+
+/// The embedded log of a configuration. Blocks.
+///
+/// # Errors
+/// What is wrong with the files, naming them.
+pub fn open_log(settings: &Settings) -> anyhow::Result<EmbeddedLog> {
+    std::fs::create_dir_all(&settings.data_dir)?;
+    let options = LogOptions {
+        subscription: settings.event_log.subscription.clone(),
+        max_age: settings.event_log.retention.max_age,
+        max_bytes: settings.event_log.retention.max_bytes,
+        max_event_bytes: settings.max_event_bytes,
+    };
+    Ok(EmbeddedLog::open(&settings.data_dir, options)?)
+}
+
+/// The embedded warehouse of a configuration. Blocks.
+///
+/// # Errors
+/// What is wrong with the file, naming it.
+pub fn open_warehouse(settings: &Settings) -> anyhow::Result<EmbeddedWarehouse> {
+    std::fs::create_dir_all(&settings.data_dir)?;
+    Ok(EmbeddedWarehouse::open(&settings.data_dir)?)
+}
+
+/// All backends of a configuration, with its faults. Blocks.
+///
+/// # Errors
+/// What is wrong with the files, naming them.
+pub fn open_ports(settings: &Settings) -> anyhow::Result<Ports> {
+    let log = open_log(settings)?;
+    let warehouse = open_warehouse(settings)?;
+    let archive = LocalArchive::open(&settings.data_dir.join("archive"))?;
+    let faults = Faults::armed(settings.faults.fail.as_ref(), settings.faults.slow.as_ref());
+    Ok(Ports {
+        log: Arc::new(log),
+        warehouse: faults.warehouse(Arc::new(warehouse)),
+        archive: faults.archive(Arc::new(archive)),
+    })
+}
