@@ -20,7 +20,7 @@ pub(crate) fn minify(raw: &str) -> String {
     };
     let mut at = 0;
     while let Some(&byte) = raw.as_bytes().get(at) {
-        let end = if byte == b'"' { string_end(raw, at) } else { at + 1 };
+        let end = token_end(raw.as_bytes(), at);
         if !byte.is_ascii_whitespace() {
             minifier.token(byte, &raw[at..end]);
         }
@@ -29,18 +29,31 @@ pub(crate) fn minify(raw: &str) -> String {
     minifier.out
 }
 
-/// Where the string that begins at `start` ends.
-fn string_end(raw: &str, start: usize) -> usize {
-    let bytes = raw.as_bytes();
-    let mut at = start + 1;
-    while let Some(&byte) = bytes.get(at) {
+/// Where the token that begins at `start` ends: a string, a number or word, or a single byte.
+fn token_end(raw: &[u8], start: usize) -> usize {
+    let rest = &raw[start + 1..];
+    let more = match raw[start] {
+        b'"' => string_len(rest),
+        b'{' | b'}' | b'[' | b']' | b',' | b':' | b' ' | b'\n' | b'\r' | b'\t' => 0,
+        _ => rest
+            .iter()
+            .take_while(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte))
+            .count(),
+    };
+    start + 1 + more
+}
+
+/// How far it is to the end of the string that `rest` is inside of, its closing quote included.
+fn string_len(rest: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(&byte) = rest.get(at) {
         at += match byte {
             b'"' => return at + 1,
             b'\\' => 2,
             _ => 1,
         };
     }
-    raw.len()
+    rest.len()
 }
 
 struct Minifier<'a> {
@@ -60,7 +73,7 @@ struct Member<'a> {
 }
 
 impl<'a> Minifier<'a> {
-    /// Takes a string, or one byte of anything else.
+    /// Takes one token; `first` is its first byte.
     fn token(&mut self, first: u8, text: &'a str) {
         match first {
             b'{' => {
@@ -84,7 +97,11 @@ impl<'a> Minifier<'a> {
             }
             _ => {}
         }
-        self.out.push_str(text);
+        if text.len() == 1 {
+            self.out.push(char::from(first));
+        } else {
+            self.out.push_str(text);
+        }
     }
 
     /// Drops the members whose key comes again.

@@ -24,14 +24,10 @@ impl Compiler<'_> {
                 description: column.description.clone(),
             })
             .collect();
-        let partition_by = match &config.partition_by {
-            Some(name) => Some(self.column(
-                "partition_by",
-                name,
-                &[ColumnType::Timestamp, ColumnType::Date],
-            )?),
-            None => None,
-        };
+        let days = [ColumnType::Timestamp, ColumnType::Date];
+        let partition_by = config.partition_by.as_deref();
+        let partition_by =
+            partition_by.map(|name| self.column("partition_by", name, &days)).transpose()?;
         let key = self.columns("key", &config.key, MAX_KEY_COLUMNS)?;
         let cluster_by = self.columns("cluster_by", &config.cluster_by, MAX_CLUSTER_COLUMNS)?;
         let version = (!key.is_empty()).then_some(columns.len());
