@@ -70,6 +70,7 @@ pub fn reference(out: &mut impl Write) -> Result<(), Failure> {
     for entry in entries() {
         let label = if entry.is_set { "default" } else { "not set by default; example" };
         let Entry { key, doc, kind, value, .. } = entry;
+        let doc = doc.replace('\n', "\n    ");
         writeln!(out, "{key}\n    {doc}\n    {kind}\n    {label} {value}\n")?;
     }
     Ok(out.flush()?)

@@ -169,7 +169,7 @@ impl Check<'_> {
             return;
         }
         for key in ["panic_on", "fail", "slow"] {
-            if let Some(value) = tree::get(faults, key).filter(|value| !is_default(value)) {
+            if let Some(value) = tree::get(faults, key).filter(|value| !is_unset(value)) {
                 let reason = format!("faults.{key} is set, and faults are not enabled");
                 self.report(value, reason, "set faults.enabled = true, in a chaos test only");
             }
@@ -183,6 +183,10 @@ impl Check<'_> {
             hint: Some(hint.into()),
         });
     }
+}
+
+fn is_unset(fault: &Value) -> bool {
+    matches!(&fault.kind, ValueKind::Array(ids) if ids.is_empty())
 }
 
 fn is_default(value: &Value) -> bool {

@@ -8,7 +8,7 @@ use super::rules::Kind;
 pub struct Entry {
     /// The full key.
     pub key: String,
-    /// What the comment above it says, one line.
+    /// What the comment above it says, in its lines.
     pub doc: String,
     /// What it may hold.
     pub kind: String,
@@ -36,7 +36,7 @@ pub fn entries() -> Vec<Entry> {
             entries.push(Entry {
                 kind: kind(&key, value),
                 key,
-                doc: doc.join(" "),
+                doc: doc.join("\n"),
                 value: value.to_owned(),
                 is_set: !line.starts_with('#'),
             });

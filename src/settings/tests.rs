@@ -244,8 +244,8 @@ fn every_mistake_is_told_with_its_place_and_a_way_out() {
             "error: --set: actors.writer.each.order: no table order\nhint: did you mean orders?",
         ),
         (
-            "actors.processor.each.orders.max_rows=1",
-            "error: --set: actors.processor.each.orders.max_rows is no setting\n\
+            "actors.processor.each.orders.max_rows_per_events=1",
+            "error: --set: actors.processor.each.orders.max_rows_per_events is no setting\n\
              hint: did you mean actors.processor.max_rows_per_event?",
         ),
         (
