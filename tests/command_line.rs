@@ -1,6 +1,7 @@
 //! The command as scripts meet it: exit codes, streams, and pipes that close.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 
