@@ -87,11 +87,6 @@ impl Generator {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let share = options.invalid_percent.clamp(0.0, 100.0) / 100.0;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "between 0 and 2^32"
-        )]
         let invalid_share = (share * 4_294_967_296.0) as u64;
         Self {
             random: SplitMix64::new(options.seed),

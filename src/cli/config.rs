@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Failure;
 use crate::settings::Settings;
-use crate::settings::reference::{Entry, entries};
+use crate::settings::reference::{Entry, sections};
 
 /// Show the effective settings, or what may be set
 #[derive(Clone, Debug, clap::Args)]
@@ -67,10 +67,17 @@ pub fn show(args: &ShowArgs, settings: &Settings, out: &mut impl Write) -> Resul
 /// # Errors
 /// Those of `out`.
 pub fn reference(out: &mut impl Write) -> Result<(), Failure> {
-    for entry in entries() {
-        let label = if entry.is_set { "default" } else { "not set by default; example" };
-        let Entry { key, doc, kind, value, .. } = entry;
-        writeln!(out, "{key}\n    {doc}\n    {kind}\n    {label} {value}\n")?;
+    for section in sections() {
+        if section.name.is_empty() {
+            writeln!(out, "{}\n", section.doc)?;
+        } else {
+            writeln!(out, "[{}]\n{}\n", section.name, section.doc)?;
+        }
+        for Entry { key, doc, kind, value, is_set } in section.entries {
+            let label = if is_set { "default" } else { "not set by default; example" };
+            let doc = doc.replace('\n', "\n    ");
+            writeln!(out, "{key}\n    {doc}\n    {kind}\n    {label} {value}\n")?;
+        }
     }
     Ok(out.flush()?)
 }

@@ -6,7 +6,7 @@ use clap::{ArgMatches, Args, FromArgMatches};
 
 use crate::settings::Sources;
 
-/// Where settings come from.
+// Where settings come from. No doc comment: it would become the help of every command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Settings")]
 pub(super) struct GlobalArgs {

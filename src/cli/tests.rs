@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use clap::CommandFactory as _;
 
 use super::*;
@@ -24,14 +26,15 @@ fn settings_count_wherever_they_stand_in_the_line() {
 
 #[test]
 fn every_command_and_argument_has_help() {
-    fn check(command: &clap::Command) {
-        assert!(command.get_about().is_some(), "{} has no help", command.get_name());
+    fn check(command: &clap::Command, seen: &mut BTreeSet<String>) {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        assert!(seen.insert(about), "{} has no help of its own", command.get_name());
         for argument in command.get_arguments() {
             assert!(argument.get_help().is_some(), "{} has no help", argument.get_id());
         }
-        command.get_subcommands().for_each(check);
+        command.get_subcommands().for_each(|below| check(below, seen));
     }
-    check(&GlobalArgs::on_every(Cli::command()));
+    check(&GlobalArgs::on_every(Cli::command()), &mut BTreeSet::from([String::new()]));
 }
 
 #[test]

@@ -67,7 +67,8 @@ impl Body<'_> {
             _ => text(buffer, "event_type", kind),
         }
         text(buffer, "entity_type", entity);
-        number(buffer, "entity_id", &entity[..3], random.below(10_000_000), 7);
+        let prefix = if entity == "order" { "ord" } else { entity };
+        number(buffer, "entity_id", prefix, random.below(10_000_000), 7);
         match self.defect {
             Some(Defect::MissingTime) => {}
             Some(Defect::BadTime) => put(buffer, "\"timestamp\":\"17 Feb 2026, 14:30\","),

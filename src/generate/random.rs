@@ -29,7 +29,6 @@ impl SplitMix64 {
 
     /// One of `all`, which is not empty.
     pub(super) fn pick<T: Copy>(&mut self, all: &[T]) -> T {
-        #[expect(clippy::cast_possible_truncation, reason = "below the length of a slice")]
         let index = self.below(all.len() as u64) as usize;
         all[index]
     }

@@ -21,10 +21,18 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
     assert!(ids(&generate(OPTIONS, 1_000)).is_disjoint(&ids(&other)));
 }
 
+const FIRST_OF_SEED_7: &str = concat!(
+    r#"{"event_id":"evt_20260217_ce84g26pw4v","event_type":"order.cancelled","#,
+    r#""entity_type":"order","entity_id":"ord_5829302","timestamp":"2026-02-17T14:30:00.000Z","#,
+    r#""data":{"customer_id":"cust_452441","items":[{"product_id":"prod_13425","quantity":2,"#,
+    r#""price":66.27}],"total":132.54,"currency":"USD"},"metadata":{"source":"web-checkout","#,
+    r#""version":"1.2","trace_id":"f5ba4eb728dd632c"}}"#,
+);
+
 #[test]
 fn the_bytes_of_a_seed_stay_what_they_are() {
     let first = generate(OPTIONS, 1).remove(0);
-    assert_eq!(String::from_utf8(first.payload).unwrap(), "");
+    assert_eq!(String::from_utf8(first.payload).unwrap(), FIRST_OF_SEED_7);
 }
 
 #[test]

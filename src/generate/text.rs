@@ -23,7 +23,6 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn starting_at(start: Timestamp) -> Self {
-        #[expect(clippy::cast_possible_wrap, reason = "a small constant")]
         let day = (DAY_MS * 1000) as i64;
         let of_day = start.micros().rem_euclid(day);
         let mut clock = Self {
@@ -40,7 +39,6 @@ impl Clock {
         self.of_day += ms;
         while self.of_day >= DAY_MS {
             self.of_day -= DAY_MS;
-            #[expect(clippy::cast_possible_wrap, reason = "a small constant")]
             let day = (DAY_MS * 1000) as i64;
             self.midnight += day;
             self.write_day();

@@ -29,7 +29,7 @@ struct Check<'a> {
     problems: Vec<Problem>,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
     /// Checks `value`, written at the key `shown`, against the schema's `name`: the two differ in
     /// the overrides of one processor or table.
     fn node(&mut self, shown: &str, name: &str, value: &Value) {
@@ -119,21 +119,34 @@ impl Check<'_> {
 
     /// A pause may not begin longer than it can become.
     fn pauses(&mut self) {
-        for (key, value) in tree::leaves(self.tree) {
+        for (key, _) in tree::leaves(self.tree) {
             let Some((parent, name)) = key.rsplit_once('.') else { continue };
-            let Some(first) = name.strip_prefix("max_").filter(|n| n.ends_with("backoff")) else {
+            let first = tree::child(parent, name.trim_start_matches("max_"));
+            // A pair is looked at once: at its first pause, if that is written here at all.
+            if !name.ends_with("backoff") || key != first && tree::get(self.tree, &first).is_some()
+            {
                 continue;
-            };
-            let first = tree::child(parent, first);
-            let Some(shortest) = tree::get(self.tree, &first) else { continue };
-            if span(shortest).zip(span(value)).is_some_and(|(first, most)| first > most) {
+            }
+            let most = tree::child(parent, &format!("max_{}", name.trim_start_matches("max_")));
+            let values = self.effective(&first).zip(self.effective(&most));
+            let Some((shortest, longest)) = values else { continue };
+            if span(shortest).zip(span(longest)).is_some_and(|(first, most)| first > most) {
                 // Blame what the user wrote, not a default.
-                let blamed = if is_default(value) { shortest } else { value };
-                let (shortest, longest) = (tree::show(shortest), tree::show(value));
-                let reason = format!("{first} is {shortest}, more than {key}, {longest}");
-                self.report(blamed, reason, format!("lower {first}, or raise {key}"));
+                let blamed = if is_default(longest) { shortest } else { longest };
+                let (shortest, longest) = (tree::show(shortest), tree::show(longest));
+                let reason = format!("{first} is {shortest}, more than {most}, {longest}");
+                self.report(blamed, reason, format!("lower {first}, or raise {most}"));
             }
         }
+    }
+
+    /// The value at a key; where it belongs to one of several actors, the value of all of them
+    /// unless it has its own.
+    fn effective(&self, key: &str) -> Option<&'a Value> {
+        tree::get(self.tree, key).or_else(|| {
+            let (section, one) = key.split_once(".each.")?;
+            tree::get(self.tree, &format!("{section}.{}", one.split_once('.')?.1))
+        })
     }
 
     fn token(&mut self) {
@@ -169,7 +182,7 @@ impl Check<'_> {
             return;
         }
         for key in ["panic_on", "fail", "slow"] {
-            if let Some(value) = tree::get(faults, key).filter(|value| !is_default(value)) {
+            if let Some(value) = tree::get(faults, key).filter(|value| !is_unset(value)) {
                 let reason = format!("faults.{key} is set, and faults are not enabled");
                 self.report(value, reason, "set faults.enabled = true, in a chaos test only");
             }
@@ -183,6 +196,10 @@ impl Check<'_> {
             hint: Some(hint.into()),
         });
     }
+}
+
+fn is_unset(fault: &Value) -> bool {
+    matches!(&fault.kind, ValueKind::Array(ids) if ids.is_empty())
 }
 
 fn is_default(value: &Value) -> bool {

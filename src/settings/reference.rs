@@ -8,7 +8,7 @@ use super::rules::Kind;
 pub struct Entry {
     /// The full key.
     pub key: String,
-    /// What the comment above it says, one line.
+    /// What the comment above it says, in its lines.
     pub doc: String,
     /// What it may hold.
     pub kind: String,
@@ -18,34 +18,55 @@ pub struct Entry {
     pub is_set: bool,
 }
 
-/// All keys in the order of the default file.
+/// One section of the default file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Section {
+    /// Its full name; empty for the keys on top.
+    pub name: String,
+    /// What the comment above it says, in its lines.
+    pub doc: String,
+    /// Its own keys.
+    pub entries: Vec<Entry>,
+}
+
+/// The default file, section by section. The first holds what the whole file says of itself.
 #[must_use]
-pub fn entries() -> Vec<Entry> {
-    let (mut section, mut doc, mut entries) = (String::new(), Vec::new(), Vec::new());
-    for line in DEFAULT_TOML.lines() {
-        if let Some(comment) = line.strip_prefix("# ") {
-            doc.push(comment);
-        } else if let Some(name) = line.strip_prefix('[') {
-            name.trim_end_matches(']').clone_into(&mut section);
-            doc.clear();
+pub fn sections() -> Vec<Section> {
+    let (mut sections, mut section) = (Vec::new(), Section::default());
+    let mut doc = Vec::new();
+    for line in DEFAULT_TOML.lines().filter(|line| !line.starts_with("# ---")) {
+        if let Some(comment) = line.strip_prefix('#').filter(|text| !is_key(text)) {
+            doc.push(comment.trim_start());
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[') {
+            let name = name.trim_end_matches(']').to_owned();
+            let next = Section { name, doc: doc.join("\n"), entries: Vec::new() };
+            sections.push(std::mem::replace(&mut section, next));
         } else if let Some((key, value)) = line.trim_start_matches('#').split_once(" = ") {
-            let key = match section.as_str() {
+            let key = match section.name.as_str() {
                 "" => key.to_owned(),
-                section => format!("{section}.{key}"),
+                name => format!("{name}.{key}"),
             };
-            entries.push(Entry {
+            section.entries.push(Entry {
                 kind: kind(&key, value),
                 key,
-                doc: doc.join(" "),
+                doc: doc.join("\n"),
                 value: value.to_owned(),
                 is_set: !line.starts_with('#'),
             });
-            doc.clear();
-        } else {
-            doc.clear();
+        } else if section == Section::default() {
+            section.doc = doc.join("\n");
         }
+        doc.clear();
     }
-    entries
+    sections.push(section);
+    sections
+}
+
+/// Whether what follows a `#` is a key that is not set by default, and no comment.
+fn is_key(text: &str) -> bool {
+    text.starts_with(char::is_alphabetic)
 }
 
 /// What the key may hold; where it is a table, what each key of its default may.
@@ -63,7 +84,7 @@ fn kind(key: &str, value: &str) -> String {
 /// The default file with the keys that are not set by default put in, holding their examples.
 pub(super) fn with_examples() -> String {
     let uncommented = |line: &'static str| match line.strip_prefix('#') {
-        Some(key) if key.starts_with(char::is_alphabetic) => key,
+        Some(key) if is_key(key) => key,
         _ => line,
     };
     DEFAULT_TOML.lines().map(uncommented).collect::<Vec<_>>().join("\n")

@@ -1,0 +1,58 @@
+//! The command as scripts meet it: exit codes, streams, and pipes that close.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
+
+/// The command, untouched by the settings of whoever runs the tests.
+fn kappa(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
+    command.args(args);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KAPPA__") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn output(args: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = kappa(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[test]
+fn a_wrong_configuration_exits_with_2_and_plain_words_on_stderr() {
+    let told = "error: --set: actors.writer.max_batch_rows is 0\n\
+                hint: use 1 to 50000, or leave it out for the default, 5000\n";
+    let refused = output(&["config", "show", "--set", "actors.writer.max_batch_rows=0"]);
+    assert_eq!(refused, (Some(2), String::new(), told.to_owned()));
+}
+
+#[test]
+fn the_reference_is_there_when_the_configuration_is_broken() {
+    let (code, reference, _) = output(&["config", "reference", "--set", "no.such.key=0"]);
+    assert_eq!(code, Some(0));
+    assert!(reference.contains("\nactors.writer.max_batch_rows\n"), "{reference}");
+}
+
+#[test]
+fn the_environment_is_a_layer_of_the_configuration() {
+    let mut show = kappa(&["config", "show", "--json"]);
+    let shown = show.env("KAPPA__DRAIN_TIMEOUT", "9s").output().unwrap().stdout;
+    let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+    assert_eq!(shown["drain_timeout"]["value"], "9s");
+    assert_eq!(shown["drain_timeout"]["from"], "KAPPA__DRAIN_TIMEOUT");
+}
+
+#[test]
+fn a_pipe_closed_by_its_reader_ends_generate_quietly() {
+    let mut generate = kappa(&["generate", "--events", "1000000"]);
+    let mut child = generate.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    assert_eq!((status.code(), String::from_utf8_lossy(&stderr).as_ref()), (Some(0), ""));
+}
