@@ -84,6 +84,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("actors.archive_window.grace", Kind::Span(MS, DAY)),
     ("actors.archive_window.max_open", Kind::Integer(1, 10_000)),
     ("actors.dead_letter.max_batch_rows", Kind::Integer(1, 50_000)),
+    ("actors.dead_letter.max_batch_bytes", Kind::Integer(1, GIB)),
     ("actors.dead_letter.max_delay", Kind::Span(MS, MINUTE)),
     ("actors.*.restart.budget", Kind::Integer(1, 1_000_000)),
     ("actors.*.restart.window", Kind::Span(MS, DAY)),

@@ -151,7 +151,7 @@ fn a_fault_wants_its_sink_and_its_span() {
     assert_eq!(refusal(&sources), told);
     let whole = set(&["faults.enabled=true", "faults.slow={ sink = \"archive\", for = \"5s\" }"]);
     let slow = Settings::load(&whole).unwrap().faults.slow.unwrap();
-    assert_eq!((slow.sink.as_str(), slow.lasts), ("archive", Duration::from_secs(5)));
+    assert_eq!((slow.sink.to_string().as_str(), slow.lasting), ("archive", Duration::from_secs(5)));
 }
 
 #[test]
