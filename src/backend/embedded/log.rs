@@ -34,8 +34,8 @@ use self::appender::{Append, Appender};
 use self::events::Events;
 use self::reader::{Command, Reader, Waiting};
 use self::subscription::Subscription;
-use super::sqlite::thread::{ConnectionThread, Ended};
 use super::sqlite;
+use super::sqlite::thread::{ConnectionThread, Ended};
 
 /// Where the time comes from; tests turn it.
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

@@ -83,10 +83,8 @@ impl Appender {
         let arriving = arriving.map(events::size).sum::<u64>();
         let mut more = false;
         if head.bytes + arriving > self.options.max_bytes {
-            let keep = Keep {
-                since: i64::MAX,
-                bytes: self.options.max_bytes.saturating_sub(arriving),
-            };
+            let keep =
+                Keep { since: i64::MAX, bytes: self.options.max_bytes.saturating_sub(arriving) };
             // Twice what arrives, so that retention keeps up whatever the rate.
             let quota = RETENTION_STEP_BYTES.max(2 * arriving);
             more = retention::remove(&self.events, &self.subscriptions, &mut head, keep, quota)?;

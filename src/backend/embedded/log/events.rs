@@ -119,8 +119,8 @@ impl Events {
         let attributes_len = attributes.as_ref().map_or(0, String::len);
         head.last_offset += 1;
         head.last_time = head.last_time.max(now.micros());
-        head.bytes +=
-            (message.payload.len() + attributes_len + message.ordering_key.len()) as u64 + ROW_BYTES;
+        head.bytes += (message.payload.len() + attributes_len + message.ordering_key.len()) as u64
+            + ROW_BYTES;
         self.connection.prepare_cached(INSERT)?.execute((
             head.last_offset,
             head.last_time,
@@ -286,7 +286,12 @@ mod tests {
         };
         events.append(&mut head, Timestamp::now(), &message).unwrap();
         let mut counted = 0;
-        events.visit(1, |_, _, bytes| { counted += bytes; true }).unwrap();
+        events
+            .visit(1, |_, _, bytes| {
+                counted += bytes;
+                true
+            })
+            .unwrap();
         assert_eq!(counted, head.bytes);
     }
 }
