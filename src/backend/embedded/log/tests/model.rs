@@ -217,7 +217,7 @@ impl Run<'_> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn any_history_keeps_every_message_until_it_is_acknowledged(
         actions in prop::collection::vec(action(), 1..40),
