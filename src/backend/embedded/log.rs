@@ -4,7 +4,7 @@
 //! acknowledgement survive a power cut once the call has returned. What a killed process had not
 //! acknowledged comes again, at once and in order.
 //!
-//! Two threads own the files: the [`appender`] writes events and removes old ones, the [`reader`]
+//! Two threads own the files: the appender writes events and removes old ones, the reader
 //! keeps the subscription. A subscription comes into being with its first pull, seek or backlog,
 //! so a process that only publishes leaves none.
 

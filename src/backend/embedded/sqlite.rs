@@ -11,6 +11,9 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 /// unavailable and is tried again by the caller.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// SQLite's own choice of page size.
+const SQLITE_PAGE_BYTES: u32 = 4_096;
+
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -42,9 +45,22 @@ pub enum OpenError {
 /// # Errors
 /// [`OpenError`], naming the file.
 pub fn open(path: &Path, version: i64, schema: &str) -> Result<Connection, OpenError> {
+    open_with_pages(path, SQLITE_PAGE_BYTES, version, schema)
+}
+
+/// As [`open`]; a new file is made with pages of `page_bytes`.
+///
+/// # Errors
+/// [`OpenError`], naming the file.
+pub fn open_with_pages(
+    path: &Path,
+    page_bytes: u32,
+    version: i64,
+    schema: &str,
+) -> Result<Connection, OpenError> {
     let at = |source| OpenError::Sqlite { path: path.to_path_buf(), source };
     let mut connection = Connection::open(path).map_err(at)?;
-    prepare(&mut connection, version, schema).map_err(at)?;
+    prepare(&mut connection, page_bytes, version, schema).map_err(at)?;
     let found: i64 =
         connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(at)?;
     if found == version {
@@ -54,8 +70,14 @@ pub fn open(path: &Path, version: i64, schema: &str) -> Result<Connection, OpenE
     }
 }
 
-fn prepare(connection: &mut Connection, version: i64, schema: &str) -> rusqlite::Result<()> {
+fn prepare(
+    connection: &mut Connection,
+    page_bytes: u32,
+    version: i64,
+    schema: &str,
+) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "page_size", page_bytes)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // Immediate: of two processes that create the file, one waits and then finds it made.

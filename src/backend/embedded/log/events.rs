@@ -39,6 +39,14 @@ CREATE TABLE log (
 INSERT INTO log VALUES (1, random(), 0, 0, 0, 0, 0);
 ";
 
+/// Events only ever follow each other, so large pages fit them: with 4 KiB, publishing costs half
+/// as much CPU again.
+const PAGE_BYTES: u32 = 16_384;
+
+/// Pages in the write-ahead log that start a checkpoint: 64 MiB, so that a page is not copied
+/// after every few commits.
+const CHECKPOINT_PAGES: u32 = 4_096;
+
 /// What an event takes in the file: its content, and some bytes for header and place in the tree.
 const EVENT_BYTES: &str = "length(payload) + ifnull(octet_length(attributes), 0) \
                            + octet_length(ordering_key) + 24";
@@ -67,10 +75,10 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
-        let connection = sqlite::open(path, VERSION, SCHEMA)?;
-        let id = connection
-            .query_row("SELECT id FROM log", (), |row| row.get(0))
-            .map_err(|source| OpenError::Sqlite { path: path.to_path_buf(), source })?;
+        let at = |source| OpenError::Sqlite { path: path.to_path_buf(), source };
+        let connection = sqlite::open_with_pages(path, PAGE_BYTES, VERSION, SCHEMA)?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(at)?;
+        let id = connection.query_row("SELECT id FROM log", (), |row| row.get(0)).map_err(at)?;
         Ok(Self { connection, id })
     }
 

@@ -5,13 +5,16 @@
 //! The file may be changed by another process at any time, by a seek above all: each call first
 //! looks whether it was.
 
+mod state;
+
 use std::path::Path;
 
 use kappa_actors::message::{Lease, Message};
 use kappa_actors::port::Room;
 use kappa_actors::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use self::state::{State, lease, offset, read_ranges};
 use super::events::{Events, Head};
 use super::ranges::{Range, RangeSet};
 use crate::backend::embedded::sqlite::{self, OpenError};
@@ -48,13 +51,6 @@ pub(super) fn all_acknowledged(
     names.map(|name| read_ranges(&snapshot, &name?)).collect()
 }
 
-/// The lease on one hand-out: the epoch's low 16 bits above 48 bits of offset.
-fn lease(epoch: i64, offset: i64) -> Lease {
-    Lease((epoch.cast_unsigned() << OFFSET_BITS) | offset.cast_unsigned())
-}
-
-const OFFSET_BITS: u32 = 48;
-
 /// One subscription, as this process knows it.
 #[derive(Debug)]
 pub(super) struct Subscription {
@@ -63,16 +59,6 @@ pub(super) struct Subscription {
     /// The file's version that the rest was read from; `None`: read it anew.
     seen: Option<i64>,
     state: State,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// From 1; 0 before it is known.
-    epoch: i64,
-    skip_until: Option<i64>,
-    acknowledged: RangeSet,
-    /// What is not to be handed out: acknowledged, or on loan.
-    taken: RangeSet,
 }
 
 impl Subscription {
@@ -95,7 +81,7 @@ impl Subscription {
             let found = messages.len();
             let read = events.read(gap, &mut room, |offset| lease(*epoch, offset), &mut messages);
             // Also on an error, what was read before it goes out.
-            let last = messages[found..].last().map(|message| self::offset(message.lease));
+            let last = messages[found..].last().map(|message| offset(message.lease));
             let whole = match read {
                 Ok(whole) => whole && gap.last < i64::MAX,
                 Err(error) if messages.is_empty() => return Err(error),
@@ -264,99 +250,9 @@ impl Subscription {
     }
 }
 
-impl State {
-    /// The offsets of the leases that no seek has made void.
-    fn current<'a>(&self, leases: &'a [Lease]) -> impl Iterator<Item = i64> + use<'a> {
-        let epoch = lease(self.epoch, 0);
-        leases
-            .iter()
-            .filter(move |lease| lease.0 >> OFFSET_BITS == epoch.0 >> OFFSET_BITS)
-            .map(|&lease| offset(lease))
-    }
-
-    /// Reads the subscription if it reads this log. Of the same epoch, loans stay loans.
-    fn read(&mut self, connection: &Connection, name: &str, log: i64) -> rusqlite::Result<bool> {
-        const SELECT: &str = "SELECT 1 FROM subscriptions WHERE name = ? AND log = ?";
-        let found =
-            connection.prepare_cached(SELECT)?.query_row((name, log), |_| Ok(())).optional()?;
-        if found.is_some() {
-            self.reread(connection, name)?;
-        }
-        Ok(found.is_some())
-    }
-
-    fn reread(&mut self, connection: &Connection, name: &str) -> rusqlite::Result<()> {
-        const SELECT: &str = "SELECT epoch, skip_until FROM subscriptions WHERE name = ?";
-        let (epoch, skip_until) = connection
-            .prepare_cached(SELECT)?
-            .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        self.acknowledged = read_ranges(connection, name)?;
-        if self.epoch == epoch {
-            for range in self.acknowledged.iter() {
-                self.taken.insert(range);
-            }
-        } else {
-            self.taken = self.acknowledged.clone();
-        }
-        (self.epoch, self.skip_until) = (epoch, skip_until);
-        Ok(())
-    }
-
-    fn acknowledge(
-        &mut self,
-        transaction: &Connection,
-        name: &str,
-        range: Range,
-    ) -> rusqlite::Result<()> {
-        const ABSORB: &str =
-            "DELETE FROM acknowledged WHERE subscription = ? AND first > ? AND first <= ?";
-        const UPSERT: &str = "INSERT INTO acknowledged VALUES (?, ?, ?) \
-                              ON CONFLICT DO UPDATE SET last = excluded.last";
-        self.taken.insert(range);
-        let merged = self.acknowledged.insert(range);
-        transaction.prepare_cached(ABSORB)?.execute((name, merged.first, merged.last))?;
-        transaction.prepare_cached(UPSERT)?.execute((name, merged.first, merged.last))?;
-        Ok(())
-    }
-
-    /// Begins a new epoch with all up to `floor` acknowledged and nothing on loan.
-    fn restart(
-        &mut self,
-        transaction: &Connection,
-        name: &str,
-        floor: i64,
-    ) -> rusqlite::Result<()> {
-        self.epoch = transaction
-            .prepare_cached(
-                "UPDATE subscriptions SET epoch = epoch + 1 WHERE name = ? RETURNING epoch",
-            )?
-            .query_row([name], |row| row.get(0))?;
-        transaction
-            .prepare_cached("DELETE FROM acknowledged WHERE subscription = ?")?
-            .execute([name])?;
-        (self.acknowledged, self.taken) = (RangeSet::default(), RangeSet::default());
-        self.acknowledge(transaction, name, Range { first: 0, last: floor })
-    }
-}
-
-fn offset(lease: Lease) -> i64 {
-    (lease.0 & ((1 << OFFSET_BITS) - 1)).cast_signed()
-}
-
 /// Changes whenever another connection has changed the file.
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("PRAGMA data_version")?.query_row((), |row| row.get(0))
-}
-
-fn read_ranges(connection: &Connection, name: &str) -> rusqlite::Result<RangeSet> {
-    const SELECT: &str = "SELECT first, last FROM acknowledged WHERE subscription = ?";
-    let mut ranges = RangeSet::default();
-    let mut select = connection.prepare_cached(SELECT)?;
-    let mut rows = select.query([name])?;
-    while let Some(row) = rows.next()? {
-        ranges.insert(Range { first: row.get(0)?, last: row.get(1)? });
-    }
-    Ok(ranges)
 }
 
 /// What to tell someone who seeks a time that retention has reached.
@@ -367,4 +263,58 @@ fn gone(events: &Events, head: &Head) -> rusqlite::Result<String> {
         None => "none is left".to_owned(),
     };
     Ok(format!("events published up to {removed} are removed from the log; {oldest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use kappa_actors::message::NewMessage;
+
+    use super::*;
+
+    const ROOM: Room = Room { messages: 10, bytes: 1_000 };
+
+    fn with_three_events(dir: &Path) -> (Events, Subscription) {
+        let events = Events::open(&dir.join("log.db")).unwrap();
+        let transaction = events.lock().unwrap();
+        let mut head = events.head().unwrap();
+        for payload in ["one", "two", "three"] {
+            let message = NewMessage::from_payload(payload);
+            events.append(&mut head, Timestamp::now(), &message).unwrap();
+        }
+        events.set_head(&head).unwrap();
+        transaction.commit().unwrap();
+        let connection = open(&dir.join("subscriptions.db")).unwrap();
+        (events, Subscription::new(connection, "kappa".to_owned()))
+    }
+
+    fn leases(messages: &[Message]) -> Vec<Lease> {
+        messages.iter().map(|message| message.lease).collect()
+    }
+
+    #[test]
+    fn an_acknowledgement_that_failed_is_made_again_with_the_same_leases() {
+        let dir = tempfile::tempdir().unwrap();
+        let (events, mut subscription) = with_three_events(dir.path());
+        let messages = subscription.take(&events, ROOM).unwrap();
+        subscription.connection.pragma_update(None, "query_only", true).unwrap();
+        assert!(subscription.acknowledge(&events, &leases(&messages[..2])).is_err());
+        assert_eq!(subscription.backlog(&events).unwrap().0, 3, "none is acknowledged");
+        assert!(subscription.take(&events, ROOM).unwrap().is_empty(), "all are still on loan");
+        subscription.connection.pragma_update(None, "query_only", false).unwrap();
+        subscription.acknowledge(&events, &leases(&messages[..2])).unwrap();
+        assert_eq!(subscription.backlog(&events).unwrap().0, 1);
+    }
+
+    #[test]
+    fn a_seek_that_failed_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (events, mut subscription) = with_three_events(dir.path());
+        let messages = subscription.take(&events, ROOM).unwrap();
+        subscription.acknowledge(&events, &leases(&messages[..1])).unwrap();
+        subscription.connection.pragma_update(None, "query_only", true).unwrap();
+        assert!(subscription.seek(&events, i64::MAX).is_err());
+        subscription.connection.pragma_update(None, "query_only", false).unwrap();
+        subscription.give_back(&leases(&messages));
+        assert_eq!(leases(&subscription.take(&events, ROOM).unwrap()), leases(&messages[1..]));
+    }
 }

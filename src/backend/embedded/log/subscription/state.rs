@@ -1,0 +1,121 @@
+//! What a process knows of its subscription, changed together with the file.
+
+use kappa_actors::message::Lease;
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::backend::embedded::log::ranges::{Range, RangeSet};
+
+/// The subscription, and the loans of this process.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// From 1; 0 before it is known.
+    pub(super) epoch: i64,
+    pub(super) skip_until: Option<i64>,
+    pub(super) acknowledged: RangeSet,
+    /// What is not to be handed out: acknowledged, or on loan.
+    pub(super) taken: RangeSet,
+}
+
+impl State {
+    /// The offsets of the leases that no seek has made void.
+    pub(super) fn current<'a>(&self, leases: &'a [Lease]) -> impl Iterator<Item = i64> + use<'a> {
+        let epoch = lease(self.epoch, 0);
+        leases
+            .iter()
+            .filter(move |lease| lease.0 >> OFFSET_BITS == epoch.0 >> OFFSET_BITS)
+            .map(|&lease| offset(lease))
+    }
+
+    /// Reads the subscription if it reads this log. Of the same epoch, loans stay loans.
+    pub(super) fn read(
+        &mut self,
+        connection: &Connection,
+        name: &str,
+        log: i64,
+    ) -> rusqlite::Result<bool> {
+        const SELECT: &str = "SELECT 1 FROM subscriptions WHERE name = ? AND log = ?";
+        let found =
+            connection.prepare_cached(SELECT)?.query_row((name, log), |_| Ok(())).optional()?;
+        if found.is_some() {
+            self.reread(connection, name)?;
+        }
+        Ok(found.is_some())
+    }
+
+    pub(super) fn reread(&mut self, connection: &Connection, name: &str) -> rusqlite::Result<()> {
+        const SELECT: &str = "SELECT epoch, skip_until FROM subscriptions WHERE name = ?";
+        let (epoch, skip_until) = connection
+            .prepare_cached(SELECT)?
+            .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        self.acknowledged = read_ranges(connection, name)?;
+        if self.epoch == epoch {
+            for range in self.acknowledged.iter() {
+                self.taken.insert(range);
+            }
+        } else {
+            self.taken = self.acknowledged.clone();
+        }
+        (self.epoch, self.skip_until) = (epoch, skip_until);
+        Ok(())
+    }
+
+    pub(super) fn acknowledge(
+        &mut self,
+        transaction: &Connection,
+        name: &str,
+        range: Range,
+    ) -> rusqlite::Result<()> {
+        const ABSORB: &str =
+            "DELETE FROM acknowledged WHERE subscription = ? AND first > ? AND first <= ?";
+        const UPSERT: &str = "INSERT INTO acknowledged VALUES (?, ?, ?) \
+                              ON CONFLICT DO UPDATE SET last = excluded.last";
+        self.taken.insert(range);
+        let merged = self.acknowledged.insert(range);
+        transaction.prepare_cached(ABSORB)?.execute((name, merged.first, merged.last))?;
+        transaction.prepare_cached(UPSERT)?.execute((name, merged.first, merged.last))?;
+        Ok(())
+    }
+
+    /// Begins a new epoch with all up to `floor` acknowledged and nothing on loan.
+    pub(super) fn restart(
+        &mut self,
+        transaction: &Connection,
+        name: &str,
+        floor: i64,
+    ) -> rusqlite::Result<()> {
+        self.epoch = transaction
+            .prepare_cached(
+                "UPDATE subscriptions SET epoch = epoch + 1 WHERE name = ? RETURNING epoch",
+            )?
+            .query_row([name], |row| row.get(0))?;
+        transaction
+            .prepare_cached("DELETE FROM acknowledged WHERE subscription = ?")?
+            .execute([name])?;
+        (self.acknowledged, self.taken) = (RangeSet::default(), RangeSet::default());
+        self.acknowledge(transaction, name, Range { first: 0, last: floor })
+    }
+}
+
+/// The offset that a lease stands for.
+pub(super) fn offset(lease: Lease) -> i64 {
+    (lease.0 & ((1 << OFFSET_BITS) - 1)).cast_signed()
+}
+
+/// The lease on one hand-out: the epoch's low 16 bits above 48 bits of offset.
+pub(super) fn lease(epoch: i64, offset: i64) -> Lease {
+    Lease((epoch.cast_unsigned() << OFFSET_BITS) | offset.cast_unsigned())
+}
+
+const OFFSET_BITS: u32 = 48;
+
+/// What `name` has acknowledged.
+pub(super) fn read_ranges(connection: &Connection, name: &str) -> rusqlite::Result<RangeSet> {
+    const SELECT: &str = "SELECT first, last FROM acknowledged WHERE subscription = ?";
+    let mut ranges = RangeSet::default();
+    let mut select = connection.prepare_cached(SELECT)?;
+    let mut rows = select.query([name])?;
+    while let Some(row) = rows.next()? {
+        ranges.insert(Range { first: row.get(0)?, last: row.get(1)? });
+    }
+    Ok(ranges)
+}

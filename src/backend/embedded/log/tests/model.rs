@@ -1,0 +1,239 @@
+//! Random histories of the embedded log against a model that a reader can check by eye.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use kappa_actors::message::{Lease, Message};
+use kappa_actors::port::{EventLog, LogError, Pulled, Room};
+use kappa_actors::time::Timestamp;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use tokio::runtime::Builder;
+
+use super::{EmbeddedLog, ids, leases, open_with, options, publish, retain};
+use crate::backend::embedded::log::retention::Keep;
+
+#[derive(Clone, Debug)]
+enum Action {
+    /// Publish so many, after the clock moved by so much (it may step back).
+    Publish(usize, i64),
+    Pull(usize),
+    /// Acknowledge the loans that the mask picks.
+    Acknowledge(Vec<bool>),
+    GiveBack(Vec<bool>),
+    /// Acknowledge or give back a lease of any age.
+    Stale(bool, Index),
+    /// As after kill -9.
+    Reopen,
+    /// To the time of a message, and so much later; by another process or this one.
+    Seek(Index, i64, bool),
+    /// Remove what is acknowledged and as old as this message.
+    Retain(Index),
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let mask = || prop::collection::vec(any::<bool>(), 1..8);
+    prop_oneof![
+        4 => (1..8_usize, -3..6_i64).prop_map(|(count, moved)| Action::Publish(count, moved)),
+        4 => (1..10_usize).prop_map(Action::Pull),
+        4 => mask().prop_map(Action::Acknowledge),
+        2 => mask().prop_map(Action::GiveBack),
+        1 => (any::<bool>(), any::<Index>()).prop_map(|(ack, of)| Action::Stale(ack, of)),
+        1 => Just(Action::Reopen),
+        1 => (any::<Index>(), -1..3_i64, any::<bool>())
+            .prop_map(|(to, later, other)| Action::Seek(to, later, other)),
+        1 => any::<Index>().prop_map(Action::Retain),
+    ]
+}
+
+/// What must be true: each message by its offset, and the loans of the present epoch.
+#[derive(Default)]
+struct Model {
+    times: BTreeMap<i64, i64>,
+    acknowledged: BTreeSet<i64>,
+    loans: BTreeMap<i64, Lease>,
+    /// Leases by the epoch they were made in.
+    leases: Vec<(usize, i64, Lease)>,
+    epoch: usize,
+    skip_until: i64,
+    removed: BTreeSet<i64>,
+}
+
+impl Model {
+    fn unacknowledged(&self) -> Vec<i64> {
+        self.times.keys().copied().filter(|offset| !self.acknowledged.contains(offset)).collect()
+    }
+
+    fn publish(&mut self, offset: i64, now: i64) {
+        let last = self.times.values().last().copied().unwrap_or(0);
+        self.times.insert(offset, now.max(last));
+        if now.max(last) < self.skip_until {
+            self.acknowledged.insert(offset);
+        }
+    }
+
+    fn hand_out(&mut self, messages: &[Message], most: usize) {
+        let expected: Vec<_> = self
+            .unacknowledged()
+            .into_iter()
+            .filter(|offset| !self.loans.contains_key(offset))
+            .take(most)
+            .collect();
+        assert_eq!(ids(messages), expected);
+        for (message, offset) in messages.iter().zip(expected) {
+            assert_eq!(message.publish_time.micros(), self.times[&offset]);
+            self.loans.insert(offset, message.lease);
+            self.leases.push((self.epoch, offset, message.lease));
+        }
+    }
+
+    fn pick(&self, mask: &[bool]) -> Vec<(i64, Lease)> {
+        let picked = self.loans.iter().zip(mask.iter().cycle()).filter(|(_, picked)| **picked);
+        picked.map(|((&offset, &lease), _)| (offset, lease)).collect()
+    }
+
+    fn acknowledge(&mut self, offset: i64) {
+        self.loans.remove(&offset);
+        self.acknowledged.insert(offset);
+    }
+
+    /// Whether the log can go there, and how many messages wait there.
+    fn seek(&mut self, to: i64) -> Option<u64> {
+        if self.removed.last().is_some_and(|last| to <= self.times[last]) {
+            return None;
+        }
+        self.epoch += 1;
+        self.loans.clear();
+        self.skip_until = to;
+        self.acknowledged =
+            self.times.iter().filter(|&(_, &time)| time < to).map(|(&offset, _)| offset).collect();
+        Some(self.unacknowledged().len() as u64)
+    }
+
+    fn retain(&mut self, since: i64) {
+        let old = |offset: &&i64| self.times[offset] < since;
+        self.removed.extend(self.acknowledged.iter().filter(old));
+    }
+}
+
+struct Run<'a> {
+    dir: &'a Path,
+    log: EmbeddedLog,
+    now: Arc<AtomicI64>,
+    model: Model,
+}
+
+impl Run<'_> {
+    async fn step(&mut self, action: Action) {
+        match action {
+            Action::Publish(count, moved) => self.publish(count, moved).await,
+            Action::Pull(most) => {
+                let room = Room { messages: most, bytes: 1 << 20 };
+                let messages = match self.log.pull(room, Duration::ZERO).await.unwrap() {
+                    Pulled::Messages(messages) => messages,
+                    _ => Vec::new(),
+                };
+                self.model.hand_out(&messages, most);
+            }
+            Action::Acknowledge(mask) => {
+                let picked = self.model.pick(&mask);
+                let leases: Vec<_> = picked.iter().map(|(_, lease)| *lease).collect();
+                self.log.acknowledge(&leases).await.unwrap();
+                picked.iter().for_each(|(offset, _)| self.model.acknowledge(*offset));
+            }
+            Action::GiveBack(mask) => {
+                let picked = self.model.pick(&mask);
+                let leases: Vec<_> = picked.iter().map(|(_, lease)| *lease).collect();
+                self.log.give_back(&leases).await.unwrap();
+                self.model.loans.retain(|_, lease| !leases.contains(lease));
+            }
+            Action::Stale(acknowledge, of) => self.stale(acknowledge, of).await,
+            Action::Reopen => {
+                self.log = open_with(self.dir, options(), &self.now);
+                self.model.loans.clear();
+            }
+            Action::Seek(to, later, other) => self.seek(to, later, other).await,
+            Action::Retain(of) => {
+                let since = self.time(of);
+                retain(self.dir, Keep { since, bytes: u64::MAX });
+                self.model.retain(since);
+            }
+        }
+        let backlog = self.log.backlog().await.unwrap();
+        let waiting = self.model.unacknowledged();
+        assert_eq!(backlog.messages, Some(waiting.len() as u64));
+        let oldest = waiting.first().map(|offset| self.model.times[offset]);
+        assert_eq!(backlog.oldest.map(Timestamp::micros), oldest);
+    }
+
+    fn time(&self, of: Index) -> i64 {
+        let times: Vec<_> = self.model.times.values().copied().collect();
+        if times.is_empty() { 1 } else { *of.get(&times) }
+    }
+
+    async fn publish(&mut self, count: usize, moved: i64) {
+        let now = self.now.load(Ordering::Relaxed) + moved;
+        self.now.store(now, Ordering::Relaxed);
+        for id in publish(&self.log, (0..count).map(|number| number.to_string())).await {
+            self.model.publish(id.parse().unwrap(), now);
+        }
+    }
+
+    async fn stale(&mut self, acknowledge: bool, of: Index) {
+        if self.model.leases.is_empty() {
+            return;
+        }
+        let &(epoch, offset, lease) = of.get(&self.model.leases);
+        if acknowledge {
+            self.log.acknowledge(&[lease]).await.unwrap();
+        } else {
+            self.log.give_back(&[lease]).await.unwrap();
+        }
+        if epoch == self.model.epoch {
+            self.model.loans.remove(&offset);
+            if acknowledge {
+                self.model.acknowledge(offset);
+            }
+        }
+    }
+
+    async fn seek(&mut self, to: Index, later: i64, other: bool) {
+        let to = self.time(to) + later;
+        let sought = if other {
+            let other = open_with(self.dir, options(), &self.now);
+            other.seek(Timestamp::from_micros(to)).await
+        } else {
+            self.log.seek(Timestamp::from_micros(to)).await
+        };
+        match (self.model.seek(to), sought) {
+            (Some(count), Ok(sought)) => assert_eq!(sought.messages, Some(count)),
+            (None, Err(LogError::Refused(_))) => {}
+            (expected, sought) => panic!("expected {expected:?} messages, not {sought:?}"),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn any_history_keeps_every_message_until_it_is_acknowledged(
+        actions in prop::collection::vec(action(), 1..40),
+    ) {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let now = Arc::new(AtomicI64::new(1_000_000));
+            let log = open_with(dir.path(), options(), &now);
+            let mut run = Run { dir: dir.path(), log, now, model: Model::default() };
+            for action in actions {
+                run.step(action).await;
+            }
+            let rest = super::pull(&run.log).await;
+            run.model.hand_out(&rest, usize::MAX);
+            run.log.acknowledge(&leases(&rest)).await.unwrap();
+        });
+    }
+}
