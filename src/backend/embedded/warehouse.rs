@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use kappa_actors::port::{EnsureError, Ensured, Refusal, Warehouse, WriteError};
 use kappa_actors::row::{Row, TableSpec};
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
 
 use self::committer::{Committer, Job, Write};
@@ -71,7 +71,10 @@ impl EmbeddedWarehouse {
         let thread = std::thread::Builder::new()
             .name("warehouse".to_owned())
             .spawn(move || committer.run())
-            .map_err(|error| at(rusqlite::Error::ToSqlConversionFailure(Box::new(error))))?;
+            .map_err(|error| {
+                let no_room = ffi::Error::new(ffi::SQLITE_NOMEM);
+                at(rusqlite::Error::SqliteFailure(no_room, Some(error.to_string())))
+            })?;
         Ok(Self { path, jobs: Some(jobs), thread: Some(thread) })
     }
 
