@@ -5,8 +5,8 @@
 //! answers them. No caller's task ever runs SQLite itself. Other processes may use the same file:
 //! a busy one is waited for.
 //!
-//! Every table is a SQLite table of the same name with a column for each of its own, as
-//! [`table`] declares them.
+//! Every table is a SQLite table of the same name with a column for each of its own; `table.rs`
+//! says how they are declared, which scripts rely on.
 
 mod committer;
 mod dead_letters;
