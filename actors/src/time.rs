@@ -85,8 +85,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Two of these are written for each row: going through the calendar by hand costs a tenth of what
-/// chrono's formatter does.
+/// Two of these are written for each row, so the digits are put down without a formatter.
 impl Timestamp {
     /// The text of a time in the years 0 to 9999.
     fn digits(self) -> Option<[u8; 27]> {

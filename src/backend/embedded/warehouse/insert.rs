@@ -84,15 +84,32 @@ fn in_key_order(table: &TableSpec, rows: &[Row]) -> Vec<usize> {
     order
 }
 
-/// SQLite's order within one type; what cannot be compared need not be in order.
+/// SQLite's order within one type; a total order of all values, as sorting needs one.
 fn by_value(a: Option<&Value>, b: Option<&Value>) -> Ordering {
     match (a, b) {
         (Some(Value::Text(a)), Some(Value::Text(b))) => a.cmp(b),
         (Some(Value::Integer(a)), Some(Value::Integer(b))) => a.cmp(b),
+        // Adding zero makes the two zeros one, as they are one key.
+        (Some(Value::Float(a)), Some(Value::Float(b))) => (a + 0.0).total_cmp(&(b + 0.0)),
+        (Some(Value::Boolean(a)), Some(Value::Boolean(b))) => a.cmp(b),
         (Some(Value::Timestamp(a)), Some(Value::Timestamp(b))) => a.cmp(b),
         (Some(Value::Date(a)), Some(Value::Date(b))) => a.cmp(b),
         (Some(Value::Bytes(a)), Some(Value::Bytes(b))) => a.cmp(b),
-        _ => Ordering::Equal,
+        (a, b) => a.map(rank).cmp(&b.map(rank)),
+    }
+}
+
+/// The place of a value's type among the types.
+const fn rank(value: &Value) -> u8 {
+    match value {
+        Value::Null => 0,
+        Value::Text(_) => 1,
+        Value::Integer(_) => 2,
+        Value::Float(_) => 3,
+        Value::Boolean(_) => 4,
+        Value::Timestamp(_) => 5,
+        Value::Date(_) => 6,
+        Value::Bytes(_) => 7,
     }
 }
 
