@@ -110,7 +110,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// After every action a reader sees each line, and no more often than it was put; and after a
     /// recovery only finals are left.
