@@ -159,31 +159,41 @@ async fn a_part_that_comes_later_goes_into_the_next_turn() {
     assert_eq!(seen(&archive).await, once_each(3));
 }
 
-#[tokio::test]
-async fn a_stale_manifest_is_abandoned_and_the_parts_it_names_are_left_alone() {
+/// A sealer that computed its turn long ago and lists its parts only now writes a manifest of a
+/// turn that is over, beside the one that another made of the same parts.
+async fn late_sealer(late_parts: u32) {
     let archive = MemoryArchive::new();
     let incarnation = Incarnation::random();
     store_lines(&archive, &incarnation, 2).await;
     close(&archive, window(), &incarnation, Limits::DEFAULT).await.unwrap();
-    // A sealer that had computed its turn before that, and listed parts after this.
-    let late = store_part(&archive, window(), &incarnation, 2, &part(&line(2))).await.unwrap();
-    let source = Source {
-        name: late.name.clone(),
-        generation: late.generation,
-        size: late.size,
-        crc32c: late.crc32c.unwrap(),
-    };
-    let name = ManifestName { window: window(), incarnation: incarnation.clone(), turn: 0 };
-    let stale = Manifest::plan(name, Compression::None, vec![source], 1_000);
-    let body = serde_json::to_vec(&stale).unwrap();
-    archive.put_if_absent(&stale.name().to_string(), body.into()).await.unwrap();
-    assert_eq!(seen(&archive).await, once_each(3), "a reader sees through it");
-    let sealed = seal(&archive, window(), &incarnation, Limits::DEFAULT).await.unwrap().unwrap();
-    assert_eq!(finish(&archive, &sealed).await.unwrap(), Finished::Abandoned);
-    assert_eq!(archive.info(&late.name).await.unwrap(), late);
-    recover(&archive, Limits::DEFAULT).await;
-    assert_eq!(seen(&archive).await, once_each(3));
+    for number in 2..2 + late_parts {
+        store_part(&archive, window(), &incarnation, number, &part(&line(number))).await.unwrap();
+    }
+    let good = seal(&archive, window(), &incarnation, Limits::DEFAULT).await.unwrap().unwrap();
+    assert_eq!(good.manifest.turn, 1);
+    let parts = good.manifest.finals[0].parts.clone();
+    let name = ManifestName { turn: 0, ..good.manifest.name() };
+    let manifest = Manifest::plan(name, Compression::None, parts.clone(), 1);
+    let body = serde_json::to_vec(&manifest).unwrap();
+    archive.put_if_absent(&manifest.name().to_string(), body.into()).await.unwrap();
+    assert_eq!(seen(&archive).await, once_each(2 + late_parts), "a reader sees through it");
+
+    let stale = seal(&archive, window(), &incarnation, Limits::DEFAULT).await.unwrap().unwrap();
+    assert_eq!(stale.manifest, manifest, "what stands is finished first");
+    assert_eq!(finish(&archive, &stale).await.unwrap(), Finished::Abandoned);
+    for part in parts {
+        assert_eq!(archive.info(&part.name).await.unwrap().generation, part.generation);
+    }
+    assert_eq!(finish(&archive, &good).await.unwrap(), Finished::Composed);
+    assert_eq!(seen(&archive).await, once_each(2 + late_parts));
     assert!(only_finals(&archive));
+}
+
+#[tokio::test]
+async fn a_stale_manifest_is_abandoned_and_the_parts_it_names_are_left_alone() {
+    // With a final of the same name and other bytes, and with finals of other names.
+    late_sealer(1).await;
+    late_sealer(2).await;
 }
 
 #[tokio::test]

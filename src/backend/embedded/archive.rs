@@ -289,6 +289,7 @@ fn at(path: &Path, error: &io::Error) -> StoreError {
     let text = format!("{}: {error}", path.display());
     match error.kind() {
         io::ErrorKind::InvalidFilename
+        | io::ErrorKind::AlreadyExists
         | io::ErrorKind::NotADirectory
         | io::ErrorKind::IsADirectory => StoreError::Refused(text),
         _ => StoreError::Unavailable(text),

@@ -27,9 +27,10 @@ impl Aside {
     /// Makes the folders durably, and removes the files of writers that are gone.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let folder = root.join(FOLDER);
+        let new = !root.try_exists()?;
         fs::create_dir_all(&folder)?;
         sync(root)?;
-        if let Some(parent) = root.canonicalize()?.parent() {
+        if let Some(parent) = root.canonicalize()?.parent().filter(|_| new) {
             sync(parent)?;
         }
         for entry in fs::read_dir(&folder)? {
@@ -109,22 +110,20 @@ impl Drop for Draft {
 fn publish(draft: &Path, path: &Path) -> io::Result<bool> {
     let mut rounds = 0..ROUNDS;
     loop {
-        if let Some(folder) = path.parent() {
-            match fs::create_dir_all(folder) {
-                Err(error)
-                    if error.kind() == io::ErrorKind::NotFound && rounds.next().is_some() =>
-                {
-                    continue;
-                }
-                made => made?,
-            }
-        }
-        match rename_without_replacing(draft, path) {
-            Ok(()) => return Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-            // A delete took the empty folder away.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && rounds.next().is_some() => {}
-            Err(error) => return Err(error),
+        let error = match path.parent().map_or(Ok(()), fs::create_dir_all) {
+            Ok(()) => match rename_without_replacing(draft, path) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        // A delete that empties a folder removes it: before the rename, which then finds it gone,
+        // or while it is being made, which then finds it both there and not.
+        let overtaken =
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists);
+        if !overtaken || rounds.next().is_none() {
+            return Err(error);
         }
     }
 }
