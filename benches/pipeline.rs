@@ -1,0 +1,45 @@
+//! What the README claims about speed, as ratios in one run: the daemon as a process, beside a
+//! tight loop that does the same work with no promise kept.
+//!
+//! `cargo bench --bench pipeline` runs everything and ends non-zero when a figure is missed.
+//! `cargo bench --bench pipeline -- ordered latency` runs the named parts. `KAPPA_BENCH_EVENTS`
+//! scales the million down, for a quick look; the claims are about the million.
+
+#![expect(unreachable_pub, reason = "a bench has no callers")]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot measure ends")]
+
+mod pipeline {
+    pub mod baseline;
+    pub mod daemon;
+    pub mod latency;
+    pub mod report;
+    pub mod restart;
+    pub mod throughput;
+}
+
+use pipeline::report::Report;
+use pipeline::{baseline, latency, restart, throughput};
+
+type Part = fn(&mut Report);
+
+/// Each part by its name, in the order they run.
+const PARTS: [(&str, Part); 5] = [
+    ("loop", baseline::honest),
+    ("ordered", throughput::ordered),
+    ("random", throughput::random),
+    ("latency", latency::sustained),
+    ("start", restart::start_and_restart),
+];
+
+fn main() {
+    // Cargo passes flags of its own.
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let mut report = Report::default();
+    for (name, part) in PARTS {
+        if wanted.is_empty() || wanted.iter().any(|one| one == name) {
+            part(&mut report);
+        }
+    }
+    std::process::exit(report.finish());
+}
