@@ -10,9 +10,12 @@ pub mod demo;
 mod failure;
 pub mod generate;
 mod global;
+mod output;
+mod patience;
 mod process;
 pub mod publish;
 pub mod run;
+mod source;
 pub mod status;
 pub mod try_events;
 
@@ -93,12 +96,14 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
         }
         Command::Generate(args) => generate::main(&args, &mut std::io::stdout().lock()),
         Command::Run(args) => run::main(&args, settings()?),
-        Command::Demo(_)
-        | Command::Publish(_)
-        | Command::Try(_)
-        | Command::Check(_)
-        | Command::Status(_)
-        | Command::DeadLetters(_) => settings().map(|_| ()).map_err(Failure::from),
+        Command::Publish(args) => publish::main(&args, &settings()?, &mut std::io::stdout().lock()),
+        Command::Try(args) => try_events::main(&args, &settings()?, &mut std::io::stdout().lock()),
+        Command::Status(args) => status::main(&args, &settings()?, &mut std::io::stdout().lock()),
+        Command::Check(args) => check::main(&args, &settings()?, &mut std::io::stdout().lock()),
+        Command::DeadLetters(args) => {
+            dead_letters::main(&args, &settings()?, &mut std::io::stdout().lock())
+        }
+        Command::Demo(_) => settings().map(|_| ()).map_err(Failure::from),
     }
 }
 

@@ -1,16 +1,70 @@
 //! `kappa check`
 
+mod render;
+mod warnings;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use super::Failure;
+use super::output::{self, Format};
+use crate::settings::Settings;
+use crate::wiring::Blueprint;
+
 /// Validate the configuration and print what would run
 ///
 /// Starts nothing and creates nothing. All mistakes are told at once, each with its place and a
-/// way out; the exit code is then 2.
+/// way out; the exit code is then 2. Warnings do not change it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   kappa check --config prod.toml
-  kappa check --set processors.orders.columns.currency.default=EUR")]
+  kappa check --set processors.orders.columns.currency.default=EUR
+  kappa check --json | jq '.processors[].table'")]
 pub struct Args {
     /// One JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Writes to `out` what would run.
+pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+    let blueprint = Blueprint::of(settings)?;
+    let warnings = warnings::of(settings, &blueprint);
+    let report = Report { settings, blueprint: &blueprint, warnings };
+    match output::format(args.json) {
+        Format::Json => writeln!(out, "{}", report.json())?,
+        Format::Plain => report.plain(out)?,
+        Format::Table { colour } => report.tables(colour, out)?,
+    }
+    Ok(out.flush()?)
+}
+
+/// What would run.
+struct Report<'a> {
+    settings: &'a Settings,
+    blueprint: &'a Blueprint,
+    warnings: Vec<String>,
+}
+
+/// Each actor's limits, by the actor's section and the limit's key. Pauses are left out.
+type Limits = BTreeMap<String, BTreeMap<String, toml::Value>>;
+
+impl Report<'_> {
+    fn limits(&self) -> Limits {
+        let mut limits = Limits::new();
+        for setting in self.settings.provenance.iter() {
+            let Some(key) = setting.key.strip_prefix("actors.") else { continue };
+            if key.contains("backoff") {
+                continue;
+            }
+            // Overrides for one of several are a section of their own: writer.each.orders.
+            let segments = if key.split('.').nth(1) == Some("each") { 3 } else { 1 };
+            if let Some((end, _)) = key.match_indices('.').nth(segments - 1) {
+                let (actor, limit) = (key[..end].to_owned(), key[end + 1..].to_owned());
+                limits.entry(actor).or_default().insert(limit, setting.value.clone());
+            }
+        }
+        limits
+    }
 }

@@ -1,5 +1,17 @@
 //! `kappa dead-letters`
 
+mod render;
+mod requeue;
+mod shelf;
+
+use std::io::Write;
+
+use super::output::{self, tell};
+use super::process::runtime;
+use super::{Failure, output::count};
+use crate::settings::{Problem, Problems, Settings};
+use shelf::Shelf;
+
 /// List, show and requeue events that could not be processed
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -18,27 +30,35 @@ pub enum Command {
 }
 
 /// List dead letters, the newest first
+///
+/// In a pipe, one a line with tabs between: id, when it failed, stage, processor, event type,
+/// event id, when it was requeued, reason; - for what it does not have.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   kappa dead-letters list
-  kappa dead-letters list --reason 'not JSON' --json")]
+  kappa dead-letters list --reason 'not JSON' --json
+  kappa dead-letters list --limit 1000000 | cut -f8 | sort | uniq -c")]
 pub struct ListArgs {
-    /// Only those whose reason contains this text
+    /// Only those whose reason contains this text; case counts
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: u64,
-    /// One JSON object a line
+    /// One JSON object a line, without the payload
     #[arg(long)]
     pub json: bool,
 }
 
 /// Show one dead letter whole, its payload included
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kappa dead-letters show 7f3a
+  kappa dead-letters show 7f3a --json | jq -r .payload | base64 -d")]
 pub struct ShowArgs {
-    /// The dead letter's id, as `list` shows it
+    /// The dead letter's id, as `list` shows it; its beginning will do
     #[arg(value_name = "ID")]
     pub id: String,
     /// One JSON object, the payload in base64
@@ -49,18 +69,93 @@ pub struct ShowArgs {
 /// Publish dead letters again, once what refused them is mended
 ///
 /// Payload, attributes and ordering key go to the log again with the attribute
-/// `kappa-requeued-from`, and the dead letter is marked. One that is marked is not requeued again
-/// unless it is named by its id.
+/// `kappa-requeued-from`, the oldest first, and then the dead letter is marked. One that is marked
+/// is not requeued again unless it is named by its id. If the command is killed in between, some
+/// are requeued twice, which adds no row to a table with a key.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   kappa dead-letters requeue --reason 'total_amount'
-  kappa dead-letters requeue --id 7f3a --id 91bc")]
+  kappa dead-letters requeue --id 7f3a --id 91bc
+  kappa dead-letters requeue --all")]
 pub struct RequeueArgs {
-    /// Only those whose reason contains this text
+    /// Only those whose reason contains this text; case counts
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Only this one; may be given again
-    #[arg(long, value_name = "ID")]
+    /// Only this one; its beginning will do; may be given again
+    #[arg(long, value_name = "ID", conflicts_with = "reason")]
     pub id: Vec<String>,
+    /// All that were not requeued yet
+    #[arg(long, conflicts_with_all = ["reason", "id"])]
+    pub all: bool,
+}
+
+/// Does it, and writes to `out` what was found or done.
+pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+    match &args.command {
+        Command::List(args) => list(args, settings, out),
+        Command::Show(args) => show(args, settings, out),
+        Command::Requeue(args) => requeue(args, settings, out),
+    }
+}
+
+fn list(args: &ListArgs, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+    let shelf = Shelf::open(settings)?;
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    runtime()?.block_on(async {
+        // One more than is shown tells whether that is all.
+        let mut ids = shelf.find(args.reason.clone(), None, limit.saturating_add(1)).await?;
+        let is_all = ids.len() <= limit;
+        ids.truncate(limit);
+        if ids.is_empty() {
+            tell("note", &shelf.nothing_found(args.reason.as_deref()));
+        }
+        let mut list = render::List::new(output::format(args.json), out);
+        for id in &ids {
+            // One after the other: payloads are large.
+            if let Some(letter) = shelf.get(id).await? {
+                list.add(&letter)?;
+            }
+        }
+        list.end()?;
+        if !is_all {
+            tell("note", "there are more: raise --limit");
+        }
+        Ok(())
+    })
+}
+
+fn show(args: &ShowArgs, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+    let shelf = Shelf::open(settings)?;
+    let letter = runtime()?.block_on(shelf.named(&args.id))?;
+    render::show(&letter, args.json, out)?;
+    Ok(out.flush()?)
+}
+
+fn requeue(args: &RequeueArgs, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+    if args.reason.is_none() && args.id.is_empty() && !args.all {
+        return Err(Problems::from(Problem {
+            place: None,
+            reason: "requeue needs to know which dead letters".to_owned(),
+            hint: Some("name them with --reason TEXT or --id ID, or take --all".to_owned()),
+        })
+        .into());
+    }
+    let shelf = Shelf::open(settings)?;
+    let (requeued, done) = runtime()?.block_on(async {
+        let ids = match &args.id[..] {
+            [] => shelf.waiting(args.reason.clone()).await?,
+            prefixes => shelf.resolve(prefixes).await?,
+        };
+        if ids.is_empty() {
+            tell("note", &shelf.nothing_found(args.reason.as_deref()));
+            return Ok::<_, Failure>((0, Ok(())));
+        }
+        let mut requeuer = requeue::Requeuer::new(&shelf, settings, !args.id.is_empty())?;
+        let done = requeuer.all(&ids).await;
+        Ok((requeuer.requeued(), done))
+    })?;
+    writeln!(out, "requeued {}", count(requeued, "event"))?;
+    out.flush()?;
+    done
 }

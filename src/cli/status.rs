@@ -1,8 +1,14 @@
 //! `kappa status`
 
+use std::io::Write;
+
+use super::{Failure, output};
+use crate::settings::Settings;
+use crate::status::client::{self, ShowOptions};
+
 /// Show the tree and the counters of a running daemon
 ///
-/// Without --url the address is read from the data folder.
+/// Without --url the address is the one that the daemon noted in its data folder.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -15,7 +21,15 @@ pub struct Args {
     /// Show it anew each second, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
-    /// The daemon's own JSON
+    /// The daemon's own JSON, on one line
     #[arg(long)]
     pub json: bool,
+}
+
+/// Asks the daemon, and writes its answer to `out`.
+pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+    let found = || client::default_url(&settings.data_dir, settings.status.listen);
+    let url = args.url.clone().unwrap_or_else(found);
+    let options = ShowOptions { url, watch: args.watch, format: output::format(args.json) };
+    Ok(client::show(&options, out).map_err(anyhow::Error::from)?)
 }

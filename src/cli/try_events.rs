@@ -1,15 +1,32 @@
 //! `kappa try`
 
+mod outcome;
+mod render;
+mod value;
+
+use std::io::Write;
 use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use super::source::Source;
+use super::{Failure, output};
+use crate::settings::Settings;
+use crate::wiring::Blueprint;
+use outcome::Trial;
+use render::{Renderer, Summary};
 
 /// Show what each event would become: rows, or the dead letter and why
 ///
-/// Reads one event a line. Writes nothing, and needs no log and no data folder.
+/// Reads one event a line. Writes nothing, and needs no log and no data folder. Where a column
+/// wants what only a log knows, the message's id is the line's number and its publish time is now.
+/// Invalid events are an answer, not a failure: the exit code is 0.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   kappa try events.jsonl
-  echo '{\"event_id\":\"e1\",\"event_type\":\"order.placed\"}' | kappa try -")]
+  kappa generate --events 3 | kappa try -
+  kappa try - --json < events.jsonl | jq 'select(.dead_letters != [])'")]
 pub struct Args {
     /// The file, or - for standard input
     #[arg(value_name = "FILE|-")]
@@ -17,4 +34,24 @@ pub struct Args {
     /// One JSON object an event
     #[arg(long)]
     pub json: bool,
+}
+
+/// Tries the events of the file, and writes to `out` what they become.
+pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+    let trial = Trial::new(Blueprint::of(settings)?, settings.max_event_bytes);
+    let source = Source::open(&args.file)?;
+    let name = source.name.clone();
+    let mut lines = source.lines(settings.max_event_bytes);
+    let mut renderer = Renderer::new(output::format(args.json), out);
+    let mut summary = Summary::default();
+    while let Some(line) = lines.next().with_context(|| name.clone())? {
+        let outcome = trial.of(line);
+        summary.add(&outcome);
+        renderer.outcome(&outcome)?;
+        if lines.may_wait() {
+            // Whoever types events sees what becomes of each.
+            renderer.flush()?;
+        }
+    }
+    Ok(renderer.end(&summary)?)
 }

@@ -1,6 +1,6 @@
 //! Asks a running daemon for its status and shows it: `kappa status`.
 
-mod render;
+pub(crate) mod render;
 
 use std::fs;
 use std::io::{self, Write};

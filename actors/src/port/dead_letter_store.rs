@@ -8,11 +8,13 @@ use crate::time::Timestamp;
 /// Which dead letters are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterFilter {
+    /// Only those whose id begins with this text.
+    pub id_prefix: Option<String>,
     /// Only those whose reason contains this text; case counts.
     pub reason: Option<String>,
     /// Only those that were published again (`true`), or only those that were not.
     pub requeued: Option<bool>,
-    /// At most this many. Letters come with their payloads, so this bounds the memory they take.
+    /// At most this many.
     pub limit: usize,
 }
 
@@ -27,14 +29,12 @@ pub struct DeadLettersUnavailable(pub String);
 /// Where no dead letter was ever written there is none to find, which is no error.
 #[async_trait]
 pub trait DeadLetterStore: Send + Sync + 'static {
-    /// The letters that pass `filter`, the newest failure first.
+    /// The ids of the letters that pass `filter`, the newest failure first. Ids alone: payloads are
+    /// large, and a caller with little memory gets one letter after the other.
     ///
     /// # Errors
     /// [`DeadLettersUnavailable`]: ask later.
-    async fn list(
-        &self,
-        filter: &DeadLetterFilter,
-    ) -> Result<Vec<DeadLetter>, DeadLettersUnavailable>;
+    async fn find(&self, filter: &DeadLetterFilter) -> Result<Vec<String>, DeadLettersUnavailable>;
 
     /// The letter with this id.
     ///

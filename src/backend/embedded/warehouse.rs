@@ -29,7 +29,7 @@ use self::committer::{Committer, Job, Write};
 use crate::backend::embedded::sqlite::{self, OpenError};
 
 /// The file's name in the data folder.
-const FILE: &str = "warehouse.db";
+pub const FILE: &str = "warehouse.db";
 
 /// The schema version of an empty warehouse; its tables come from the configuration.
 const VERSION: i64 = 1;

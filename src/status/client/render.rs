@@ -100,7 +100,8 @@ fn tables(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Result<
     writeln!(out, "\n{tree}")
 }
 
-fn table(head: &[&str], colour: bool) -> Table {
+/// An empty table with this head.
+pub(crate) fn table(head: &[&str], colour: bool) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(head.iter().map(Cell::new));
@@ -157,7 +158,7 @@ fn right(text: String) -> Cell {
 }
 
 /// `1234567` as `1,234,567`.
-fn grouped(n: u64) -> String {
+pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -178,7 +179,7 @@ fn span(seconds: f64) -> String {
 }
 
 /// Text that came from outside, on one line and unable to steer the terminal.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

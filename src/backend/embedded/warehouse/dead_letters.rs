@@ -34,23 +34,17 @@ impl EmbeddedWarehouse {
 
 #[async_trait]
 impl DeadLetterStore for EmbeddedWarehouse {
-    async fn list(
-        &self,
-        filter: &DeadLetterFilter,
-    ) -> Result<Vec<DeadLetter>, DeadLettersUnavailable> {
-        let filter = filter.clone();
+    async fn find(&self, filter: &DeadLetterFilter) -> Result<Vec<String>, DeadLettersUnavailable> {
+        let DeadLetterFilter { id_prefix, reason, requeued, limit } = filter.clone();
         self.on_letters(move |connection| {
-            // The letters are chosen by their small columns; only the chosen ones' payloads are read.
-            let chosen = "SELECT rowid FROM dead_letters \
-                WHERE (?1 IS NULL OR instr(reason, ?1) > 0) \
-                AND (?2 IS NULL OR (requeued_at IS NOT NULL) = ?2) \
-                ORDER BY failed_at DESC, rowid DESC LIMIT ?3";
-            let order = "ORDER BY failed_at DESC, rowid DESC";
-            let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-            connection
-                .prepare(&format!("{} WHERE rowid IN ({chosen}) {order}", select()))?
-                .query_map(params![filter.reason, filter.requeued, limit], letter)?
-                .collect()
+            let sql = "SELECT id FROM dead_letters \
+                WHERE (?1 IS NULL OR substr(id, 1, length(?1)) = ?1) \
+                AND (?2 IS NULL OR instr(reason, ?2) > 0) \
+                AND (?3 IS NULL OR (requeued_at IS NOT NULL) = ?3) \
+                ORDER BY failed_at DESC, rowid DESC LIMIT ?4";
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let found = params![id_prefix, reason, requeued, limit];
+            connection.prepare(sql)?.query_map(found, |row| row.get(0))?.collect()
         })
         .await
     }

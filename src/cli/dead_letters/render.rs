@@ -1,0 +1,167 @@
+//! Dead letters as text.
+
+use std::io::{self, BufWriter, Write};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use comfy_table::Table;
+use kappa_actors::dead_letter_table::DeadLetter;
+use kappa_actors::message::Attributes;
+use kappa_actors::time::Timestamp;
+use serde::Serialize;
+
+use crate::cli::output::{Format, count, one_line, or_dash, table};
+
+/// Characters of an id that a table shows: enough to name one letter among millions.
+const SHORT_ID: usize = 12;
+
+/// Writes a list of letters.
+pub(super) struct List<W: Write> {
+    format: Format,
+    rows: Option<Table>,
+    out: BufWriter<W>,
+}
+
+impl<W: Write> List<W> {
+    pub(super) fn new(format: Format, out: W) -> Self {
+        Self { format, rows: None, out: BufWriter::new(out) }
+    }
+
+    pub(super) fn add(&mut self, letter: &DeadLetter) -> io::Result<()> {
+        match self.format {
+            Format::Json => {
+                serde_json::to_writer(&mut self.out, &LetterJson::new(letter))?;
+                writeln!(self.out)
+            }
+            Format::Plain => writeln!(self.out, "{}", fields(letter).join("\t")),
+            Format::Table { colour } => {
+                let head = ["id", "failed at", "stage", "processor", "event type", "reason"];
+                let [id, failed_at, stage, processor, kind, _, requeued_at, reason] =
+                    fields(letter);
+                let reason =
+                    if requeued_at == "-" { reason } else { format!("{reason} (requeued)") };
+                let id = id.chars().take(SHORT_ID).collect();
+                // Without the fraction of a second.
+                let failed_at = failed_at.split('.').next().unwrap_or_default().replace('T', " ");
+                let rows = self.rows.get_or_insert_with(|| table(&head, colour));
+                rows.add_row([id, failed_at, stage, processor, kind, reason]);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn end(mut self) -> io::Result<()> {
+        if let Some(rows) = &self.rows {
+            writeln!(self.out, "{rows}")?;
+        }
+        self.out.flush()
+    }
+}
+
+/// What a list shows: id, failed at, stage, processor, event type, event id, requeued at, reason.
+fn fields(letter: &DeadLetter) -> [String; 8] {
+    [
+        letter.id.clone(),
+        letter.failed_at.to_string(),
+        letter.stage.name().to_owned(),
+        or_dash(letter.processor.as_deref()),
+        or_dash(letter.event_type.as_deref()),
+        or_dash(letter.event_id.as_deref()),
+        or_dash(letter.requeued_at.map(|at| at.to_string()).as_deref()),
+        one_line(&letter.reason),
+    ]
+}
+
+/// Writes one letter whole.
+pub(super) fn show(letter: &DeadLetter, json: bool, out: &mut impl Write) -> io::Result<()> {
+    if json {
+        let payload = Some(BASE64_STANDARD.encode(&letter.payload));
+        serde_json::to_writer(&mut *out, &LetterJson { payload, ..LetterJson::new(letter) })?;
+        return writeln!(out);
+    }
+    let requeued_at = letter.requeued_at.map(|at| at.to_string());
+    let fields = [
+        ("id", Some(&*letter.id)),
+        ("event_id", letter.event_id.as_deref()),
+        ("event_type", letter.event_type.as_deref()),
+        ("stage", Some(letter.stage.name())),
+        ("actor", Some(&*letter.actor)),
+        ("processor", letter.processor.as_deref()),
+        ("reason", Some(&*letter.reason)),
+        ("message_id", Some(&*letter.message_id)),
+        ("ordering_key", Some(&*letter.ordering_key)),
+        ("publish_time", Some(&*letter.publish_time.to_string())),
+        ("failed_at", Some(&*letter.failed_at.to_string())),
+        ("attempts", Some(&*letter.attempts.to_string())),
+        ("requeued_at", requeued_at.as_deref()),
+        ("replay_id", letter.replay_id.as_deref()),
+    ];
+    for (name, value) in fields {
+        writeln!(out, "{name:12} {}", or_dash(value))?;
+    }
+    for (name, value) in letter.attributes.iter().flat_map(|all| all.iter()) {
+        writeln!(out, "{:12} {}", "attribute", one_line(&format!("{name} = {value}")))?;
+    }
+    let size = count(letter.payload.len() as u64, "byte");
+    match printable(&letter.payload) {
+        Some(text) => writeln!(out, "{:12} {size}\n{text}", "payload"),
+        None => {
+            let base64 = BASE64_STANDARD.encode(&letter.payload);
+            writeln!(out, "{:12} {size}, no printable text; in base64:\n{base64}", "payload")
+        }
+    }
+}
+
+/// The payload as text, if it is text that cannot steer a terminal.
+fn printable(payload: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(payload).ok()?;
+    let fits = |c: char| !c.is_control() || matches!(c, '\n' | '\t' | '\r');
+    text.chars().all(fits).then_some(text)
+}
+
+/// A letter as JSON; times as text, the payload as base64 or left out.
+#[derive(Serialize)]
+struct LetterJson<'a> {
+    id: &'a str,
+    event_id: Option<&'a str>,
+    event_type: Option<&'a str>,
+    stage: &'static str,
+    actor: &'a str,
+    processor: Option<&'a str>,
+    reason: &'a str,
+    attributes: Option<&'a Attributes>,
+    message_id: &'a str,
+    ordering_key: &'a str,
+    publish_time: String,
+    failed_at: String,
+    attempts: u32,
+    requeued_at: Option<String>,
+    replay_id: Option<&'a str>,
+    payload_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<String>,
+}
+
+impl<'a> LetterJson<'a> {
+    fn new(letter: &'a DeadLetter) -> Self {
+        Self {
+            id: &letter.id,
+            event_id: letter.event_id.as_deref(),
+            event_type: letter.event_type.as_deref(),
+            stage: letter.stage.name(),
+            actor: &letter.actor,
+            processor: letter.processor.as_deref(),
+            reason: &letter.reason,
+            attributes: letter.attributes.as_deref(),
+            message_id: &letter.message_id,
+            ordering_key: &letter.ordering_key,
+            publish_time: letter.publish_time.to_string(),
+            failed_at: letter.failed_at.to_string(),
+            attempts: letter.attempts,
+            requeued_at: letter.requeued_at.as_ref().map(Timestamp::to_string),
+            replay_id: letter.replay_id.as_deref(),
+            payload_bytes: letter.payload.len(),
+            payload: None,
+        }
+    }
+}

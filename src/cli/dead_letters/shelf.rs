@@ -1,0 +1,137 @@
+//! The dead letters of a data folder, found by what a user knows of them.
+
+use kappa_actors::dead_letter_table::DeadLetter;
+use kappa_actors::port::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
+use kappa_actors::time::Timestamp;
+
+use crate::backend::embedded::warehouse;
+use crate::cli::Failure;
+use crate::settings::Settings;
+use crate::wiring::open_warehouse;
+
+/// Ids that are named when the beginning of one is not enough.
+const CANDIDATES: usize = 5;
+
+/// The dead letters; `None` where there is no warehouse, which is not made for this.
+pub(super) struct Shelf {
+    store: Option<Box<dyn DeadLetterStore>>,
+    folder: String,
+}
+
+impl Shelf {
+    /// Those of a configuration; a daemon may run on the same folder. Blocks.
+    pub(super) fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let folder = settings.data_dir.display().to_string();
+        let store: Option<Box<dyn DeadLetterStore>> =
+            if settings.data_dir.join(warehouse::FILE).try_exists()? {
+                Some(Box::new(open_warehouse(settings)?))
+            } else {
+                None
+            };
+        Ok(Self { store, folder })
+    }
+
+    /// Why there is nothing to show.
+    pub(super) fn nothing_found(&self, reason: Option<&str>) -> String {
+        match (&self.store, reason) {
+            (None, _) => format!("no dead letters: there is no warehouse in {}", self.folder),
+            (Some(_), Some(reason)) => format!("no dead letters with {reason:?} in their reason"),
+            (Some(_), None) => "no dead letters".to_owned(),
+        }
+    }
+
+    /// Ids, the newest failure first.
+    pub(super) async fn find(
+        &self,
+        reason: Option<String>,
+        requeued: Option<bool>,
+        limit: usize,
+    ) -> Result<Vec<String>, DeadLettersUnavailable> {
+        let filter = DeadLetterFilter { id_prefix: None, reason, requeued, limit };
+        self.matching(&filter).await
+    }
+
+    /// Ids of those that were not requeued, the oldest failure first. All at once, some 60 bytes
+    /// each: what fails while they are requeued is not taken again and again.
+    pub(super) async fn waiting(
+        &self,
+        reason: Option<String>,
+    ) -> Result<Vec<String>, DeadLettersUnavailable> {
+        let mut ids = self.find(reason, Some(false), usize::MAX).await?;
+        ids.reverse();
+        Ok(ids)
+    }
+
+    /// The ids that begin with these texts, each once.
+    pub(super) async fn resolve(&self, prefixes: &[String]) -> Result<Vec<String>, Failure> {
+        let mut ids = Vec::with_capacity(prefixes.len());
+        for prefix in prefixes {
+            let id = self.id(prefix).await?;
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The letter whose id begins with this text.
+    pub(super) async fn named(&self, prefix: &str) -> Result<DeadLetter, Failure> {
+        let id = self.id(prefix).await?;
+        self.get(&id).await?.ok_or_else(|| unknown(prefix))
+    }
+
+    /// The letter with this id.
+    pub(super) async fn get(&self, id: &str) -> Result<Option<DeadLetter>, DeadLettersUnavailable> {
+        match &self.store {
+            Some(store) => store.get(id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Marks letters as requeued now.
+    pub(super) async fn mark(&self, ids: &[String]) -> Result<(), DeadLettersUnavailable> {
+        match &self.store {
+            Some(store) => store.mark_requeued(ids, Timestamp::now()).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn id(&self, prefix: &str) -> Result<String, Failure> {
+        let filter = DeadLetterFilter {
+            id_prefix: Some(prefix.to_owned()),
+            reason: None,
+            requeued: None,
+            limit: CANDIDATES + 1,
+        };
+        let mut ids = self.matching(&filter).await?;
+        if ids.len() > 1 {
+            let more = if ids.len() > CANDIDATES { ", …" } else { "" };
+            ids.truncate(CANDIDATES);
+            let error =
+                anyhow::anyhow!("several dead letters have an id that begins with {prefix:?}");
+            return Err(Failure::with_hint(error, format!("choose from {}{more}", ids.join(", "))));
+        }
+        ids.pop().filter(|_| !prefix.is_empty()).ok_or_else(|| unknown(prefix))
+    }
+
+    async fn matching(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<String>, DeadLettersUnavailable> {
+        match &self.store {
+            Some(store) => store.find(filter).await,
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+fn unknown(id: &str) -> Failure {
+    let error = anyhow::anyhow!("no dead letter has an id that begins with {id:?}");
+    Failure::with_hint(error, "`kappa dead-letters list` shows the ids")
+}
+
+impl From<DeadLettersUnavailable> for Failure {
+    fn from(error: DeadLettersUnavailable) -> Self {
+        anyhow::Error::from(error).into()
+    }
+}
