@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// Batches are made on one thread and freed on another all the time; the system's allocator holds
+/// on to what that leaves behind.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     kappa::cli::main()
 }

@@ -238,13 +238,14 @@ impl Reader {
     }
 
     /// Sends claims to the parsers, in turn. A send that fails drops them: they come round again.
-    fn send(&mut self, mut claims: Vec<Claim>) {
-        while !claims.is_empty() {
-            let rest = claims.split_off(claims.len().min(self.max_batch_events));
+    fn send(&mut self, claims: Vec<Claim>) {
+        let mut claims = claims.into_iter();
+        while claims.len() > 0 {
+            // A batch of its own size: one split off would keep the room of the whole.
+            let batch = claims.by_ref().take(self.max_batch_events).collect();
             let parser = &self.ports.parsers[self.next_parser % self.ports.parsers.len()];
             self.next_parser = self.next_parser.wrapping_add(1);
-            let _ = parser.send(Parse(claims));
-            claims = rest;
+            let _ = parser.send(Parse(batch));
         }
     }
 }

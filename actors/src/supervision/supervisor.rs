@@ -26,8 +26,13 @@ pub enum Order {
         /// Told when it takes messages.
         started: oneshot::Sender<()>,
     },
-    /// Forget the child with this path: it ends itself, and that is no fault.
-    Forget(String),
+    /// Forget a child: it ends itself, and that is no fault.
+    Forget {
+        /// The child's path.
+        path: String,
+        /// Told when it is forgotten: only then may it end.
+        forgotten: oneshot::Sender<()>,
+    },
     /// The pause of the child with this path is over.
     Restart(String),
 }
@@ -92,8 +97,9 @@ impl Actor for Supervisor {
                 Ok(())
             }
             Order::Restart(path) => children.start(&path, &this).await,
-            Order::Forget(path) => {
+            Order::Forget { path, forgotten } => {
                 children.by_path.remove(&path);
+                let _ = forgotten.send(());
                 Ok(())
             }
         }

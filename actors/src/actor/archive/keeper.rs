@@ -87,7 +87,7 @@ impl Role for Keeper {
                 me.remind_after(TICK, || KeeperMessage::Tick);
             }
             KeeperMessage::Closed(window) => {
-                self.strike_off(window);
+                self.strike_off(window).await?;
                 self.open_waiting().await?;
             }
         }
@@ -143,8 +143,7 @@ impl Keeper {
             })
         };
         let (started, has_started) = oneshot::channel();
-        let order = Order::Start { child, started };
-        self.ports.supervisor.send(order).map_err(|_| "the archive's supervisor is gone")?;
+        self.order(Order::Start { child, started })?;
         has_started.await?;
         Ok(open)
     }
@@ -160,12 +159,19 @@ impl Keeper {
         }
     }
 
-    fn strike_off(&self, window: Window) {
-        let Some(open) = self.ports.directory.remove(window) else { return };
+    async fn strike_off(&self, window: Window) -> Result<(), RoleError> {
+        let Some(open) = self.ports.directory.remove(window) else { return Ok(()) };
         let path = open.address.vitals().path().to_owned();
         self.ports.window.board.remove(&path);
-        let _ = self.ports.supervisor.send(Order::Forget(path));
+        let (forgotten, is_forgotten) = oneshot::channel();
+        self.order(Order::Forget { path, forgotten })?;
+        is_forgotten.await?;
         let _ = open.address.send(WindowMessage::End);
+        Ok(())
+    }
+
+    fn order(&self, order: Order) -> Result<(), RoleError> {
+        self.ports.supervisor.send(order).map_err(|_| "the archive's supervisor is gone".into())
     }
 
     fn tell_all(&self, message: impl Fn() -> WindowMessage) {
