@@ -93,8 +93,8 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
         }
         Command::Generate(args) => generate::main(&args, &mut std::io::stdout().lock()),
         Command::Run(args) => run::main(&args, settings()?),
-        Command::Demo(_)
-        | Command::Publish(_)
+        Command::Demo(args) => demo::main(&args, settings()?),
+        Command::Publish(_)
         | Command::Try(_)
         | Command::Check(_)
         | Command::Status(_)
