@@ -5,7 +5,8 @@ mod feed;
 mod progress;
 mod report;
 
-use std::net::TcpListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,8 +70,7 @@ pub(super) fn main(args: &Args, mut settings: Settings) -> Result<(), Failure> {
         "warn".clone_into(&mut settings.logging.filter);
     }
     telemetry::install_for(&settings.logging)?;
-    if is_default(&settings, "status.listen") && TcpListener::bind(settings.status.listen).is_err()
-    {
+    if is_default(&settings, "status.listen") && is_in_use(settings.status.listen) {
         eprintln!("{} is in use: status gets a free port", settings.status.listen);
         settings.status.listen.set_port(0);
     }
@@ -88,6 +88,10 @@ fn try_one(args: &Args, blueprint: &Blueprint) -> Result<(), Failure> {
 
 fn is_default(settings: &Settings, key: &str) -> bool {
     settings.provenance.of(key) == Some(DEFAULT)
+}
+
+fn is_in_use(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
 async fn run(args: &Args, settings: &Settings, blueprint: &Blueprint) -> Result<(), Failure> {
@@ -197,7 +201,7 @@ async fn tell(work: Work, settings: &Settings, blueprint: &Blueprint) -> Result<
     let Work { feed, before, began, took, redelivered } = work;
     let made = Census::take(settings, blueprint, began).await?.since(&before);
     let report = Report { feed, made, took, redelivered };
-    report.show(&mut std::io::stdout().lock())?;
+    report.show(&mut io::stdout().lock())?;
     report.check().map_err(|wrong| {
         let hint = "somebody else may have published here meanwhile: give the demo a folder of \
                     its own with --data-dir";
