@@ -225,3 +225,39 @@ async fn stop(daemon: Daemon, signals: &mut Signals) -> Result<(), Failure> {
         ).into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Sources;
+
+    #[test]
+    fn only_a_setting_that_the_user_left_alone_is_changed() {
+        let load = |set: &[&str]| {
+            let set = set.iter().map(ToString::to_string).collect();
+            Settings::load(&Sources { set, ..Sources::default() }).unwrap()
+        };
+        for key in ["status.listen", "logging.filter"] {
+            assert!(is_default(&load(&[]), key));
+        }
+        // Also where it says what the default is.
+        assert!(!is_default(&load(&["status.listen=127.0.0.1:8080"]), "status.listen"));
+        assert!(!is_default(&load(&["logging.filter=info"]), "logging.filter"));
+    }
+
+    #[test]
+    fn an_address_that_somebody_listens_at_is_in_use() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(is_in_use(taken.local_addr().unwrap()));
+        assert!(!is_in_use("127.0.0.1:0".parse().unwrap()));
+    }
+
+    #[test]
+    fn events_that_the_envelope_does_not_fit_are_refused_before_anything_starts() {
+        let files = vec![concat!(env!("CARGO_MANIFEST_DIR"), "/config/cloudevents.toml").into()];
+        let settings = Settings::load(&Sources { files, ..Sources::default() }).unwrap();
+        let blueprint = Blueprint::of(&settings).unwrap();
+        let refused = try_one(&Args { events: 1, exit: true }, &blueprint);
+        assert!(matches!(refused, Err(Failure::Failed { hint: Some(_), .. })), "{refused:?}");
+    }
+}
