@@ -103,7 +103,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
         Command::DeadLetters(args) => {
             dead_letters::main(&args, &settings()?, &mut std::io::stdout().lock())
         }
-        Command::Demo(_) => settings().map(|_| ()).map_err(Failure::from),
+        Command::Demo(args) => demo::main(&args, settings()?),
     }
 }
 

@@ -1,5 +1,42 @@
 //! `kappa demo`
 
+mod census;
+mod feed;
+mod progress;
+mod report;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use kappa_actors::pipeline::Intake;
+use kappa_actors::time::Timestamp;
+use kappa_actors::vitals::{Board, Counter};
+use tokio::time::MissedTickBehavior;
+
+use super::process::{Signals, runtime};
+use super::{Failure, generate};
+use crate::daemon::Daemon;
+use crate::generate::{Generator, Ids};
+use crate::settings::Settings;
+use crate::telemetry;
+use crate::wiring::{Blueprint, open_log};
+use census::Census;
+use feed::Feed;
+use progress::Progress;
+use report::Report;
+
+/// The share of generated events that are invalid, as `kappa generate` has it.
+const INVALID_PERCENT: f64 = 1.0;
+
+/// How often progress is looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+/// The place of a setting that the user left alone.
+const DEFAULT: &str = "default";
+
 /// Generate events and watch the pipeline work on them
 ///
 /// Ends with what became of them: rows by table, archived lines and files, dead letters by reason,
@@ -16,4 +53,211 @@ pub struct Args {
     /// End when the events are done
     #[arg(long)]
     pub exit: bool,
+}
+
+impl Args {
+    fn generator(&self, invalid_percent: f64) -> Generator {
+        let (events, seed, ids) = (self.events, None, Ids::Ordered);
+        Generator::new(generate::Args { events, seed, invalid_percent, ids }.options())
+    }
+}
+
+/// Runs the demo to its end.
+pub(super) fn main(args: &Args, mut settings: Settings) -> Result<(), Failure> {
+    let blueprint = Blueprint::of(&settings)?;
+    try_one(args, &blueprint)?;
+    if is_default(&settings, "logging.filter") {
+        "warn".clone_into(&mut settings.logging.filter);
+    }
+    telemetry::install_for(&settings.logging)?;
+    if is_default(&settings, "status.listen") && is_in_use(settings.status.listen) {
+        eprintln!("{} is in use: status gets a free port", settings.status.listen);
+        settings.status.listen.set_port(0);
+    }
+    runtime()?.block_on(run(args, &settings, &blueprint))
+}
+
+/// What is generated must be valid where it is read, or the counts mean nothing.
+fn try_one(args: &Args, blueprint: &Blueprint) -> Result<(), Failure> {
+    let sample = args.generator(0.0).next().unwrap_or_else(|| unreachable!("events never end"));
+    blueprint.envelope.read(&sample.payload).map(|_| ()).map_err(|invalid| {
+        let error = anyhow!("the demo's events are invalid by this configuration: {invalid}");
+        Failure::with_hint(error, "leave [envelope] and max_event_bytes at their defaults")
+    })
+}
+
+fn is_default(settings: &Settings, key: &str) -> bool {
+    settings.provenance.of(key) == Some(DEFAULT)
+}
+
+fn is_in_use(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+async fn run(args: &Args, settings: &Settings, blueprint: &Blueprint) -> Result<(), Failure> {
+    // Listened to before anything is taken: a signal during the start is not lost.
+    let mut signals = Signals::listen()?;
+    if settings.data_dir.join("log.db").exists() {
+        eprintln!(
+            "{} holds events already: those that wait go first, and the counts are of this run",
+            settings.data_dir.display()
+        );
+    }
+    let mut daemon = tokio::select! {
+        // Sinks flush whenever nothing waits, so the counts are there at once.
+        started = Daemon::start(settings.clone(), blueprint, Intake::UntilIdle) => started?,
+        _ = signals.next() => return Ok(()),
+    };
+    eprintln!("status at http://{}", daemon.address());
+    let worked = tokio::select! {
+        worked = work(args, settings, blueprint, &mut daemon) => worked,
+        signal = signals.next() => {
+            eprintln!("{signal}: stopping; a second signal ends at once");
+            return stop(daemon, &mut signals).await;
+        }
+    };
+    let work = match worked {
+        Ok(work) => work,
+        Err(error) => {
+            stop(daemon, &mut signals).await?;
+            return Err(error.into());
+        }
+    };
+    if args.exit {
+        stop(daemon, &mut signals).await?;
+        return tell(work, settings, blueprint).await;
+    }
+    let told = tell(work, settings, blueprint).await;
+    let ended = match told {
+        Ok(()) => {
+            eprintln!("running, with status at http://{}; Ctrl-C ends", daemon.address());
+            tokio::select! {
+                failed = daemon.failed() => Err(anyhow::Error::from(failed).into()),
+                _ = signals.next() => Ok(()),
+            }
+        }
+        told => told,
+    };
+    stop(daemon, &mut signals).await?;
+    ended
+}
+
+/// A run whose events are all acknowledged.
+struct Work {
+    feed: Feed,
+    before: Census,
+    began: Timestamp,
+    took: Duration,
+    redelivered: u64,
+}
+
+/// Publishes the events while the daemon works on them, until the last is acknowledged.
+async fn work(
+    args: &Args,
+    settings: &Settings,
+    blueprint: &Blueprint,
+    daemon: &mut Daemon,
+) -> anyhow::Result<Work> {
+    daemon.idle().await?;
+    let began = Timestamp::now();
+    let before = Census::take(settings, blueprint, began).await?;
+    let opened = settings.clone();
+    let log = tokio::task::spawn_blocking(move || open_log(&opened)).await??;
+    let board = Arc::clone(daemon.board());
+    let redelivered = board.counters().redelivered.get();
+    let (published, started) = (Counter::default(), Instant::now());
+    let done = async {
+        let feed = feed::publish(&log, args, blueprint, &published);
+        let (feed, ()) = tokio::try_join!(feed, watch(args.events, &published, &board))?;
+        anyhow::Ok(feed)
+    };
+    let feed = tokio::select! {
+        feed = done => feed?,
+        failed = daemon.failed() => return Err(failed.into()),
+    };
+    let redelivered = board.counters().redelivered.get() - redelivered;
+    Ok(Work { feed, before, began, took: started.elapsed(), redelivered })
+}
+
+/// Shows how far it is, until `events` more are acknowledged.
+async fn watch(events: u64, published: &Counter, board: &Board) -> anyhow::Result<()> {
+    let before = board.counters().acked.get();
+    let mut progress = Progress::of(events);
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let done = board.counters().acked.get() - before;
+        if done >= events {
+            return Ok(());
+        }
+        let trouble = board.snapshot().reasons.into_iter().next();
+        progress.show(done, published.get(), trouble.as_ref());
+        tick.tick().await;
+    }
+}
+
+/// Counts what came of it, shows it, and says whether it adds up.
+async fn tell(work: Work, settings: &Settings, blueprint: &Blueprint) -> Result<(), Failure> {
+    let Work { feed, before, began, took, redelivered } = work;
+    let made = Census::take(settings, blueprint, began).await?.since(&before);
+    let report = Report { feed, made, took, redelivered };
+    report.show(&mut io::stdout().lock())?;
+    report.check().map_err(|wrong| {
+        let hint = "somebody else may have published here meanwhile: give the demo a folder of \
+                    its own with --data-dir";
+        Failure::with_hint(anyhow!("the counts do not add up: {wrong}"), hint)
+    })
+}
+
+async fn stop(daemon: Daemon, signals: &mut Signals) -> Result<(), Failure> {
+    tokio::select! {
+        stopped = daemon.stop() => {
+            if stopped.given_back > 0 {
+                eprintln!("{} events go back to the log, for the next run", stopped.given_back);
+            }
+            if !stopped.archive_closed {
+                eprintln!("the archive is left for the next run to close");
+            }
+            Ok(())
+        }
+        signal = signals.next() => Err(anyhow!(
+            "a second signal ({signal}) ended the demo at once: what was not acknowledged comes again"
+        ).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Sources;
+
+    #[test]
+    fn only_a_setting_that_the_user_left_alone_is_changed() {
+        let load = |set: &[&str]| {
+            let set = set.iter().map(ToString::to_string).collect();
+            Settings::load(&Sources { set, ..Sources::default() }).unwrap()
+        };
+        for key in ["status.listen", "logging.filter"] {
+            assert!(is_default(&load(&[]), key));
+        }
+        // Also where it says what the default is.
+        assert!(!is_default(&load(&["status.listen=127.0.0.1:8080"]), "status.listen"));
+        assert!(!is_default(&load(&["logging.filter=info"]), "logging.filter"));
+    }
+
+    #[test]
+    fn an_address_that_somebody_listens_at_is_in_use() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(is_in_use(taken.local_addr().unwrap()));
+        assert!(!is_in_use("127.0.0.1:0".parse().unwrap()));
+    }
+
+    #[test]
+    fn events_that_the_envelope_does_not_fit_are_refused_before_anything_starts() {
+        let files = vec![concat!(env!("CARGO_MANIFEST_DIR"), "/config/cloudevents.toml").into()];
+        let settings = Settings::load(&Sources { files, ..Sources::default() }).unwrap();
+        let blueprint = Blueprint::of(&settings).unwrap();
+        let refused = try_one(&Args { events: 1, exit: true }, &blueprint);
+        assert!(matches!(refused, Err(Failure::Failed { hint: Some(_), .. })), "{refused:?}");
+    }
 }

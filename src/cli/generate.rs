@@ -44,7 +44,7 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 impl Args {
-    fn options(&self) -> Options {
+    pub(super) fn options(&self) -> Options {
         let (seed, start) = match self.seed {
             Some(seed) => (seed, DEFAULT_START),
             None => {
