@@ -44,7 +44,8 @@ pub struct ListArgs {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// At most this many
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100,
+        value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: u64,
     /// One JSON object a line, without the payload
     #[arg(long)]

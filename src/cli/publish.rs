@@ -2,7 +2,7 @@
 //!
 //! One batch is in flight at a time, so that the log has the lines in their order and what is
 //! durable when a publish breaks off is everything before one line. While a batch is committed the
-//! next ones are read.
+//! next one is read.
 
 mod feed;
 mod progress;
@@ -13,20 +13,16 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use kappa_actors::message::NewMessage;
 use kappa_actors::port::{EventLog, PublishError};
-use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use super::output::{count, grouped};
+use super::output::count;
 use super::process::{Signals, runtime};
 use super::source::{Line, Source};
 use super::{Failure, patience};
 use crate::settings::Settings;
 use crate::wiring::open_log;
-use feed::Chunk;
+use feed::{Batch, Feed};
 use progress::Progress;
-
-/// Lines that one commit takes, at most; more would only make commits longer.
-const BATCH_LINES: usize = 10_000;
 
 /// Append the lines of a file to the log, one event a line
 ///
@@ -49,7 +45,7 @@ pub struct Args {
 /// Publishes the file, and writes to `out` how many events that were.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let source = Source::open(&args.file)?;
-    let progress = Progress::new(source.bytes);
+    let progress = Progress::new(&source);
     let log = open_log(settings).with_context(|| settings.data_dir.display().to_string())?;
     let publisher = Publisher {
         log: &log,
@@ -102,10 +98,10 @@ impl Publisher<'_> {
     /// committed at a signal is awaited, unless another comes.
     async fn until_stopped(mut self, source: Source) -> io::Result<(Tally, Result<(), Failure>)> {
         let mut signals = Signals::listen()?;
-        let chunks = feed::start(source, self.max_event_bytes)?;
+        let feed = Feed::start(source, self.max_event_bytes)?;
         let stop = self.stop.clone();
         let done = {
-            let mut work = std::pin::pin!(self.all(chunks));
+            let mut work = std::pin::pin!(self.all(feed));
             tokio::select! {
                 done = &mut work => done,
                 signal = signals.next() => {
@@ -121,36 +117,28 @@ impl Publisher<'_> {
         Ok((self.tally, done))
     }
 
-    async fn all(&mut self, mut chunks: Receiver<io::Result<Chunk>>) -> Result<(), Failure> {
+    async fn all(&mut self, mut feed: Feed) -> Result<(), Failure> {
         loop {
             let next = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(self.broken_off(anyhow!("interrupted"))),
-                next = chunks.recv() => next,
+                next = feed.next() => next,
             };
-            let Some(chunk) = next else { return self.end() };
-            let mut batch = chunk.map_err(|error| self.unreadable(error))?;
-            let mut failed = None;
-            while batch.lines.len() < BATCH_LINES
-                && failed.is_none()
-                && let Ok(more) = chunks.try_recv()
-            {
-                match more {
-                    Ok(more) => {
-                        batch.lines.extend(more.lines);
-                        batch.position = more.position;
-                    }
-                    Err(error) => failed = Some(error),
+            let Some(batch) = next.map_err(|error| self.unreadable(error))? else {
+                return self.end();
+            };
+            let mut publishing = std::pin::pin!(self.batch(batch));
+            loop {
+                tokio::select! {
+                    biased;
+                    done = &mut publishing => break done?,
+                    () = feed.read_on() => {}
                 }
-            }
-            self.batch(batch).await?;
-            if let Some(error) = failed {
-                return Err(self.unreadable(error));
             }
         }
     }
 
-    async fn batch(&mut self, Chunk { lines, position }: Chunk) -> Result<(), Failure> {
+    async fn batch(&mut self, Batch { lines, position, .. }: Batch) -> Result<(), Failure> {
         let mut numbers = Vec::with_capacity(lines.len());
         let mut messages = Vec::with_capacity(lines.len());
         let mut last_line = self.tally.last_line;
@@ -162,7 +150,7 @@ impl Publisher<'_> {
                     last_line = number;
                 }
                 Line::TooLong { number } => {
-                    let most = grouped(self.max_event_bytes);
+                    let most = self.max_event_bytes;
                     self.refuse(number, &format!("larger than max_event_bytes, {most}"));
                     last_line = number;
                 }
@@ -197,7 +185,10 @@ impl Publisher<'_> {
         if self.tally.refused == 0 {
             return Ok(());
         }
-        Err(anyhow!("{}: {}", self.name, self.tally.refusals()).into())
+        Err(Failure::with_hint(
+            anyhow!("{}: {}", self.name, self.tally.refusals()),
+            "raise max_event_bytes, here and for the daemon, or split these events",
+        ))
     }
 
     fn unreadable(&self, error: io::Error) -> Failure {
@@ -206,12 +197,10 @@ impl Publisher<'_> {
 
     /// Publishing ends before the source does.
     fn broken_off(&self, why: anyhow::Error) -> Failure {
-        let Self { name, tally: Tally { published, last_line, .. }, .. } = self;
-        let next = last_line + 1;
-        let published = grouped(*published);
+        let last = self.tally.last_line;
         Failure::with_hint(
-            why.context(format!("published {published} events, up to line {last_line} of {name}")),
-            format!("go on with `tail -n +{next} FILE | kappa publish -`"),
+            why.context(format!("stopped after line {last} of {}", self.name)),
+            format!("go on with `tail -n +{} FILE | kappa publish -`", last + 1),
         )
     }
 }
