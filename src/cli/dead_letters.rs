@@ -44,7 +44,8 @@ pub struct ListArgs {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// At most this many
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100,
+        value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: u64,
     /// One JSON object a line, without the payload
     #[arg(long)]
@@ -155,7 +156,7 @@ fn requeue(args: &RequeueArgs, settings: &Settings, out: &mut impl Write) -> Res
         let done = requeuer.all(&ids).await;
         Ok((requeuer.requeued(), done))
     })?;
-    writeln!(out, "requeued {}", count(requeued, "event"))?;
-    out.flush()?;
-    done
+    let said = writeln!(out, "requeued {}", count(requeued, "event")).and_then(|()| out.flush());
+    // What was not requeued counts more than that nobody reads what was.
+    done.and(said.map_err(Failure::from))
 }

@@ -41,7 +41,7 @@ impl Failure {
                 ExitCode::from(2)
             }
             Self::Failed { error, hint } => {
-                print("error", &format_args!("{error:#}"));
+                print("error", &chain(error));
                 hint.iter().for_each(|hint| print("hint", hint));
                 ExitCode::FAILURE
             }
@@ -54,6 +54,17 @@ impl Failure {
         let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
         kinds.map(io::Error::kind).any(|kind| kind == io::ErrorKind::BrokenPipe)
     }
+}
+
+/// The error and its causes, but those whose words an earlier one repeats.
+fn chain(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 /// Writes one line to stderr; colours are left out where they are not wanted.

@@ -24,9 +24,9 @@ pub(super) fn tell(label: &str, text: &str) {
     let _ = writeln!(anstream::stderr(), "\x1b[1;33m{label}:\x1b[0m {text}");
 }
 
-/// `1 event`, `2,000 events`.
+/// `1 event`, `2000 events`: digits as scripts read them.
 pub(super) fn count(n: u64, noun: &str) -> String {
-    format!("{} {noun}{}", grouped(n), if n == 1 { "" } else { "s" })
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 /// The text, or a dash where there is none: a field of a plain line is never empty.
@@ -42,9 +42,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_read_as_people_write_them() {
+    fn one_of_a_thing_is_not_many() {
         let counts = [0, 1, 2_000].map(|n| count(n, "event"));
-        assert_eq!(counts, ["0 events", "1 event", "2,000 events"]);
+        assert_eq!(counts, ["0 events", "1 event", "2000 events"]);
     }
 
     #[test]

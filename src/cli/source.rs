@@ -18,6 +18,8 @@ pub(super) struct Source {
     pub(super) name: String,
     /// Its size, where that is known beforehand.
     pub(super) bytes: Option<u64>,
+    /// Whether somebody types it.
+    pub(super) is_terminal: bool,
     read: Box<dyn Read + Send>,
 }
 
@@ -25,11 +27,12 @@ impl Source {
     /// Opens the file; `-` is standard input.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         if path == Path::new("-") {
-            if io::stdin().is_terminal() {
+            let is_terminal = io::stdin().is_terminal();
+            if is_terminal {
                 tell("note", "reading events from the terminal, one a line; Ctrl-D ends");
             }
             let name = "standard input".to_owned();
-            return Ok(Self { name, bytes: None, read: Box::new(io::stdin()) });
+            return Ok(Self { name, bytes: None, is_terminal, read: Box::new(io::stdin()) });
         }
         let name = path.display().to_string();
         let file = File::open(path).with_context(|| name.clone())?;
@@ -39,7 +42,7 @@ impl Source {
         }
         // A pipe or a device does not know its size.
         let bytes = kind.is_file().then_some(kind.len());
-        Ok(Self { name, bytes, read: Box::new(file) })
+        Ok(Self { name, bytes, is_terminal: false, read: Box::new(file) })
     }
 
     /// Its lines; those of more than `most` bytes are passed over.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use super::source::Source;
+use super::source::{Line, Source};
 use super::{Failure, output};
 use crate::settings::Settings;
 use crate::wiring::Blueprint;
@@ -44,7 +44,9 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
     let mut lines = source.lines(settings.max_event_bytes);
     let mut renderer = Renderer::new(output::format(args.json), out);
     let mut summary = Summary::default();
+    let mut is_spread = false;
     while let Some(line) = lines.next().with_context(|| name.clone())? {
+        is_spread |= opens_only(&line);
         let outcome = trial.of(line);
         summary.add(&outcome);
         renderer.outcome(&outcome)?;
@@ -53,5 +55,14 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
             renderer.flush()?;
         }
     }
-    Ok(renderer.end(&summary)?)
+    renderer.end(&summary)?;
+    if is_spread {
+        output::tell("note", "an event stands on one line; `jq -c . FILE` puts it there");
+    }
+    Ok(())
+}
+
+/// Whether the line only opens what others are to close: JSON laid out for people.
+fn opens_only(line: &Line) -> bool {
+    matches!(line, Line::Event { payload, .. } if matches!(payload.trim_ascii(), b"{" | b"["))
 }

@@ -89,13 +89,12 @@ impl Report<'_> {
         self.warnings.iter().try_for_each(|warning| writeln!(out, "{label} {warning}"))
     }
 
-    fn facts(&self) -> [(&'static str, String); 6] {
+    fn facts(&self) -> [(&'static str, String); 5] {
         let settings = self.settings;
         let within = |name: &str| settings.data_dir.join(name).display().to_string();
         let (log, archive, envelope) = (&settings.event_log, &settings.archive, &settings.envelope);
         let ingest = if settings.status.ingest { "on" } else { "off" };
         [
-            ("instance", settings.instance.clone()),
             (
                 "event log",
                 format!(

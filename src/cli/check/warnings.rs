@@ -23,11 +23,13 @@ pub(super) fn of(settings: &Settings, blueprint: &Blueprint) -> Vec<String> {
             ));
         }
     }
+    let listen = settings.status.listen;
     if settings.status.ingest {
-        let listen = settings.status.listen;
-        let who = if listen.ip().is_loopback() { "whoever is" } else { "whoever has the token" };
-        let here = if listen.ip().is_loopback() { " on this machine" } else { "" };
-        warnings.push(format!("status.ingest is on: {who}{here} may publish events at {listen}"));
+        let who = match listen.ip().is_loopback() {
+            true => "whoever is on this machine",
+            false => "whoever has the token",
+        };
+        warnings.push(format!("status.ingest is on: {who} may publish events at {listen}"));
     }
     if settings.faults.enabled {
         warnings.push(

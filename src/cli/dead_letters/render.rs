@@ -165,3 +165,67 @@ impl<'a> LetterJson<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kappa_actors::dead_letter_table::Stage;
+
+    use super::*;
+
+    fn letter() -> DeadLetter {
+        DeadLetter {
+            id: DeadLetter::id("17", Stage::Parse, ""),
+            event_id: None,
+            event_type: Some("order.\x1b[2Jplaced".into()),
+            stage: Stage::Parse,
+            actor: "kappa/intake/parser.0".to_owned(),
+            processor: None,
+            reason: "/timestamp: missing".to_owned(),
+            payload: b"\x1b[2J"[..].into(),
+            attributes: None,
+            message_id: "17".into(),
+            publish_time: Timestamp::from_micros(1_771_338_600_000_000),
+            failed_at: Timestamp::from_micros(1_771_338_600_500_000),
+            attempts: 1,
+            requeued_at: Some(Timestamp::from_micros(1_771_338_700_000_000)),
+            replay_id: None,
+            ordering_key: "".into(),
+        }
+    }
+
+    fn listed(format: Format) -> String {
+        let mut out = Vec::new();
+        let mut list = List::new(format, &mut out);
+        list.add(&letter()).unwrap();
+        list.end().unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_terminal_gets_one_table_that_tells_what_was_requeued() {
+        let text = listed(Format::Table { colour: false });
+        let id = &letter().id[..SHORT_ID];
+        assert!(text.contains(&format!("│ {id} ┆ 2026-02-17 14:30:00 ┆ parse ┆")), "{text}");
+        assert!(text.contains("/timestamp: missing (requeued)"), "{text}");
+    }
+
+    #[test]
+    fn a_line_has_its_fields_in_their_places_and_no_empty_one() {
+        let id = letter().id;
+        let line = format!(
+            "{id}\t2026-02-17T14:30:00.500000Z\tparse\t-\torder. [2Jplaced\t-\t\
+             2026-02-17T14:31:40.000000Z\t/timestamp: missing\n"
+        );
+        assert_eq!(listed(Format::Plain), line);
+    }
+
+    #[test]
+    fn a_payload_that_could_steer_the_terminal_is_shown_in_base64() {
+        let mut out = Vec::new();
+        show(&letter(), false, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.ends_with("4 bytes, no printable text; in base64:\nG1sySg==\n"), "{text}");
+        assert!(!text.contains('\x1b'));
+        assert_eq!(printable("{\n\t\"é\": 1\r\n}".as_bytes()), Some("{\n\t\"é\": 1\r\n}"));
+    }
+}

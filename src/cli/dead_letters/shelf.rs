@@ -1,5 +1,6 @@
 //! The dead letters of a data folder, found by what a user knows of them.
 
+use anyhow::Context as _;
 use kappa_actors::dead_letter_table::DeadLetter;
 use kappa_actors::port::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
 use kappa_actors::time::Timestamp;
@@ -22,12 +23,12 @@ impl Shelf {
     /// Those of a configuration; a daemon may run on the same folder. Blocks.
     pub(super) fn open(settings: &Settings) -> anyhow::Result<Self> {
         let folder = settings.data_dir.display().to_string();
-        let store: Option<Box<dyn DeadLetterStore>> =
-            if settings.data_dir.join(warehouse::FILE).try_exists()? {
-                Some(Box::new(open_warehouse(settings)?))
-            } else {
-                None
-            };
+        let exists = settings.data_dir.join(warehouse::FILE).try_exists();
+        let store: Option<Box<dyn DeadLetterStore>> = if exists.with_context(|| folder.clone())? {
+            Some(Box::new(open_warehouse(settings)?))
+        } else {
+            None
+        };
         Ok(Self { store, folder })
     }
 

@@ -1,4 +1,7 @@
-//! Reads ahead, on a thread of its own, while what was read before is being published.
+//! Reads ahead, on a thread of its own, and gathers the next batch while one is being published.
+//!
+//! Memory is bounded: at most the batch here, the one being published and a few chunks exist, and
+//! each is over its bound by no more than one line.
 
 use std::io::{self, Read};
 
@@ -6,60 +9,117 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::cli::source::{Line, Lines, Source};
 
-/// Payload bytes that make a chunk; with short lines it is the number of them.
-const CHUNK_BYTES: usize = 256 * 1024;
-const CHUNK_LINES: usize = 2_000;
+/// What the thread hands over at once.
+const CHUNK: Bound = Bound { bytes: 256 << 10, lines: 2_000 };
 
-/// Chunks read ahead. A chunk may hold one line of `max_event_bytes`, so these bound memory.
-const CHUNKS_AHEAD: usize = 8;
+/// What is published at once. A commit waits for the disk however much it holds, and memory is
+/// bounded all the same.
+const BATCH: Bound = Bound { bytes: 8 << 20, lines: 20_000 };
+
+/// Chunks between the thread and the batch.
+const CHUNKS_AHEAD: usize = 2;
+
+/// How much is enough; one line may go beyond.
+struct Bound {
+    bytes: usize,
+    lines: usize,
+}
 
 /// Some lines, in their order.
 #[derive(Debug, Default)]
-pub(super) struct Chunk {
+pub(super) struct Batch {
     pub(super) lines: Vec<Line>,
     /// Bytes of the source up to the end of these lines.
     pub(super) position: u64,
+    bytes: usize,
 }
 
-/// Starts reading; what comes ends with the source, or with its error.
-pub(super) fn start(source: Source, most: u64) -> io::Result<Receiver<io::Result<Chunk>>> {
-    let (chunks, received) = channel(CHUNKS_AHEAD);
-    // Not joined: it may wait for a terminal for ever, and ends with the process.
-    std::thread::Builder::new()
-        .name("publish-reader".to_owned())
-        .spawn(move || read(source.lines(most), &chunks))?;
-    Ok(received)
+impl Batch {
+    fn has_room(&self, bound: &Bound) -> bool {
+        self.bytes < bound.bytes && self.lines.len() < bound.lines
+    }
+
+    fn push(&mut self, line: Line, position: u64) {
+        if let Line::Event { payload, .. } = &line {
+            self.bytes += payload.len();
+        }
+        self.lines.push(line);
+        self.position = position;
+    }
+
+    fn append(&mut self, more: Self) {
+        self.lines.extend(more.lines);
+        self.position = more.position;
+        self.bytes += more.bytes;
+    }
 }
 
-fn read(mut lines: Lines<impl Read>, chunks: &Sender<io::Result<Chunk>>) {
+/// The lines of a source, in batches.
+pub(super) struct Feed {
+    chunks: Receiver<io::Result<Batch>>,
+    next: Batch,
+    /// How the source ended, once it has.
+    ended: Option<io::Result<()>>,
+}
+
+impl Feed {
+    /// Starts reading; lines of more than `most` bytes are passed over.
+    pub(super) fn start(source: Source, most: u64) -> io::Result<Self> {
+        let (sender, chunks) = channel(CHUNKS_AHEAD);
+        // Not joined: it may wait for a terminal for ever, and ends with the process.
+        std::thread::Builder::new()
+            .name("publish-reader".to_owned())
+            .spawn(move || read(source.lines(most), &sender))?;
+        Ok(Self { chunks, next: Batch::default(), ended: None })
+    }
+
+    /// The next batch, as soon as there is one; `None` at the end. May be cancelled.
+    pub(super) async fn next(&mut self) -> io::Result<Option<Batch>> {
+        while self.next.lines.is_empty() && self.ended.is_none() {
+            self.read_on().await;
+        }
+        if !self.next.lines.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.next)));
+        }
+        self.ended.take().unwrap_or(Ok(())).map(|()| None)
+    }
+
+    /// Gathers more of the next batch; waits for ever once it is full or the source is at its end.
+    /// May be cancelled.
+    pub(super) async fn read_on(&mut self) {
+        if self.ended.is_some() || !self.next.has_room(&BATCH) {
+            return std::future::pending().await;
+        }
+        match self.chunks.recv().await {
+            Some(Ok(chunk)) => self.next.append(chunk),
+            Some(Err(error)) => self.ended = Some(Err(error)),
+            None => self.ended = Some(Ok(())),
+        }
+    }
+}
+
+/// Reads to the end, or until nobody listens any more.
+fn read(mut lines: Lines<impl Read>, chunks: &Sender<io::Result<Batch>>) {
     loop {
-        let mut chunk = Chunk::default();
-        let ended = fill(&mut lines, &mut chunk);
-        chunk.position = lines.position();
-        let last = !matches!(ended, Ok(false));
-        // Nobody listens any more when publishing has ended before the source.
-        if chunks.blocking_send(Ok(chunk)).is_err() {
+        let mut chunk = Batch::default();
+        let end = fill(&mut lines, &mut chunk);
+        if !chunk.lines.is_empty() && chunks.blocking_send(Ok(chunk)).is_err() {
             return;
         }
-        if let Err(error) = ended {
-            let _ = chunks.blocking_send(Err(error));
-        }
-        if last {
-            return;
+        match end {
+            Ok(false) => {}
+            Ok(true) => return,
+            Err(error) => return drop(chunks.blocking_send(Err(error))),
         }
     }
 }
 
 /// Fills the chunk, with less where the source would have to be waited for: whoever publishes by
 /// hand, or follows a file, has each line published as it comes. Whether the source is at its end.
-fn fill(lines: &mut Lines<impl Read>, chunk: &mut Chunk) -> io::Result<bool> {
-    let mut bytes = 0;
-    while bytes < CHUNK_BYTES && chunk.lines.len() < CHUNK_LINES {
+fn fill(lines: &mut Lines<impl Read>, chunk: &mut Batch) -> io::Result<bool> {
+    while chunk.has_room(&CHUNK) {
         let Some(line) = lines.next()? else { return Ok(true) };
-        if let Line::Event { payload, .. } = &line {
-            bytes += payload.len();
-        }
-        chunk.lines.push(line);
+        chunk.push(line, lines.position());
         if lines.may_wait() {
             break;
         }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::output::{count, tell};
+use crate::cli::output::{grouped, tell};
+use crate::cli::source::Source;
 
 /// How often the display changes though nothing comes: a sign of life.
 const TICK: Duration = Duration::from_millis(200);
@@ -13,8 +14,12 @@ const TICK: Duration = Duration::from_millis(200);
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    pub(super) fn new(bytes: Option<u64>) -> Self {
-        let (bar, template) = match bytes {
+    /// For the source; none where its lines are being typed.
+    pub(super) fn new(source: &Source) -> Self {
+        if source.is_terminal {
+            return Self(ProgressBar::hidden());
+        }
+        let (bar, template) = match source.bytes {
             Some(bytes) => (
                 ProgressBar::new(bytes),
                 "{bar:30} {percent}%  {msg}  {bytes_per_sec}, {eta} to go",
@@ -32,7 +37,7 @@ impl Progress {
     /// Bytes read and events published so far.
     pub(super) fn at(&self, position: u64, published: u64) {
         self.0.set_position(position);
-        self.0.set_message(count(published, "event"));
+        self.0.set_message(format!("{} published", grouped(published)));
     }
 
     /// A line on stderr, above the display.

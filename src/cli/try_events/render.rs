@@ -159,3 +159,74 @@ impl<W: Write> Renderer<W> {
         writeln!(self.out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kappa_actors::dead_letter_table::Stage;
+    use kappa_actors::row::{Column, ColumnType, Row, TableSpec, Value};
+
+    use super::*;
+
+    fn written(format: Format) -> String {
+        let text = |text: &str| Value::Text(text.into());
+        let columns = ["name", "note"].map(|name| Column {
+            name: name.to_owned(),
+            kind: ColumnType::String,
+            description: None,
+        });
+        let table = TableSpec {
+            name: "things".to_owned(),
+            columns: columns.into(),
+            key: vec![],
+            version: None,
+            partition_by: None,
+            cluster_by: vec![],
+        };
+        let rows = vec![Row(Box::new([text("\u{9b}31m"), Value::Null]))];
+        let outcome = Outcome {
+            line: 3,
+            event_id: Some("e\x1b[2J".into()),
+            event_type: Some("thing.made".into()),
+            rows: vec![Made { processor: "things".to_owned(), table: Arc::new(table), rows }],
+            dead_letters: vec![Condemned {
+                stage: Stage::Process,
+                processor: Some("others".to_owned()),
+                reason: "a\nb".to_owned(),
+            }],
+        };
+        let (mut summary, mut out) = (Summary::default(), Vec::new());
+        summary.add(&outcome);
+        let mut renderer = Renderer::new(format, &mut out);
+        renderer.outcome(&outcome).unwrap();
+        renderer.end(&summary).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_terminal_gets_a_table_for_each_row_and_the_dead_letter_with_its_processor() {
+        let text = written(Format::Table { colour: false });
+        assert!(text.starts_with("line 3  thing.made  e [2J\n"), "{text}");
+        assert!(text.contains("│ note   ┆ STRING ┆ null"), "{text}");
+        assert!(text.contains("dead letter (process by others): a b\n"), "{text}");
+        assert!(text.ends_with("1 event: 1 row, 1 dead letter\n"), "{text}");
+    }
+
+    #[test]
+    fn json_is_one_object_an_event_and_nothing_else() {
+        let text = written(Format::Json);
+        assert_eq!(text.lines().count(), 1);
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["rows"][0]["row"]["name"], "\u{9b}31m");
+        assert_eq!(json["event_id"], "e\x1b[2J");
+    }
+
+    #[test]
+    fn what_an_event_holds_cannot_steer_the_terminal() {
+        for format in [Format::Plain, Format::Table { colour: false }] {
+            let text = written(format);
+            assert!(!text.contains(['\x1b', '\u{9b}']), "{text}");
+        }
+    }
+}

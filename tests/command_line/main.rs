@@ -1,21 +1,16 @@
 //! The command as scripts meet it: exit codes, streams, and pipes that close.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+mod dead_letters;
+mod publish;
+mod questions;
+mod util;
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-/// The command, untouched by the settings of whoever runs the tests.
-fn kappa(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
-    command.args(args);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("KAPPA__") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
+use util::kappa;
 
 fn output(args: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = kappa(args).output().unwrap();
