@@ -9,6 +9,8 @@ use std::time::Duration;
 use config::{Value, ValueKind};
 use tracing_subscriber::EnvFilter;
 
+use crate::backend::faulty::Sink;
+
 /// What a key may hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind {
@@ -36,6 +38,8 @@ pub(super) enum Kind {
     Address,
     /// A filter for tracing.
     Filter,
+    /// Where a fault is aimed.
+    Sink,
 }
 
 const MS: Duration = Duration::from_millis(1);
@@ -97,9 +101,9 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("logging.filter", Kind::Filter),
     ("faults.enabled", Kind::Flag),
     ("faults.panic_on", Kind::Texts),
-    ("faults.fail.sink", Kind::Text),
+    ("faults.fail.sink", Kind::Sink),
     ("faults.fail.for", Kind::Span(MS, DAY)),
-    ("faults.slow.sink", Kind::Text),
+    ("faults.slow.sink", Kind::Sink),
     ("faults.slow.for", Kind::Span(MS, DAY)),
 ];
 
@@ -135,6 +139,7 @@ impl Kind {
             Self::Pointer => is_pointer(text),
             Self::Address => text.parse::<SocketAddr>().is_ok(),
             Self::Filter => EnvFilter::builder().parse(text).is_ok(),
+            Self::Sink => text.parse::<Sink>().is_ok(),
             Self::Texts | Self::Flag | Self::Integer(..) => false,
         }
     }
@@ -172,6 +177,7 @@ impl fmt::Display for Kind {
             Self::Pointer => f.write_str("a JSON pointer such as \"/meta/id\""),
             Self::Address => f.write_str("an IP address and port such as \"127.0.0.1:8080\""),
             Self::Filter => f.write_str("a tracing filter such as \"info,kappa_actors=debug\""),
+            Self::Sink => f.write_str("\"writer.TABLE\", \"archive\" or \"dead-letter\""),
         }
     }
 }

@@ -194,7 +194,7 @@ fn every_key_of_the_default_file_has_a_doc_a_rule_and_a_field() {
     }
     // The sections refuse unknown keys, and each key here is known: that is one direction. The
     // other: no section has a field that the file leaves out, or this would not load.
-    let sources = set(&["faults.enabled=true", "faults.fail={ sink = \"a\", for = \"1s\" }"]);
+    let sources = set(&["faults.enabled=true", "faults.fail={ sink = \"archive\", for = \"1s\" }"]);
     assert!(Settings::load(&sources).is_ok());
 }
 
