@@ -175,7 +175,7 @@ impl Children {
             tracing::warn!(actor = path, reason = %failure, "actor died of one event, and starts again");
             return Ok(this.cast(again)?);
         }
-        let Some(pause) = restarts.charge(&child.policy, Instant::now()) else {
+        let Some(pause) = restarts.charge(&child.policy, Instant::now(), failure.crash()) else {
             child.vitals.set_state(ActorState::Stopped);
             let spent = Spent {
                 child: path.to_owned(),
