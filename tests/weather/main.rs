@@ -8,3 +8,5 @@
 mod support;
 
 mod any_event;
+mod killed_actors;
+mod poison;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use chrono::{DateTime, DurationRound, TimeDelta};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use serde_json::Value;
 
 use super::events::{Fate, Published};
@@ -48,7 +48,7 @@ impl Oracle {
         let dir = scene.data_dir();
         let publisher = Publisher::open(&dir);
         assert_eq!(publisher.backlog(), 0, "messages that are not acknowledged");
-        let warehouse = read_only(&dir.join("warehouse.db"));
+        let warehouse = scene.warehouse();
         let mut faults = self.faults_in_tables(&warehouse);
         faults.extend(self.faults_in_dead_letters(&warehouse));
         faults.extend(self.faults_in_archive(&dir));
@@ -146,7 +146,7 @@ fn on_one_line(payload: &[u8]) -> Vec<u8> {
 
 /// The windows in which each payload was published, by what the log says.
 fn windows(dir: &Path) -> HashMap<Vec<u8>, HashSet<String>> {
-    let log = read_only(&dir.join("log.db"));
+    let log = Connection::open(dir.join("log.db")).unwrap();
     let mut select = log.prepare("SELECT payload, publish_time FROM events").unwrap();
     let events =
         select.query_map((), |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?))).unwrap();
@@ -158,8 +158,4 @@ fn windows(dir: &Path) -> HashMap<Vec<u8>, HashSet<String>> {
         windows.entry(on_one_line(&payload)).or_default().insert(name);
     }
     windows
-}
-
-pub(crate) fn read_only(path: &Path) -> Connection {
-    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap()
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::Daemon;
@@ -79,6 +80,11 @@ impl Scene {
     pub(crate) fn log(&self) -> String {
         let bytes = fs::read(self.log_path()).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The warehouse, to be looked into, or tampered with.
+    pub(crate) fn warehouse(&self) -> Connection {
+        Connection::open(self.data_dir().join("warehouse.db")).unwrap()
     }
 
     pub(super) fn log_path(&self) -> PathBuf {
