@@ -82,7 +82,7 @@ fn hostile() -> Vec<Published> {
 }
 
 /// What is an event, though it does not look like one.
-fn odd_but_valid() -> Vec<Published> {
+pub(crate) fn odd_but_valid() -> Vec<Published> {
     let id_of_all = "\u{1f600} ' \\\" \\\\ \\u0000 %_;--";
     let long = "i".repeat(5_000);
     let order = |id: &str, data: &str| envelope(id, "order.placed", &format!(r#","data":{data}"#));

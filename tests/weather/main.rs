@@ -8,5 +8,13 @@
 mod support;
 
 mod any_event;
+mod archive_forms;
+mod broken_sinks;
+mod clock;
 mod killed_actors;
+mod killed_daemon;
+mod misconfigured;
+mod permits;
 mod poison;
+mod signals;
+mod unfit_folder;

@@ -1,12 +1,9 @@
 //! The archive, read as files: names and lines, without the code that wrote them.
 
+use super::scene::files_below;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
-
-use serde_json::value::RawValue;
-
-use super::scene::files_below;
 
 /// One line, and the window that its file is named for, as `20260217T143000Z`.
 pub(super) struct Line {
@@ -56,16 +53,13 @@ fn lines_of(path: &Path) -> Vec<u8> {
     text
 }
 
-/// The payload of a line of either format: an envelope begins with the message's id, and no event
-/// here does.
+/// The payload of a line of either format: what stands behind `"data":` in an envelope, which
+/// begins with the message's id as no event here does.
 fn payload(line: &[u8]) -> Vec<u8> {
-    #[derive(serde::Deserialize)]
-    struct Envelope<'a> {
-        #[serde(borrow)]
-        data: &'a RawValue,
-    }
+    const DATA: &[u8] = br#","data":"#;
     if !line.starts_with(br#"{"message_id":"#) {
         return line.to_vec();
     }
-    serde_json::from_slice::<Envelope<'_>>(line).unwrap().data.get().as_bytes().to_vec()
+    let data = line.windows(DATA.len()).position(|found| found == DATA).unwrap();
+    line[data + DATA.len()..line.len() - 1].to_vec()
 }

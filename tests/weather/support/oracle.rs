@@ -43,6 +43,11 @@ impl Oracle {
         self.published.len()
     }
 
+    /// How many events have such a fate.
+    pub(crate) fn count(&self, wanted: impl Fn(Fate) -> bool) -> u64 {
+        self.of_fate(wanted).count() as u64
+    }
+
     /// Checks everything, after a daemon that had all the time it wanted.
     pub(crate) fn check(&self, scene: &Scene) {
         let dir = scene.data_dir();

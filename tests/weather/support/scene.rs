@@ -39,16 +39,10 @@ impl Scene {
     /// the tests.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
-        self.prepare(&mut command, arguments);
         command
-    }
-
-    /// Gives a command that runs kappa its arguments and its surroundings.
-    pub(crate) fn prepare(&self, command: &mut Command, arguments: &[&str]) {
-        command
-            .args(arguments)
             .args(["--config", "kappa.toml", "--data-dir", "data"])
             .args(["--set", "status.listen=127.0.0.1:0"])
+            .args(arguments)
             .current_dir(self.root.path())
             .stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
@@ -56,6 +50,7 @@ impl Scene {
                 command.env_remove(name);
             }
         }
+        command
     }
 
     /// A daemon at work.
@@ -64,14 +59,12 @@ impl Scene {
     }
 
     /// Runs a daemon until nothing is left to do.
-    pub(crate) fn run_until_idle(&self) -> Daemon {
-        let mut daemon = Daemon::spawn(self, self.command(&["run", "--until-idle"]));
-        daemon.ends_with(0);
-        daemon
+    pub(crate) fn run_until_idle(&self) {
+        Daemon::spawn(self, self.command(&["run", "--until-idle"])).ends_with(0);
     }
 
-    /// Runs a command to its end; its exit code, and what it said on stderr.
-    pub(crate) fn refused(&self, arguments: &[&str]) -> (Option<i32>, String) {
+    /// Runs a command that is to end soon; its exit code, and what it said on stderr.
+    pub(crate) fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let Output { status, stderr, .. } = self.command(arguments).output().unwrap();
         (status.code(), String::from_utf8_lossy(&stderr).into_owned())
     }
@@ -85,6 +78,12 @@ impl Scene {
     /// The warehouse, to be looked into, or tampered with.
     pub(crate) fn warehouse(&self) -> Connection {
         Connection::open(self.data_dir().join("warehouse.db")).unwrap()
+    }
+
+    /// How many archived files end so.
+    pub(crate) fn archived_as(&self, ending: &str) -> usize {
+        let files = files_below(&self.data_dir().join("archive"));
+        files.iter().filter(|path| path.extension().is_some_and(|found| found == ending)).count()
     }
 
     pub(super) fn log_path(&self) -> PathBuf {
