@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kappa_actors::vitals::DaemonState;
+use rusqlite::Connection;
 use rustix::process::Signal;
 
 use crate::support::{Daemon, Fate, Oracle, Publisher, Scene, generated};
@@ -79,4 +80,35 @@ fn a_second_signal_ends_the_daemon_at_once_and_loses_nothing() {
     scene.configure("");
     scene.run_until_idle();
     oracle.check(&scene);
+}
+
+/// Another process at work on a file may keep it locked for as long as it likes.
+fn stops_in_time_with_a_locked(file: &str) {
+    let scene = Scene::new("drain_timeout = '1s'");
+    let publisher = Publisher::open(&scene.data_dir());
+    let mut oracle = Oracle::default();
+    let daemon = scene.start();
+    let other = Connection::open(scene.data_dir().join(file)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    oracle.publish(&publisher, generated(33).take(500), 500);
+    daemon.await_status("events in hand", |status| {
+        (status.counters.in_flight_messages == 500).then_some(())
+    });
+    let begin = Instant::now();
+    daemon.stop();
+    assert!(begin.elapsed() < Duration::from_secs(8), "it took {:?}", begin.elapsed());
+    assert_eq!(last_words(&scene, "given_back"), 500);
+    other.execute_batch("ROLLBACK").unwrap();
+    scene.run_until_idle();
+    oracle.check(&scene);
+}
+
+#[test]
+fn a_locked_warehouse_does_not_keep_the_daemon_from_stopping() {
+    stops_in_time_with_a_locked("warehouse.db");
+}
+
+#[test]
+fn a_locked_subscription_does_not_keep_the_daemon_from_stopping() {
+    stops_in_time_with_a_locked("subscriptions.db");
 }
