@@ -138,7 +138,7 @@ impl<R: Role> Actor for Shell<R> {
 
 /// The panic that was ordered by [`Vitals::kill`].
 #[expect(clippy::panic, reason = "fault injection: to panic is what was ordered")]
-fn fault() {
+pub(super) fn fault() {
     panic!("killed by fault injection");
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::child::Child;
 use super::restart::Restarts;
-use super::role::RoleFailure;
+use super::role::{RoleFailure, fault};
 use crate::vitals::{ActorState, Vitals};
 
 /// What a supervisor can be told.
@@ -84,6 +84,7 @@ impl Actor for Supervisor {
         order: Order,
         children: &mut Children,
     ) -> Result<(), ActorProcessingErr> {
+        children.die_if_ordered();
         match order {
             Order::Start { child, started } => {
                 children.adopt(child, &this).await?;
@@ -105,6 +106,7 @@ impl Actor for Supervisor {
         event: SupervisionEvent,
         children: &mut Children,
     ) -> Result<(), ActorProcessingErr> {
+        children.die_if_ordered();
         match event {
             SupervisionEvent::ActorFailed(who, error) => {
                 children.died(&who, &RoleFailure::of(error), &this)
@@ -119,6 +121,12 @@ impl Actor for Supervisor {
 }
 
 impl Children {
+    fn die_if_ordered(&self) {
+        if self.vitals.take_kill() {
+            fault();
+        }
+    }
+
     async fn adopt(
         &mut self,
         child: Child,
