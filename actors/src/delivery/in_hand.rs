@@ -51,9 +51,9 @@ fn accuse(actor: &str, panic: &(dyn Any + Send), suspects: Vec<Suspect>) -> Arc<
     let explained = AtomicBool::new(false);
     let crash = Crash { actor: actor.to_owned(), panic: words_of(panic), isolated, explained };
     let crash = Arc::new(crash);
-    for Suspect { mut held, was_isolated } in suspects {
+    for Suspect { mut held, .. } in suspects {
         let history = held.history.get_or_insert_default();
-        if let Some(before) = history.crash.as_ref().filter(|_| was_isolated) {
+        if let Some(before) = history.crash.as_ref().filter(|_| isolated) {
             before.explained.store(true, Ordering::Relaxed);
         }
         history.strikes += 1;
