@@ -1,5 +1,7 @@
 //! A broken sink is waited for: the daemon says so, and nothing is lost.
 
+use std::fs;
+
 use kappa_actors::vitals::{DaemonState, Snapshot};
 
 use crate::support::{Daemon, Fate, Oracle, Published, Publisher, Scene, envelope, generated};
@@ -112,6 +114,35 @@ fn a_refused_row_becomes_a_dead_letter_and_takes_no_other_with_it() {
         )
         .unwrap();
     assert_eq!(named, 50);
+}
+
+#[test]
+fn a_table_that_somebody_dropped_is_made_again() {
+    let scene = Scene::new("");
+    let publisher = Publisher::open(&scene.data_dir());
+    let mut oracle = Oracle::default();
+    let daemon = scene.start();
+    scene.warehouse().execute_batch("DROP TABLE orders; DROP TABLE dead_letters").unwrap();
+    oracle.publish(&publisher, generated(15).take(500), 500);
+    daemon.await_acknowledged(oracle.events());
+    daemon.stop();
+    oracle.check(&scene);
+}
+
+#[test]
+fn an_archive_that_somebody_moved_away_is_waited_for() {
+    let scene = Scene::new(PROMPT);
+    let publisher = Publisher::open(&scene.data_dir());
+    let mut oracle = Oracle::default();
+    let daemon = scene.start();
+    let (archive, elsewhere) = (scene.data_dir().join("archive"), scene.root().join("elsewhere"));
+    fs::rename(&archive, &elsewhere).unwrap();
+    oracle.publish(&publisher, generated(16).take(500), 500);
+    await_degraded(&daemon, "kappa/archive/window.");
+    fs::rename(&elsewhere, &archive).unwrap();
+    daemon.await_acknowledged(oracle.events());
+    daemon.stop();
+    oracle.check(&scene);
 }
 
 /// Every file of the daemon is full: the warehouse, the archive, and its own notes.

@@ -54,6 +54,61 @@ fn an_actor_of_any_kind_killed_under_load_is_restarted_alone_and_nothing_is_lost
     oracle.check(&scene);
 }
 
+#[test]
+fn a_group_whose_supervisor_dies_starts_afresh_and_nothing_is_lost() {
+    let scene = Scene::new(CONFIGURATION);
+    let enough = AtomicBool::new(false);
+    let mut oracle = Oracle::default();
+    let daemon = scene.start();
+    let published = thread::scope(|threads| {
+        let publisher = threads.spawn(|| publish_until(&enough, &scene));
+        for child in ["intake/router", "processors/processor.orders", "archive/keeper"] {
+            kill_group(&daemon, child);
+        }
+        for child in ["warehouse/writer.orders", "dead-letter/dead-letter", "status/http"] {
+            kill_group(&daemon, child);
+        }
+        enough.store(true, Ordering::Relaxed);
+        publisher.join().unwrap()
+    });
+    oracle.remember(published);
+    daemon.await_acknowledged(oracle.events());
+    daemon.stop();
+    oracle.check(&scene);
+}
+
+/// Kills the supervisor of an actor: it dies when it hears of the actor's own death.
+fn kill_group(daemon: &Daemon, child: &str) {
+    let (group, _) = child.split_once('/').unwrap();
+    let group = format!("kappa/{group}");
+    let before = daemon.restarts()[&group];
+    daemon.kill_actor(&group);
+    daemon.kill_actor(&format!("kappa/{child}"));
+    daemon.await_status(&format!("{group} to be restarted"), |status| {
+        let again = restarts(status)[&group] > before;
+        (again && running(status, child).is_some()).then_some(())
+    });
+}
+
+#[test]
+fn a_spent_budget_ends_the_daemon_with_an_error_and_loses_nothing() {
+    let scene = Scene::new(
+        "faults.enabled = true
+        actors.reader.restart = { budget = 2, window = '60s', backoff = '1ms', max_backoff = '1ms' }
+        actors.supervisor.restart = { budget = 1, window = '60s', backoff = '1ms', max_backoff = '1ms' }",
+    );
+    let publisher = Publisher::open(&scene.data_dir());
+    let mut oracle = Oracle::default();
+    oracle.publish(&publisher, generated(7).take(5_000), 1_000);
+    let mut daemon = scene.start();
+    daemon.kill_actor_until_the_end("kappa/intake/reader", 1);
+    let log = scene.log();
+    let last = log.lines().last().unwrap();
+    assert!(last.starts_with("error: kappa/intake was restarted 1 times"), "{last}");
+    scene.run_until_idle();
+    oracle.check(&scene);
+}
+
 /// Publishes for as long as it is not enough: with every few events it waits until they were
 /// taken, so that there is load and no flood.
 fn publish_until(enough: &AtomicBool, scene: &Scene) -> Vec<Published> {

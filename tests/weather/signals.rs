@@ -53,15 +53,31 @@ fn a_daemon_stopped_under_load_settles_or_gives_back_all_it_holds() {
 
 #[test]
 fn a_daemon_with_a_sink_down_stops_in_time_and_counts_what_it_gives_back() {
-    let scene = Scene::new(&format!("drain_timeout = '1s'\n{ORDERS_ARE_DOWN}"));
+    for sink in ["writer.orders", "archive", "dead-letter"] {
+        for fault in ["fail", "slow"] {
+            stops_in_time_with(sink, fault);
+        }
+    }
+}
+
+fn stops_in_time_with(sink: &str, fault: &str) {
+    let scene = Scene::new(&format!(
+        "drain_timeout = '500ms'
+        faults = {{ enabled = true, {fault} = {{ sink = '{sink}', for = '1h' }} }}
+        actors.archive_window.flush_interval = '50ms'",
+    ));
+    let publisher = Publisher::open(&scene.data_dir());
     let mut oracle = Oracle::default();
-    let daemon = stuck(&scene, &mut oracle);
+    oracle.publish(&publisher, generated(32).take(1_000), 500);
+    let daemon = scene.start();
+    daemon.await_status("some to be stored", |status| {
+        (status.counters.rows.get("users") > Some(&100)).then_some(())
+    });
     let begin = Instant::now();
     daemon.stop();
     assert!(begin.elapsed() < Duration::from_secs(6), "it took {:?}", begin.elapsed());
-    let left = Publisher::open(&scene.data_dir()).backlog();
-    assert_eq!(last_words(&scene, "given_back"), left);
-    assert!(left > 0);
+    let left = publisher.backlog();
+    assert!(left > 0 && last_words(&scene, "given_back") == left, "{left} are left");
     scene.configure("");
     scene.run_until_idle();
     oracle.check(&scene);

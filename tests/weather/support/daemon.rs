@@ -95,9 +95,23 @@ impl Daemon {
 
     /// Orders a panic.
     pub(crate) fn kill_actor(&self, path: &str) {
+        await_that(&format!("{path} to be killed"), || self.try_kill_actor(path));
+    }
+
+    fn try_kill_actor(&self, path: &str) -> Option<()> {
         let url = format!("http://{}/faults/kill?actor={path}", self.address);
-        let answer = self.agent.post(url).send_empty().unwrap();
+        let answer = self.agent.post(url).send_empty().ok()?;
         assert_eq!(answer.status(), 202, "killing {path}");
+        Some(())
+    }
+
+    /// Kills one actor again and again, until the daemon ends with this exit code.
+    pub(crate) fn kill_actor_until_the_end(&mut self, path: &str, code: i32) {
+        await_that("the daemon to give up", || {
+            self.try_kill_actor(path);
+            self.exit_status()
+        });
+        self.ends_with(code);
     }
 
     /// How often each actor was restarted.
