@@ -1,6 +1,7 @@
 //! The daemon: one pipeline on one data folder, with its status endpoint.
 
 mod endpoint;
+mod files;
 mod folder;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use crate::status::client::ADDRESS_FILE;
 use crate::status::{StatusOptions, StatusServer};
 use crate::wiring::{Blueprint, note_rules, open_ports};
 use endpoint::Endpoint;
+use files::Files;
 use folder::FolderLock;
 
 /// A running daemon.
@@ -25,6 +27,7 @@ pub struct Daemon {
     board: Arc<Board>,
     address: SocketAddr,
     settings: Settings,
+    files: Files,
     _lock: FolderLock,
 }
 
@@ -57,9 +60,10 @@ impl Daemon {
         let options = StatusOptions { listen: address, ..options };
         let others = status_group(&settings, Endpoint::new(server, options, &board, &ports.log));
         let plan = blueprint.plan(&settings);
+        let files = Files::of(&ports);
         let pipeline =
             Pipeline::start(plan, ports, Arc::clone(&board), intake, others(&board)).await?;
-        Ok(Self { pipeline, board, address, settings, _lock: lock })
+        Ok(Self { pipeline, board, address, settings, files, _lock: lock })
     }
 
     /// Where status is served.
@@ -87,11 +91,12 @@ impl Daemon {
         self.pipeline.failed().await
     }
 
-    /// Stops within `drain_timeout`.
+    /// Stops within `drain_timeout`, and some seconds if the log or a file is stuck.
     pub async fn stop(self) -> Stopped {
         let stopped = self.pipeline.stop(self.settings.drain_timeout).await;
         // Only a hint for `kappa status`: a leftover misleads nobody for long.
         let _ = std::fs::remove_file(self.settings.data_dir.join(ADDRESS_FILE));
+        self.files.close().await;
         stopped
     }
 }

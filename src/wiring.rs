@@ -8,6 +8,7 @@ mod rules;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use kappa_actors::archive::LineFormat;
 use kappa_actors::dead_letter_table;
 use kappa_actors::envelope::EnvelopePlan;
@@ -181,7 +182,8 @@ pub fn open_warehouse(settings: &Settings) -> anyhow::Result<EmbeddedWarehouse> 
 pub fn open_ports(settings: &Settings) -> anyhow::Result<Ports> {
     let log = open_log(settings)?;
     let warehouse = open_warehouse(settings)?;
-    let archive = LocalArchive::open(&settings.data_dir.join("archive"))?;
+    let folder = settings.data_dir.join("archive");
+    let archive = LocalArchive::open(&folder).with_context(|| folder.display().to_string())?;
     let faults = Faults::armed(settings.faults.fail.as_ref(), settings.faults.slow.as_ref());
     Ok(Ports {
         log: Arc::new(log),

@@ -17,7 +17,7 @@ mod in_hand;
 mod ledger;
 mod quarantine;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use compact_str::CompactString;
@@ -59,8 +59,9 @@ pub struct Salvaged {
     pub kind: Option<CompactString>,
 }
 
-/// An actor's panic.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// An actor's panic. Shared by its supervisor and the events that were in hand, until each of
+/// those has been tried again alone.
+#[derive(Debug, thiserror::Error)]
 #[error("{actor} panicked: {panic}")]
 pub struct Crash {
     /// Path of the actor.
@@ -70,6 +71,17 @@ pub struct Crash {
     /// The actor had one isolated event in hand and nothing else: the event is charged, not the
     /// actor's restart budget.
     pub isolated: bool,
+    /// One of the events in hand panicked its actor again, alone.
+    explained: AtomicBool,
+}
+
+impl Crash {
+    /// Whether an event is to blame, and not the actor; as long as that is being found out, it is
+    /// taken to be so.
+    pub(crate) fn is_excused(self: &Arc<Self>) -> bool {
+        let has_suspects = Arc::strong_count(self) > 1;
+        has_suspects || self.explained.load(Ordering::Relaxed)
+    }
 }
 
 /// One message on loan from the log, shared by its claims.

@@ -7,6 +7,7 @@
 mod tree;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ use tree::Tree;
 /// How often rates are sampled and the backlog is asked for.
 const SAMPLE: Duration = Duration::from_secs(1);
 
-/// How long a stop waits for the last acknowledgements and give-backs, behind all else.
+/// How long a stop waits for the last give-backs and acknowledgements, behind all else.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Everything a pipeline is told at its start.
@@ -84,6 +85,12 @@ pub struct Ports {
     pub archive: Arc<dyn ArchiveStore>,
 }
 
+impl fmt::Debug for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ports").finish_non_exhaustive()
+    }
+}
+
 /// Why a pipeline did not start. Nothing was taken from the log.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -114,7 +121,7 @@ pub struct Failed(String);
 /// How a pipeline ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {
-    /// Deliveries given back to the log, unsettled.
+    /// Deliveries that were not acknowledged, and so come again.
     pub given_back: usize,
     /// Every window is composed.
     pub archive_closed: bool,
@@ -199,9 +206,14 @@ impl Pipeline {
         let archive_closed = timeout_at(deadline, self.drain()).await.unwrap_or(false);
         self.root.kill();
         let log = Arc::clone(&self.tree.ports().log);
-        let closed = timeout(FAREWELL, self.tree.ledger().close(&*log)).await;
-        let _ = timeout(FAREWELL, &mut self.acknowledger).await;
-        let given_back = closed.unwrap_or_default().deliveries;
+        let ledger = self.tree.ledger();
+        let _ = timeout(FAREWELL, async {
+            ledger.close(&*log).await;
+            let _ = (&mut self.acknowledger).await;
+        })
+        .await;
+        // What is settled, but could not be acknowledged in time, comes again too.
+        let given_back = usize::try_from(ledger.account().messages()).unwrap_or(usize::MAX);
         Stopped { given_back, archive_closed }
     }
 

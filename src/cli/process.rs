@@ -14,6 +14,9 @@ pub(super) fn runtime() -> io::Result<Runtime> {
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// A file met a limit on its size. Listened to only so that it does not end the process: the
+    /// write fails as on a full disk, and is waited for like one.
+    _too_large: Signal,
 }
 
 impl Signals {
@@ -22,6 +25,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            _too_large: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 

@@ -21,6 +21,10 @@ use crate::vitals::Board;
 /// How long a pull waits for a message.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// Payload bytes in one batch, unless it is one event: what an actor makes of a batch it makes at
+/// once, so this bounds it.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+
 /// The first and the longest pause after a pull that failed.
 const PULL_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -237,12 +241,23 @@ impl Reader {
         }
     }
 
+    /// How many of the claims make the next batch; at least one.
+    fn batch_len(&self, claims: &[Claim]) -> usize {
+        let mut bytes = 0;
+        let fits = |claim: &&Claim| {
+            bytes += claim.message().payload.len();
+            bytes <= MAX_BATCH_BYTES
+        };
+        claims.iter().take(self.max_batch_events).take_while(fits).count().max(1)
+    }
+
     /// Sends claims to the parsers, in turn. A send that fails drops them: they come round again.
     fn send(&mut self, claims: Vec<Claim>) {
         let mut claims = claims.into_iter();
         while claims.len() > 0 {
             // A batch of its own size: one split off would keep the room of the whole.
-            let batch = claims.by_ref().take(self.max_batch_events).collect();
+            let len = self.batch_len(claims.as_slice());
+            let batch = claims.by_ref().take(len).collect();
             let parser = &self.ports.parsers[self.next_parser % self.ports.parsers.len()];
             self.next_parser = self.next_parser.wrapping_add(1);
             let _ = parser.send(Parse(batch));

@@ -11,6 +11,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use super::{Crash, Held};
@@ -30,7 +31,7 @@ struct Suspect {
 ///
 /// # Errors
 /// The [`Crash`], when the handler panicked.
-pub async fn in_hand<T>(actor: &str, handler: impl Future<Output = T>) -> Result<T, Crash> {
+pub async fn in_hand<T>(actor: &str, handler: impl Future<Output = T>) -> Result<T, Arc<Crash>> {
     let mut handler = pin!(handler);
     poll_fn(|context| {
         SUSPECTS.set(Some(Vec::new()));
@@ -45,15 +46,19 @@ pub async fn in_hand<T>(actor: &str, handler: impl Future<Output = T>) -> Result
     .await
 }
 
-fn accuse(actor: &str, panic: &(dyn Any + Send), suspects: Vec<Suspect>) -> Crash {
+fn accuse(actor: &str, panic: &(dyn Any + Send), suspects: Vec<Suspect>) -> Arc<Crash> {
     let isolated = !suspects.is_empty() && suspects.iter().all(|suspect| suspect.was_isolated);
-    let crash = Crash { actor: actor.to_owned(), panic: words_of(panic), isolated };
-    let shared = Arc::new(crash.clone());
+    let explained = AtomicBool::new(false);
+    let crash = Crash { actor: actor.to_owned(), panic: words_of(panic), isolated, explained };
+    let crash = Arc::new(crash);
     for Suspect { mut held, .. } in suspects {
         let history = held.history.get_or_insert_default();
+        if let Some(before) = history.crash.as_ref().filter(|_| isolated) {
+            before.explained.store(true, Ordering::Relaxed);
+        }
         history.strikes += 1;
         history.returns = 0;
-        history.crash = Some(Arc::clone(&shared));
+        history.crash = Some(Arc::clone(&crash));
         let ledger = Arc::clone(&held.delivery.ledger);
         ledger.take_back_struck(held);
     }

@@ -1,31 +1,56 @@
 //! When a child that died is started again: a budget within a window, and a pause that grows.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt as _;
 use tokio::time::Instant;
 
-use crate::delivery::doubled;
+use crate::delivery::{Crash, doubled};
 use crate::settings::RestartPolicy;
 
 /// The restarts of one child.
 #[derive(Debug, Default)]
 pub(super) struct Restarts {
-    recent: VecDeque<Instant>,
+    recent: VecDeque<Restart>,
+}
+
+/// One restart: when it was charged, and the crash before it, if that was one.
+#[derive(Debug)]
+struct Restart {
+    at: Instant,
+    crash: Option<Arc<Crash>>,
+}
+
+impl Restart {
+    /// Whether the actor is to blame. Which of the events in hand was, if one was, is found out
+    /// later, so the past is judged anew each time.
+    fn counts(&self) -> bool {
+        !self.crash.as_ref().is_some_and(Crash::is_excused)
+    }
 }
 
 impl Restarts {
     /// Charges one restart at `now`. The pause before it, or `None` when the budget is spent.
-    pub(super) fn charge(&mut self, policy: &RestartPolicy, now: Instant) -> Option<Duration> {
-        while self.recent.front().is_some_and(|&at| now.duration_since(at) >= policy.window) {
+    ///
+    /// What an event is to blame for does not count: poison in every batch would otherwise spend
+    /// any budget.
+    pub(super) fn charge(
+        &mut self,
+        policy: &RestartPolicy,
+        now: Instant,
+        crash: Option<&Arc<Crash>>,
+    ) -> Option<Duration> {
+        while self.recent.front().is_some_and(|one| now.duration_since(one.at) >= policy.window) {
             self.recent.pop_front();
         }
-        let before = u32::try_from(self.recent.len()).unwrap_or(u32::MAX);
+        let before = self.recent.iter().filter(|one| one.counts()).count();
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
         if before >= policy.budget {
             return None;
         }
-        self.recent.push_back(now);
+        self.recent.push_back(Restart { at: now, crash: crash.cloned() });
         Some(jittered(doubled(policy.backoff, before, policy.max_backoff)))
     }
 }
@@ -82,7 +107,7 @@ mod tests {
         let mut restarts = Restarts::default();
         let now = Instant::now();
         for expected in [10, 20, 40, 40] {
-            let pause = restarts.charge(&policy(9), now).unwrap();
+            let pause = restarts.charge(&policy(9), now, None).unwrap();
             let expected = Duration::from_millis(expected);
             assert!(pause <= expected && pause >= expected.mul_f64(0.75), "{pause:?}");
         }
@@ -92,8 +117,8 @@ mod tests {
     fn a_spent_budget_comes_back_with_time() {
         let mut restarts = Restarts::default();
         let now = Instant::now();
-        assert!(restarts.charge(&policy(1), now).is_some());
-        assert!(restarts.charge(&policy(1), now + Duration::from_secs(59)).is_none());
-        assert!(restarts.charge(&policy(1), now + Duration::from_secs(60)).is_some());
+        assert!(restarts.charge(&policy(1), now, None).is_some());
+        assert!(restarts.charge(&policy(1), now + Duration::from_secs(59), None).is_none());
+        assert!(restarts.charge(&policy(1), now + Duration::from_secs(60), None).is_some());
     }
 }

@@ -138,7 +138,7 @@ impl<R: Role> Actor for Shell<R> {
 
 /// The panic that was ordered by [`Vitals::kill`].
 #[expect(clippy::panic, reason = "fault injection: to panic is what was ordered")]
-fn fault() {
+pub(super) fn fault() {
     panic!("killed by fault injection");
 }
 
@@ -146,7 +146,7 @@ fn fault() {
 #[derive(Debug)]
 pub(super) enum RoleFailure {
     /// By a panic.
-    Panicked(Crash),
+    Panicked(Arc<Crash>),
     /// By an error of its own.
     Gave(String),
 }
@@ -154,9 +154,17 @@ pub(super) enum RoleFailure {
 impl RoleFailure {
     /// Reads what ractor reports.
     pub(super) fn of(error: ActorProcessingErr) -> Self {
-        match error.downcast::<Crash>() {
+        match error.downcast::<Arc<Crash>>() {
             Ok(crash) => Self::Panicked(*crash),
             Err(error) => Self::Gave(error.to_string()),
+        }
+    }
+
+    /// The crash, if it was one.
+    pub(super) fn crash(&self) -> Option<&Arc<Crash>> {
+        match self {
+            Self::Panicked(crash) => Some(crash),
+            Self::Gave(_) => None,
         }
     }
 

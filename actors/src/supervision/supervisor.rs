@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::child::Child;
 use super::restart::Restarts;
-use super::role::RoleFailure;
+use super::role::{RoleFailure, fault};
 use crate::vitals::{ActorState, Vitals};
 
 /// What a supervisor can be told.
@@ -89,6 +89,7 @@ impl Actor for Supervisor {
         order: Order,
         children: &mut Children,
     ) -> Result<(), ActorProcessingErr> {
+        children.die_if_ordered();
         match order {
             Order::Start { child, started } => {
                 children.adopt(child, &this).await?;
@@ -111,6 +112,7 @@ impl Actor for Supervisor {
         event: SupervisionEvent,
         children: &mut Children,
     ) -> Result<(), ActorProcessingErr> {
+        children.die_if_ordered();
         match event {
             SupervisionEvent::ActorFailed(who, error) => {
                 children.died(&who, &RoleFailure::of(error), &this)
@@ -125,6 +127,12 @@ impl Actor for Supervisor {
 }
 
 impl Children {
+    fn die_if_ordered(&self) {
+        if self.vitals.take_kill() {
+            fault();
+        }
+    }
+
     async fn adopt(
         &mut self,
         child: Child,
@@ -181,7 +189,7 @@ impl Children {
             tracing::warn!(actor = path, reason = %failure, "actor died of one event, and starts again");
             return Ok(this.cast(again)?);
         }
-        let Some(pause) = restarts.charge(&child.policy, Instant::now()) else {
+        let Some(pause) = restarts.charge(&child.policy, Instant::now(), failure.crash()) else {
             child.vitals.set_state(ActorState::Stopped);
             let spent = Spent {
                 child: path.to_owned(),

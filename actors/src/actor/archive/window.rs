@@ -125,7 +125,7 @@ impl Role for WindowActor {
                     self.store(me).await?;
                 }
                 self.add(claims, me);
-                if isolated {
+                if isolated || self.is_full() {
                     self.store(me).await?;
                 }
             }
@@ -158,10 +158,14 @@ impl WindowActor {
             self.part.append(claim.message());
         }
         self.claims.extend(claims);
-        let full = self.part.bytes() as u64 >= self.settings.flush_bytes;
-        if full || self.ports.ledger.account().is_pressing() {
+        if self.ports.ledger.account().is_pressing() {
             self.queue_store(me);
         }
+    }
+
+    /// Whether the part is to be stored at once: its bytes are a copy that no permit is held for.
+    fn is_full(&self) -> bool {
+        self.part.bytes() as u64 >= self.settings.flush_bytes
     }
 
     /// Has the open part stored together with all that waits in the mailbox.
