@@ -25,6 +25,10 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// once, so this bounds it.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
+/// Batches in one pull, at most: the first must not wait for the reading of all that there is room
+/// for.
+const MAX_PULL_BATCHES: usize = 8;
+
 /// The first and the longest pause after a pull that failed.
 const PULL_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -199,8 +203,9 @@ impl Reader {
             let mut released = std::pin::pin!(account.released());
             // From here on no release is missed.
             released.as_mut().enable();
-            if let Some(room) = account.room() {
-                return room;
+            if let Some(Room { messages, bytes }) = account.room() {
+                let messages = messages.min(self.max_batch_events * MAX_PULL_BATCHES);
+                return Room { messages, bytes };
             }
             self.press(true);
             released.await;
