@@ -184,3 +184,23 @@ async fn a_spent_root_fails_the_pipeline_which_gives_back_what_it_held() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_root_that_fails_while_draining_ends_the_drain() {
+    within(async {
+        let world = World::default();
+        let mut dying = plan();
+        dying.processors[0].writer.restart = restart(0);
+        dying.actors.supervisor.restart = restart(0);
+        let rig = Rig::open(&world, dying).await;
+        world.log.append(pairs(1));
+        until(|| rig.board.find("kappa/processors/processor.orders").unwrap().events() == 2).await;
+        // It dies of the drain's word to flush.
+        rig.kill(WRITER);
+        let before = tokio::time::Instant::now();
+        let stopped = rig.pipeline.stop(HOUR).await;
+        assert_eq!((stopped.given_back, stopped.archive_closed), (2, false));
+        assert!(before.elapsed() < HOUR);
+    })
+    .await;
+}
