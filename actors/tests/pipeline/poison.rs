@@ -91,7 +91,10 @@ async fn poison_events_that_trickle_in_are_never_charged_to_the_budget() {
 }
 
 /// A processor in code, with a bug.
-struct Buggy(Arc<TableSpec>);
+struct Buggy {
+    patterns: Vec<String>,
+    table: Arc<TableSpec>,
+}
 
 impl Processor for Buggy {
     fn name(&self) -> &str {
@@ -99,13 +102,11 @@ impl Processor for Buggy {
     }
 
     fn patterns(&self) -> &[String] {
-        static PATTERNS: std::sync::LazyLock<Vec<String>> =
-            std::sync::LazyLock::new(|| vec!["user.".to_owned()]);
-        &PATTERNS
+        &self.patterns
     }
 
     fn table(&self) -> &Arc<TableSpec> {
-        &self.0
+        &self.table
     }
 
     fn rows(&self, event: &EventView<'_>, _: Timestamp, rows: &mut Vec<Row>) -> Result<(), BadRow> {
@@ -121,7 +122,8 @@ async fn a_processor_in_code_may_panic_over_an_event() {
         let world = World::default();
         let mut plan = plan();
         let table = Arc::clone(plan.processors[1].processor.table());
-        plan.processors[1] = spec(Arc::new(Buggy(table)));
+        let patterns = vec!["user.".to_owned()];
+        plan.processors[1] = spec(Arc::new(Buggy { patterns, table }));
         let rig = Rig::until_idle(&world, plan).await;
         world.log.append([user(1), user(2), user(3), order(1)]);
         rig.finish().await;
