@@ -68,8 +68,8 @@ pub struct Crash {
     pub actor: String,
     /// The panic's message.
     pub panic: String,
-    /// The actor had one isolated event in hand and nothing else: the event is charged, not the
-    /// actor's restart budget.
+    /// The actor had one event in hand and nothing else: the event is charged, not the actor's
+    /// restart budget.
     pub isolated: bool,
     /// One of the events in hand panicked its actor again, alone.
     explained: AtomicBool,
@@ -193,7 +193,7 @@ impl Claim {
     /// Whether it is a suspect tried again alone: never join it with others.
     #[must_use]
     pub fn is_isolated(&self) -> bool {
-        self.held().is_isolated()
+        self.held().history.as_ref().is_some_and(|history| history.isolated)
     }
 
     /// Charges what was made of the event to the account, until this claim ends. It never waits:
@@ -237,10 +237,6 @@ impl Claim {
 }
 
 impl Held {
-    fn is_isolated(&self) -> bool {
-        self.history.as_ref().is_some_and(|history| history.isolated)
-    }
-
     /// Gives up what goes with this particular attempt: the bytes, and the place of the isolated.
     fn release(&mut self) {
         let ledger = &self.delivery.ledger;
@@ -266,13 +262,15 @@ impl Held {
 impl Drop for Claim {
     fn drop(&mut self) {
         let Some(mut held) = self.inner.take() else { return };
-        let was_isolated = held.is_isolated();
         held.release();
         if std::thread::panicking() {
-            in_hand::suspect(held, was_isolated);
+            in_hand::suspect(held);
         } else {
             let ledger = Arc::clone(&held.delivery.ledger);
             ledger.take_back(held);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

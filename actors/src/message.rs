@@ -50,7 +50,7 @@ impl Message {
 
 /// The fixed cost of a message in flight: the delivery, its place in the in-flight table and its
 /// claims, counted from the sizes of those types and rounded up.
-const OVERHEAD_BYTES: u64 = 384;
+pub(crate) const OVERHEAD_BYTES: u64 = 384;
 
 /// A message to be published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -217,21 +217,28 @@ impl Pipeline {
         Stopped { given_back, archive_closed }
     }
 
-    /// Settles everything and closes the archive. False when the tree is gone.
+    /// Settles everything and closes the archive. False when that cannot be, or the tree is gone.
     async fn drain(&mut self) -> bool {
         if self.root_ended.is_finished() {
             return false;
         }
-        self.tree.ledger().settled().await;
-        let Some(archive) = self.tree.archive() else { return true };
-        archive.close_all().await;
-        let sweep: Sweep = archive.sweep();
-        match Recovery::new(sweep).look(Instant::now()).await {
-            Ok(_) => true,
-            Err(error) => {
-                tracing::warn!(%error, "unfinished windows are left for the next start");
-                false
-            }
+        tokio::select! {
+            archive_closed = settle_and_close(&self.tree) => archive_closed,
+            _ = &mut self.root_ended => false,
+        }
+    }
+}
+
+async fn settle_and_close(tree: &Tree) -> bool {
+    tree.ledger().settled().await;
+    let Some(archive) = tree.archive() else { return true };
+    archive.close_all().await;
+    let sweep: Sweep = archive.sweep();
+    match Recovery::new(sweep).look(Instant::now()).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::warn!(%error, "unfinished windows are left for the next start");
+            false
         }
     }
 }

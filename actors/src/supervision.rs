@@ -17,3 +17,6 @@ pub use child::{Child, group, worker};
 pub use restart::Backoff;
 pub use role::{Me, Role, RoleError};
 pub use supervisor::{Order, Spent, Supervisor};
+
+#[cfg(test)]
+mod tests;

@@ -117,10 +117,7 @@ impl Role for Writer {
         me: &Me<WriterMessage>,
     ) -> Result<(), RoleError> {
         match message {
-            WriterMessage::Write(rows) if rows.is_isolated() => {
-                self.commit(me).await;
-                self.write_alone(rows, me).await;
-            }
+            WriterMessage::Write(rows) if rows.is_isolated() => self.write_alone(rows, me).await,
             WriterMessage::Write(rows) => self.add(rows, me),
             WriterMessage::Flush => self.queue_commit(me),
             WriterMessage::Due(number) if number == self.number => self.commit(me).await,
@@ -173,8 +170,8 @@ impl Writer {
         }
     }
 
-    /// Writes a suspect by itself. If the warehouse cannot take it now, its claim is dropped, and
-    /// comes round again alone.
+    /// Writes a suspect by itself, before what waits: a crash over others must not strike it. If
+    /// the warehouse cannot take it now, its claim is dropped, and comes round again alone.
     async fn write_alone(&mut self, rows: Rows, me: &Me<WriterMessage>) {
         drop(self.write(rows, me).await);
     }

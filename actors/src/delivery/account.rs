@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::message::OVERHEAD_BYTES;
 use crate::port::Room;
 
 /// Messages and bytes in flight, against their limits.
@@ -39,8 +40,13 @@ impl Account {
     pub fn room(&self) -> Option<Room> {
         let messages = self.max_messages.saturating_sub(self.messages());
         let bytes = self.max_bytes.saturating_sub(self.bytes());
-        let messages = usize::try_from(messages).unwrap_or(usize::MAX);
-        (messages > 0 && bytes > 0).then_some(Room { messages, bytes })
+        if messages == 0 || bytes == 0 {
+            return None;
+        }
+        // The log counts payloads alone: what messages cost beside has half of the room at most.
+        let messages = messages.min(bytes / (2 * OVERHEAD_BYTES)).max(1);
+        let bytes = bytes.saturating_sub(messages * OVERHEAD_BYTES).max(1);
+        Some(Room { messages: usize::try_from(messages).unwrap_or(usize::MAX), bytes })
     }
 
     /// Waits until something was released. Create the future before looking at [`Self::room`],

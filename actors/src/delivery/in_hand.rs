@@ -18,12 +18,7 @@ use super::{Crash, Held};
 
 thread_local! {
     /// Claims dropped by the panic that this thread is unwinding from, while a handler is polled.
-    static SUSPECTS: RefCell<Option<Vec<Suspect>>> = const { RefCell::new(None) };
-}
-
-struct Suspect {
-    held: Held,
-    was_isolated: bool,
+    static SUSPECTS: RefCell<Option<Vec<Held>>> = const { RefCell::new(None) };
 }
 
 /// Runs an actor's handler. If it panics, the claims it had in hand go back as suspects of this
@@ -46,12 +41,12 @@ pub async fn in_hand<T>(actor: &str, handler: impl Future<Output = T>) -> Result
     .await
 }
 
-fn accuse(actor: &str, panic: &(dyn Any + Send), suspects: Vec<Suspect>) -> Arc<Crash> {
-    let isolated = !suspects.is_empty() && suspects.iter().all(|suspect| suspect.was_isolated);
+fn accuse(actor: &str, panic: &(dyn Any + Send), suspects: Vec<Held>) -> Arc<Crash> {
+    let isolated = are_of_one_event(&suspects);
     let explained = AtomicBool::new(false);
     let crash = Crash { actor: actor.to_owned(), panic: words_of(panic), isolated, explained };
     let crash = Arc::new(crash);
-    for Suspect { mut held, .. } in suspects {
+    for mut held in suspects {
         let history = held.history.get_or_insert_default();
         if let Some(before) = history.crash.as_ref().filter(|_| isolated) {
             before.explained.store(true, Ordering::Relaxed);
@@ -63,6 +58,12 @@ fn accuse(actor: &str, panic: &(dyn Any + Send), suspects: Vec<Suspect>) -> Arc<
         ledger.take_back_struck(held);
     }
     crash
+}
+
+/// Whether one event alone was in hand: tried again by itself, or come by itself.
+fn are_of_one_event(suspects: &[Held]) -> bool {
+    let Some(first) = suspects.first() else { return false };
+    suspects.iter().all(|other| Arc::ptr_eq(&other.delivery, &first.delivery))
 }
 
 /// The message of a panic, where it has one.
@@ -78,10 +79,10 @@ fn words_of(panic: &(dyn Any + Send)) -> String {
 
 /// Takes a claim that a panic dropped. Outside a handler there is nobody to accuse: it just comes
 /// again.
-pub(super) fn suspect(held: Held, was_isolated: bool) {
+pub(super) fn suspect(held: Held) {
     let stray = SUSPECTS.with_borrow_mut(|suspects| match suspects {
         Some(suspects) => {
-            suspects.push(Suspect { held, was_isolated });
+            suspects.push(held);
             None
         }
         None => Some(held),

@@ -56,13 +56,14 @@ pub struct Supervisor;
 pub struct Children {
     vitals: Arc<Vitals>,
     by_path: HashMap<String, Supervised>,
-    alive: HashMap<ActorId, String>,
 }
 
 #[derive(Debug)]
 struct Supervised {
     child: Child,
     restarts: Restarts,
+    /// Its present life; none while it waits for the next.
+    life: Option<ActorId>,
 }
 
 impl Actor for Supervisor {
@@ -75,7 +76,7 @@ impl Actor for Supervisor {
         this: ActorRef<Order>,
         (vitals, table): Self::Arguments,
     ) -> Result<Children, ActorProcessingErr> {
-        let mut children = Children { vitals, by_path: HashMap::new(), alive: HashMap::new() };
+        let mut children = Children { vitals, by_path: HashMap::new() };
         for child in table {
             children.adopt(child, &this).await?;
         }
@@ -139,7 +140,8 @@ impl Children {
         this: &ActorRef<Order>,
     ) -> Result<(), ActorProcessingErr> {
         let path = child.vitals.path().to_owned();
-        self.by_path.insert(path.clone(), Supervised { child, restarts: Restarts::default() });
+        let adopted = Supervised { child, restarts: Restarts::default(), life: None };
+        self.by_path.insert(path.clone(), adopted);
         self.start(&path, this).await
     }
 
@@ -148,10 +150,14 @@ impl Children {
         path: &str,
         this: &ActorRef<Order>,
     ) -> Result<(), ActorProcessingErr> {
-        let Some(supervised) = self.by_path.get(path) else { return Ok(()) };
+        let Some(supervised) = self.by_path.get_mut(path) else { return Ok(()) };
+        if supervised.life.is_some() {
+            // The pause of a namesake, forgotten meanwhile, is over: two lives would share a path.
+            return Ok(());
+        }
         match (supervised.child.start)(this.get_cell()).await {
             Ok(cell) => {
-                self.alive.insert(cell.get_id(), path.to_owned());
+                supervised.life = Some(cell.get_id());
                 Ok(())
             }
             Err(SpawnErr::StartupFailed(error)) => {
@@ -167,10 +173,12 @@ impl Children {
         failure: &RoleFailure,
         this: &ActorRef<Order>,
     ) -> Result<(), ActorProcessingErr> {
-        match self.alive.remove(&who.get_id()) {
-            Some(path) => self.restart(&path, failure, this),
-            None => Ok(()),
-        }
+        // A child that was forgotten has no life here, though a namesake may.
+        let of_this_life = |one: &&mut Supervised| one.life == Some(who.get_id());
+        let Some(supervised) = self.by_path.values_mut().find(of_this_life) else { return Ok(()) };
+        supervised.life = None;
+        let path = supervised.child.vitals.path().to_owned();
+        self.restart(&path, failure, this)
     }
 
     /// Schedules a child's next life, or ends this supervisor when that child has had too many.
@@ -180,7 +188,7 @@ impl Children {
         failure: &RoleFailure,
         this: &ActorRef<Order>,
     ) -> Result<(), ActorProcessingErr> {
-        let Some(Supervised { child, restarts }) = self.by_path.get_mut(path) else {
+        let Some(Supervised { child, restarts, .. }) = self.by_path.get_mut(path) else {
             return Ok(());
         };
         child.vitals.crashed(failure.to_string());

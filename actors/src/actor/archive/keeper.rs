@@ -4,7 +4,7 @@
 //! windows that wait for a place, when too many are open. If it crashes, those and the batches in
 //! its mailbox come round again; the open windows go on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,13 +53,20 @@ pub struct Keeper {
     settings: ArchiveWindowSettings,
     /// Events of windows that wait for a place.
     waiting: BTreeMap<Window, Vec<Claim>>,
+    /// Windows asked to close for others, since the last tick.
+    giving_place: BTreeSet<Window>,
 }
 
 impl Keeper {
     /// A keeper over what stands in the directory.
     #[must_use]
     pub fn new(ports: KeeperPorts, settings: &ArchiveWindowSettings) -> Self {
-        Self { ports, settings: settings.clone(), waiting: BTreeMap::new() }
+        Self {
+            ports,
+            settings: settings.clone(),
+            waiting: BTreeMap::new(),
+            giving_place: BTreeSet::new(),
+        }
     }
 }
 
@@ -68,6 +75,10 @@ impl Role for Keeper {
 
     async fn start(&mut self, me: &Me<KeeperMessage>) -> Result<(), RoleError> {
         me.remind(KeeperMessage::Tick);
+        if self.ports.window.ledger.account().is_pressing() {
+            // The word to flush may have died with the life before.
+            me.remind(KeeperMessage::Flush);
+        }
         Ok(())
     }
 
@@ -84,11 +95,15 @@ impl Role for Keeper {
             KeeperMessage::Flush => self.tell_all(|| WindowMessage::Flush),
             KeeperMessage::Tick => {
                 self.close_due(Timestamp::now());
+                // A window whose actor died in between has forgotten that it was asked.
+                self.giving_place.clear();
+                self.make_place();
                 me.remind_after(TICK, || KeeperMessage::Tick);
             }
             KeeperMessage::Closed(window) => {
                 self.strike_off(window).await?;
                 self.open_waiting().await?;
+                self.make_place();
             }
         }
         Ok(())
@@ -113,9 +128,14 @@ impl Keeper {
     }
 
     /// Has the oldest windows closed, as many as wait for a place.
-    fn make_place(&self) {
-        for (_, oldest) in self.ports.directory.open().iter().take(self.waiting.len()) {
-            let _ = oldest.address.send(WindowMessage::Close);
+    fn make_place(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        for (window, oldest) in self.ports.directory.open().iter().take(self.waiting.len()) {
+            if self.giving_place.insert(*window) {
+                let _ = oldest.address.send(WindowMessage::Close);
+            }
         }
     }
 
@@ -159,7 +179,8 @@ impl Keeper {
         }
     }
 
-    async fn strike_off(&self, window: Window) -> Result<(), RoleError> {
+    async fn strike_off(&mut self, window: Window) -> Result<(), RoleError> {
+        self.giving_place.remove(&window);
         let Some(open) = self.ports.directory.remove(window) else { return Ok(()) };
         let path = open.address.vitals().path().to_owned();
         self.ports.window.board.remove(&path);
@@ -181,9 +202,16 @@ impl Keeper {
     }
 }
 
-/// A send that fails drops the claims: they come round again.
+/// Suspects go one by one, though they may have waited together. A send that fails drops the
+/// claims: they come round again.
 fn send(open: &OpenWindow, claims: Vec<Claim>) {
-    let _ = open.address.send(WindowMessage::Archive(claims));
+    let (suspects, others): (Vec<_>, Vec<_>) =
+        claims.into_iter().partition(|claim| claim.is_isolated());
+    for batch in suspects.into_iter().map(|suspect| vec![suspect]).chain([others]) {
+        if !batch.is_empty() {
+            let _ = open.address.send(WindowMessage::Archive(batch));
+        }
+    }
 }
 
 /// Sorts claims by the window of their publish time; nearly always there is one.

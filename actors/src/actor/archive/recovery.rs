@@ -10,9 +10,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::directory::Directory;
-use crate::archive::{Incarnation, Limits, SealError, Window, close, unfinished};
+use crate::archive::{Incarnation, Limits, SealError, Unfinished, Window, close, unfinished};
 use crate::port::ArchiveStore;
-use crate::supervision::{Me, Role, RoleError};
+use crate::supervision::{Backoff, Me, Role, RoleError};
+
+/// The shortest pause between two looks, for a grace may be as short as one likes; and the longest
+/// after a look that failed, for a recovery in trouble keeps the daemon from being ready.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// The recovery's mailbox.
 #[derive(Debug)]
@@ -39,25 +43,26 @@ pub struct Recovery {
     sweep: Sweep,
     /// What stood there of others at the last look, and since when it has been the same.
     seen: HashMap<(Window, Incarnation), (u64, Instant)>,
+    backoff: Backoff,
 }
 
 impl Recovery {
     /// A recovery that has seen nothing yet.
     #[must_use]
     pub fn new(sweep: Sweep) -> Self {
-        Self { sweep, seen: HashMap::new() }
+        Self { sweep, seen: HashMap::new(), backoff: Backoff::new(PAUSE.0, PAUSE.1) }
     }
 
     /// Finishes every window that nobody writes any more; answers how many.
     ///
     /// # Errors
-    /// [`SealError`]: look again later.
+    /// The first [`SealError`]: look again later. What could be finished is.
     pub async fn look(&mut self, now: Instant) -> Result<usize, SealError> {
         // In this order: whoever wrote what is listed stood in the directory by then.
         let unfinished = unfinished(&*self.sweep.store).await?;
         let alive = self.sweep.directory.alive();
         let mut present = HashSet::new();
-        let mut finished = 0;
+        let mut looked = Ok(0);
         for one in unfinished {
             if alive.contains(&one.incarnation) {
                 continue;
@@ -65,14 +70,20 @@ impl Recovery {
             let key = (one.window, one.incarnation.clone());
             present.insert(key.clone());
             if self.is_dead(key, one.bytes, now) {
-                let store = &*self.sweep.store;
-                close(store, one.window, &one.incarnation, Limits::DEFAULT).await?;
-                tracing::info!(window = %one.window, incarnation = %one.incarnation, "finished a window that was left open");
-                finished += 1;
+                let finished = self.finish(&one).await;
+                // One that cannot be finished must not keep others from it.
+                looked = looked.and_then(|count| finished.map(|()| count + 1));
             }
         }
         self.seen.retain(|key, _| present.contains(key));
-        Ok(finished)
+        looked
+    }
+
+    async fn finish(&self, one: &Unfinished) -> Result<(), SealError> {
+        let Unfinished { window, incarnation, .. } = one;
+        close(&*self.sweep.store, *window, incarnation, Limits::DEFAULT).await?;
+        tracing::info!(%window, %incarnation, "finished a window that was left open");
+        Ok(())
     }
 
     /// Whether nothing was added for long enough.
@@ -98,14 +109,19 @@ impl Role for Recovery {
         RecoveryMessage::Look: RecoveryMessage,
         me: &Me<RecoveryMessage>,
     ) -> Result<(), RoleError> {
-        match self.look(Instant::now()).await {
+        let pause = match self.look(Instant::now()).await {
             Ok(finished) => {
                 me.vitals().recovered();
                 me.vitals().handled(finished as u64);
+                self.backoff.succeeded();
+                self.sweep.grace.max(PAUSE.0)
             }
-            Err(error) => me.vitals().trouble(error.to_string(), 0),
-        }
-        me.remind_after(self.sweep.grace, || RecoveryMessage::Look);
+            Err(error) => {
+                me.vitals().trouble(error.to_string(), 0);
+                self.backoff.failed()
+            }
+        };
+        me.remind_after(pause, || RecoveryMessage::Look);
         Ok(())
     }
 }

@@ -118,14 +118,12 @@ impl Role for WindowActor {
         me: &Me<WindowMessage>,
     ) -> Result<(), RoleError> {
         match message {
+            WindowMessage::Archive(claims) if claims.iter().any(Claim::is_isolated) => {
+                self.store_alone(claims, me).await?;
+            }
             WindowMessage::Archive(claims) => {
-                // A suspect goes into a part of its own, so that a crash over it is its own.
-                let isolated = claims.iter().any(Claim::is_isolated);
-                if isolated {
-                    self.store(me).await?;
-                }
                 self.add(claims, me);
-                if isolated || self.is_full() {
+                if self.is_full() {
                     self.store(me).await?;
                 }
             }
@@ -194,6 +192,25 @@ impl WindowActor {
         let number = self.next_number();
         self.put(Unstored { part, number, claims }, me).await;
         Ok(())
+    }
+
+    /// Stores a suspect in a part of its own, before what waits: a crash over others must not
+    /// strike it. While the store cannot be reached, its claim is dropped, and comes round again.
+    async fn store_alone(
+        &mut self,
+        suspect: Vec<Claim>,
+        me: &Me<WindowMessage>,
+    ) -> Result<(), RoleError> {
+        if self.retrying {
+            return Ok(());
+        }
+        let mut part = Part::new(self.ports.format, self.ports.compression);
+        suspect.iter().for_each(|claim| part.append(claim.message()));
+        let part = encode(part).await?;
+        let number = self.next_number();
+        self.put(Unstored { part, number, claims: suspect }, me).await;
+        // The open part has another number now, for which no reminder is on its way.
+        self.store(me).await
     }
 
     fn next_number(&mut self) -> u32 {

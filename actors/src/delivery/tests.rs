@@ -1,0 +1,207 @@
+//! Deliveries and claims, driven in any order against a simple model, and what the model is too
+//! coarse for.
+
+mod trial;
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::FutureExt;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use tokio::time::Instant;
+
+use super::*;
+use crate::message::{Lease, NewMessage};
+use crate::port::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
+use crate::time::Timestamp;
+use crate::vitals::Board;
+use trial::Trial;
+
+/// A log that only notes what is done with its leases.
+#[derive(Debug, Default)]
+struct Notes {
+    acknowledged: Mutex<Vec<Lease>>,
+    given_back: Mutex<Vec<Lease>>,
+}
+
+#[async_trait]
+impl EventLog for Notes {
+    async fn pull(&self, _: Room, _: Duration) -> Result<Pulled, LogError> {
+        Ok(Pulled::End)
+    }
+
+    async fn acknowledge(&self, leases: &[Lease]) -> Result<(), LogError> {
+        self.acknowledged.lock().unwrap().extend(leases);
+        Ok(())
+    }
+
+    async fn give_back(&self, leases: &[Lease]) -> Result<(), LogError> {
+        self.given_back.lock().unwrap().extend(leases);
+        Ok(())
+    }
+
+    async fn seek(&self, _: Timestamp) -> Result<Sought, LogError> {
+        Ok(Sought { messages: None })
+    }
+
+    async fn publish(&self, _: Vec<NewMessage>) -> Vec<Result<String, PublishError>> {
+        Vec::new()
+    }
+
+    async fn backlog(&self) -> Result<Backlog, LogError> {
+        Ok(Backlog::default())
+    }
+}
+
+fn message(id: u64, lease: u64) -> Message {
+    Message {
+        id: id.to_string().into(),
+        payload: Bytes::from_static(b"{}"),
+        publish_time: Timestamp::from_micros(0),
+        attributes: None,
+        ordering_key: "".into(),
+        attempt: None,
+        lease: Lease(lease),
+    }
+}
+
+fn ledger(max_messages: u64, max_bytes: u64) -> Arc<Ledger> {
+    let processors = ["orders", "users"].map(str::to_owned);
+    Ledger::new(Account::new(max_messages, max_bytes), processors, Board::new())
+}
+
+/// The claims that the panic of a handler drops, and the crash it is caught as.
+fn crash(claims: Vec<Claim>) -> Arc<Crash> {
+    let handler = async move {
+        let _in_hand = claims;
+        // As a panic, but without a word on stderr.
+        std::panic::resume_unwind(Box::new("boom"))
+    };
+    let handled: Result<(), _> = in_hand("kappa/actor", handler).now_or_never().unwrap();
+    handled.unwrap_err()
+}
+
+/// One thing that may happen to what is on loan.
+#[derive(Clone, Debug)]
+enum Action {
+    /// The log hands out a message.
+    Admit,
+    /// It hands out again one that is in flight.
+    Repeat(Index),
+    /// A held route claim is split into these of all ways.
+    Split(Index, [bool; 3]),
+    Settle(Index),
+    Drop(Index),
+    Condemn(Index),
+    Charge(Index, u16),
+    /// An actor panics with up to so many claims in hand.
+    Panic(Index, usize),
+    Acknowledge,
+    /// The reader takes back what returned, and delivers what is due.
+    Redeliver,
+    /// Time passes.
+    Wait(u8),
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let claim = any::<Index>;
+    prop_oneof![
+        3 => Just(Action::Admit),
+        1 => claim().prop_map(Action::Repeat),
+        4 => (claim(), any::<[bool; 3]>()).prop_map(|(which, ways)| Action::Split(which, ways)),
+        3 => claim().prop_map(Action::Settle),
+        2 => claim().prop_map(Action::Drop),
+        1 => claim().prop_map(Action::Condemn),
+        1 => (claim(), any::<u16>()).prop_map(|(which, bytes)| Action::Charge(which, bytes)),
+        2 => (claim(), 1..4_usize).prop_map(|(first, count)| Action::Panic(first, count)),
+        2 => Just(Action::Acknowledge),
+        3 => Just(Action::Redeliver),
+        1 => any::<u8>().prop_map(Action::Wait),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_everything_is_acknowledged_once_settled_and_not_before(
+        actions in prop::collection::vec(action(), 0..120),
+    ) {
+        let mut trial = Trial::new();
+        for action in actions {
+            trial.act(action);
+            trial.check();
+        }
+        trial.settle_everything();
+    }
+
+    #[test]
+    fn whatever_happens_a_close_gives_back_all_that_is_unfinished_and_nothing_else(
+        actions in prop::collection::vec(action(), 0..120),
+        after in prop::collection::vec(action(), 0..20),
+    ) {
+        let mut trial = Trial::new();
+        for action in actions {
+            trial.act(action);
+        }
+        trial.close(after);
+    }
+}
+
+#[test]
+fn one_event_in_hand_is_charged_for_the_panic_and_several_are_not() {
+    let ledger = ledger(10, 10_000);
+    let mut claims = ledger.admit((1..=3).map(|id| message(id, id)).collect());
+    assert!(crash(vec![claims.remove(0)]).isolated);
+    assert!(!crash(claims).isolated);
+    assert!(!crash(Vec::new()).isolated, "nobody but the actor is to blame");
+}
+
+#[test]
+fn all_ways_of_one_event_in_hand_are_one_event() {
+    let ledger = ledger(10, 10_000);
+    let mut ways = Vec::new();
+    for claim in ledger.admit(vec![message(1, 1)]) {
+        claim.split(&[Duty::Archive, Duty::Process(0)], |way| ways.push(way));
+    }
+    assert!(crash(ways).isolated);
+}
+
+#[test]
+fn room_leaves_place_for_what_messages_cost_beside_their_payload() {
+    let account = Account::new(1_000_000, 1_000_000);
+    let room = account.room().unwrap();
+    let overhead = message(1, 1).cost_bytes() - 3;
+    assert!(room.messages as u64 * overhead + room.bytes <= 1_000_000, "{room:?}");
+    assert!(room.bytes >= 500_000, "payloads get at least half of it: {room:?}");
+}
+
+#[test]
+fn the_smallest_account_still_has_room_for_one_message() {
+    assert_eq!(Account::new(0, 0).room(), Some(Room { messages: 1, bytes: 1 }));
+}
+
+#[test]
+fn pauses_grow_with_each_return_and_a_struck_claim_goes_at_once() {
+    let policy = RedeliveryPolicy {
+        backoff: Duration::from_millis(10),
+        max_backoff: Duration::from_millis(30),
+        max_attempts: 3,
+    };
+    let (ledger, now) = (ledger(10, 10_000), Instant::now());
+    let mut redelivery = Redelivery::new(policy);
+    let mut claims = ledger.admit(vec![message(1, 1)]);
+    for expected in [10, 20, 30, 30] {
+        drop(claims);
+        redelivery.take(ledger.take_returned().now_or_never().unwrap(), now);
+        let due = now + Duration::from_millis(expected);
+        assert_eq!(redelivery.next_due(), Some(due));
+        assert!(redelivery.due(due - Duration::from_nanos(1), &ledger).is_empty());
+        claims = redelivery.due(due, &ledger).remove(0);
+    }
+    crash(claims);
+    redelivery.take(ledger.take_returned().now_or_never().unwrap(), now);
+    let [suspect] = &redelivery.due(now, &ledger)[..] else { panic!("it is due at once") };
+    assert!(suspect[0].is_isolated());
+}
