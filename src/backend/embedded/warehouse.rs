@@ -41,7 +41,7 @@ const VERSION: i64 = 1;
 const PAGE_BYTES: i64 = 16_384;
 
 /// Pages that the thread's connection keeps in memory, in KiB.
-const CACHE_KIB: i64 = 24_576;
+const CACHE_KIB: i64 = 40_000;
 
 /// Prepared statements kept: two for each table, for far more tables than anyone configures.
 const CACHED_STATEMENTS: usize = 256;
