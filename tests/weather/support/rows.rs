@@ -53,7 +53,7 @@ pub(super) fn expected(payload: &[u8]) -> (&'static str, Row) {
 /// All rows of a table, as they stand there, without what only the daemon knows.
 pub(super) fn stored(warehouse: &Connection, table: &str) -> Vec<Row> {
     let mut select = warehouse.prepare(&format!("SELECT * FROM {table}")).unwrap();
-    let names: Vec<String> = select.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = select.column_names().map(str::to_owned).collect();
     let mut rows = select.query(()).unwrap();
     let mut all = Vec::new();
     while let Some(row) = rows.next().unwrap() {
