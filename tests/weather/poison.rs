@@ -2,11 +2,18 @@
 
 use crate::support::{Daemon, Fate, Oracle, Published, Publisher, Scene, envelope, generated};
 
+/// Events in a batch.
+const MAX_BATCH_EVENTS: usize = 20;
+
 /// Events that panic the processor of orders, mixed by `mix` with others that do not.
 fn run(poison: usize, mix: impl Fn(Vec<Published>) -> Vec<Published>, commit: usize) {
     let id = |number: usize| format!("poison-{number:05}");
     let ids: Vec<_> = (0..poison).map(id).collect();
-    let scene = Scene::new(&format!("faults = {{ enabled = true, panic_on = {ids:?} }}"));
+    let scene = Scene::new(&format!(
+        "actors.reader.max_batch_events = {MAX_BATCH_EVENTS}\n\
+         actors.reader.max_redelivery_backoff = '20ms'\n\
+         faults = {{ enabled = true, panic_on = {ids:?} }}"
+    ));
     let publisher = Publisher::open(&scene.data_dir());
     let mut oracle = Oracle::default();
     let letter =
@@ -62,9 +69,12 @@ fn a_thousand_poison_events_in_a_row_become_dead_letters_and_the_daemon_stays_up
 fn poison_in_every_batch_spends_no_budget() {
     let scattered = |poison: Vec<Published>| {
         let mut others = generated(6);
-        let with_others =
-            |one| std::iter::once(one).chain(others.by_ref().take(39)).collect::<Vec<_>>();
+        let with_others = |one| {
+            std::iter::once(one)
+                .chain(others.by_ref().take(MAX_BATCH_EVENTS - 1))
+                .collect::<Vec<_>>()
+        };
         poison.into_iter().flat_map(with_others).collect()
     };
-    run(200, scattered, 10_000);
+    run(40, scattered, 10_000);
 }

@@ -1,9 +1,10 @@
 //! The archive, read as files: names and lines, without the code that wrote them.
 
-use super::scene::files_below;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
+
+use super::scene::files_below;
 
 /// One line, and the window that its file is named for, as `20260217T143000Z`.
 pub(super) struct Line {

@@ -73,7 +73,16 @@ impl Daemon {
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
-        await_that(path, || self.try_get(path))
+        await_that(path, || {
+            assert!(!self.has_ended(), "it ended: {}", self.command);
+            self.try_get(path)
+        })
+    }
+
+    /// Whether it is dead, though its end was not asked for.
+    fn has_ended(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        status.is_ok_and(|text| text.contains("\nState:\tZ"))
     }
 
     pub(crate) fn status(&self) -> Snapshot {
