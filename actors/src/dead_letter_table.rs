@@ -150,7 +150,7 @@ impl DeadLetter {
             text(&self.actor),
             optional(self.processor.as_ref()),
             text(&self.reason),
-            Value::Bytes(self.payload.clone()),
+            Value::Bytes(self.payload.clone().into()),
             optional(attributes),
             text(&self.message_id),
             Value::Timestamp(self.publish_time),

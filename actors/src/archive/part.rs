@@ -24,6 +24,13 @@ impl Part {
         Self { format, compression, lines: Vec::new(), events: 0 }
     }
 
+    /// The same with room for this many bytes of lines: growing step by step would take twice the
+    /// memory at the last step. Memory that is not written to costs nothing.
+    #[must_use]
+    pub fn with_room(self, bytes: usize) -> Self {
+        Self { lines: Vec::with_capacity(bytes), ..self }
+    }
+
     /// Adds one line.
     pub fn append(&mut self, message: &Message) {
         self.format.encode(message, &mut self.lines);

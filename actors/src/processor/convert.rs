@@ -49,7 +49,9 @@ pub(super) fn from_text(kind: ColumnType, value: &str) -> Option<Value> {
         ColumnType::Timestamp => Timestamp::parse_rfc3339(value).ok().map(Value::Timestamp),
         ColumnType::Date => date(value),
         ColumnType::Json => Some(text(&serde_json::Value::from(value).to_string())),
-        ColumnType::Bytes => STANDARD.decode(value).ok().map(|bytes| Value::Bytes(bytes.into())),
+        ColumnType::Bytes => {
+            STANDARD.decode(value).ok().map(|bytes| Value::Bytes(Box::new(bytes.into())))
+        }
     }
 }
 

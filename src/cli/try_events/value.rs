@@ -40,7 +40,7 @@ impl Serialize for ValueJson<'_> {
                 Some(date) => to.collect_str(&date),
                 None => to.serialize_i32(*days),
             },
-            Value::Bytes(bytes) => to.serialize_str(&BASE64_STANDARD.encode(bytes)),
+            Value::Bytes(bytes) => to.serialize_str(&BASE64_STANDARD.encode(&**bytes)),
         }
     }
 }
@@ -58,7 +58,10 @@ mod tests {
             "{\"b\":1,\"a\":2}"
         );
         assert_eq!(json(ColumnType::Numeric, Value::Text("12.50".into())), "\"12.50\"");
-        assert_eq!(json(ColumnType::Bytes, Value::Bytes(b"\xff\0"[..].into())), "\"/wA=\"");
+        assert_eq!(
+            json(ColumnType::Bytes, Value::Bytes(Box::new(b"\xff\0"[..].into()))),
+            "\"/wA=\""
+        );
         assert_eq!(json(ColumnType::Float, Value::Null), "null");
     }
 }

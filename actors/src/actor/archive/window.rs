@@ -185,8 +185,10 @@ impl WindowActor {
         if self.unstored.is_some() || self.claims.is_empty() {
             return Ok(());
         }
-        let part =
-            std::mem::replace(&mut self.part, Part::new(self.ports.format, self.ports.compression));
+        // The next is likely to become as large.
+        let next = Part::new(self.ports.format, self.ports.compression);
+        let next = next.with_room(self.part.bytes() + self.part.bytes() / 8);
+        let part = std::mem::replace(&mut self.part, next);
         let claims = std::mem::take(&mut self.claims);
         let part = encode(part).await?;
         let number = self.next_number();

@@ -181,7 +181,7 @@ fn json_takes_anything_without_white_space_and_repeated_keys() {
 
 #[test]
 fn bytes_take_padded_base64() {
-    let bytes = |value: &'static [u8]| Some(Value::Bytes(bytes::Bytes::from_static(value)));
+    let bytes = |value: &'static [u8]| Some(Value::Bytes(bytes::Bytes::from_static(value).into()));
     check(
         ColumnType::Bytes,
         &[

@@ -34,7 +34,7 @@ pub async fn every_type_comes_back_as_it_went_in(warehouse: &impl ReadBack) {
             time("2026-02-17T14:30:00.123Z"),
             Value::Date(20_501),
             text(r#"{"a":[1,2.50,null]}"#),
-            Value::Bytes(Bytes::from_static(b"\0\xff\xfe")),
+            Value::Bytes(Bytes::from_static(b"\0\xff\xfe").into()),
         ]),
         row([
             text("2"),
@@ -45,7 +45,7 @@ pub async fn every_type_comes_back_as_it_went_in(warehouse: &impl ReadBack) {
             time("0001-01-01T00:00:00Z"),
             Value::Date(-719_162),
             text("12"),
-            Value::Bytes(Bytes::new()),
+            Value::Bytes(Bytes::new().into()),
         ]),
         row([
             text("3"),
@@ -56,7 +56,7 @@ pub async fn every_type_comes_back_as_it_went_in(warehouse: &impl ReadBack) {
             time("9999-12-31T23:59:59.999999Z"),
             Value::Date(2_932_896),
             text(r#""text""#),
-            Value::Bytes(Bytes::from_static(b"text")),
+            Value::Bytes(Bytes::from_static(b"text").into()),
         ]),
         row([text("nothing")].into_iter().chain((1..columns.len()).map(|_| Value::Null))),
     ];

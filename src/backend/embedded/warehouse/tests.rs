@@ -71,7 +71,9 @@ fn value(column: &Column, held: ValueRef<'_>) -> Value {
         (ColumnType::Date, _) => {
             Value::Date(as_text().parse::<NaiveDate>().unwrap().to_epoch_days())
         }
-        (ColumnType::Bytes, _) => Value::Bytes(Bytes::copy_from_slice(held.as_blob().unwrap())),
+        (ColumnType::Bytes, _) => {
+            Value::Bytes(Bytes::copy_from_slice(held.as_blob().unwrap()).into())
+        }
     }
 }
 
