@@ -30,6 +30,8 @@ pub struct Redelivery {
     policy: RedeliveryPolicy,
     waiting: BTreeMap<Instant, Vec<Claim>>,
     suspects: HashMap<Duty, Suspects>,
+    /// Panics over each duty: an actor that panicked was alive, so pauses begin anew.
+    panics: HashMap<Duty, u32>,
 }
 
 /// The suspects of one duty, in the order in which they go.
@@ -44,12 +46,17 @@ impl Redelivery {
     /// Nothing waits yet.
     #[must_use]
     pub fn new(policy: RedeliveryPolicy) -> Self {
-        Self { policy, waiting: BTreeMap::new(), suspects: HashMap::new() }
+        Self { policy, waiting: BTreeMap::new(), suspects: HashMap::new(), panics: HashMap::new() }
     }
 
     /// Takes claims that came back.
     pub fn take(&mut self, returned: Vec<Claim>, now: Instant) {
-        for claim in returned {
+        for mut claim in returned {
+            let panics = self.panics.entry(claim.duty()).or_default();
+            if claim.strikes() > 0 && claim.returns() == 0 {
+                *panics += 1;
+            }
+            claim.count_returns_since(*panics);
             let pause = self.pause(&claim);
             if claim.strikes() == 0 || self.is_spent(&claim) {
                 self.waiting.entry(now + pause).or_default().push(claim);
@@ -128,6 +135,15 @@ impl Claim {
 
     fn returns(&self) -> u32 {
         self.held().history.as_ref().map_or(0, |history| history.returns)
+    }
+
+    /// Forgets the returns before the last of so many panics over its duty.
+    fn count_returns_since(&mut self, panics: u32) {
+        let history = self.held_mut().history.get_or_insert_default();
+        if history.panics != panics {
+            history.panics = panics;
+            history.returns = history.returns.min(1);
+        }
     }
 
     fn isolate(mut self) -> Self {

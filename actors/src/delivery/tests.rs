@@ -263,3 +263,25 @@ fn an_abandoned_ledger_keeps_nothing_of_what_came_back_or_was_done() {
     drop((claims, ledger));
     assert!(alive.upgrade().is_none(), "nothing holds the ledger");
 }
+
+#[test]
+fn what_waited_for_an_actor_that_panicked_pauses_as_after_a_first_return() {
+    let policy = RedeliveryPolicy {
+        backoff: Duration::from_millis(10),
+        max_backoff: Duration::from_secs(1),
+        max_attempts: 3,
+    };
+    let (ledger, mut now) = (ledger(10, 10_000), Instant::now());
+    let mut redelivery = Redelivery::new(policy);
+    let mut waiting = ledger.admit(vec![message(1, 1)]);
+    for _ in 0..5 {
+        drop(waiting);
+        redelivery.take(ledger.take_returned().now_or_never().unwrap(), now);
+        now = redelivery.next_due().unwrap();
+        waiting = redelivery.due(now, &ledger).remove(0);
+    }
+    crash(ledger.admit(vec![message(2, 2)]));
+    drop(waiting);
+    redelivery.take(ledger.take_returned().now_or_never().unwrap(), now);
+    assert_eq!(redelivery.next_due(), Some(now + Duration::from_millis(10)));
+}

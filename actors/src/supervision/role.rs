@@ -121,7 +121,7 @@ impl<R: Role> Actor for Shell<R> {
     ) -> Result<Life<R>, ActorProcessingErr> {
         vitals.set_state(ActorState::Starting);
         let me = Me { this, vitals };
-        let span = tracing::error_span!("life", actor = me.path());
+        let span = tracing::error_span!(parent: None, "life", actor = me.path());
         in_hand(me.path(), role.start(&me).instrument(span.clone())).await??;
         me.vitals.set_state(ActorState::Running);
         Ok(Life { role, me, span })
