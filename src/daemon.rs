@@ -15,7 +15,7 @@ use kappa_actors::vitals::Board;
 use crate::settings::Settings;
 use crate::status::client::ADDRESS_FILE;
 use crate::status::{StatusOptions, StatusServer};
-use crate::wiring::{Blueprint, note_rules, open_ports};
+use crate::wiring::{Blueprint, changed_rules, note_rules, open_ports};
 use endpoint::Endpoint;
 use files::Files;
 use folder::FolderLock;
@@ -44,10 +44,11 @@ impl Daemon {
         let lock = FolderLock::take(&settings.data_dir)?;
         let board = Board::new();
         board.set_instance(&settings.instance);
-        for change in note_rules(&settings.data_dir, &blueprint.processors)? {
+        for change in changed_rules(&settings.data_dir, &blueprint.processors)? {
             tracing::warn!("{change}");
             board.warn(change.to_string());
         }
+        note_rules(&settings.data_dir, &blueprint.processors)?;
         let ports = open(&settings).await?;
         let options = status_options(&settings);
         let server =

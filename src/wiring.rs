@@ -6,6 +6,7 @@
 mod rules;
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -21,7 +22,7 @@ use crate::backend::embedded::log::{EmbeddedLog, LogOptions};
 use crate::backend::embedded::warehouse::EmbeddedWarehouse;
 use crate::backend::faulty::{Faults, Sink, SinkFault};
 use crate::settings::{Fault, Problem, Problems, Settings};
-pub use rules::{RuleChange, note_rules};
+pub use rules::{RuleChange, changed_rules, note_rules};
 
 /// A configuration with its rules compiled.
 #[derive(Clone, Debug)]
@@ -156,14 +157,13 @@ impl From<PlanError> for Fault {
 /// # Errors
 /// What is wrong with the files, naming them.
 pub fn open_log(settings: &Settings) -> anyhow::Result<EmbeddedLog> {
-    std::fs::create_dir_all(&settings.data_dir)?;
     let options = LogOptions {
         subscription: settings.event_log.subscription.clone(),
         max_age: settings.event_log.retention.max_age,
         max_bytes: settings.event_log.retention.max_bytes,
         max_event_bytes: settings.max_event_bytes,
     };
-    Ok(EmbeddedLog::open(&settings.data_dir, options)?)
+    Ok(EmbeddedLog::open(made(&settings.data_dir)?, options)?)
 }
 
 /// The embedded warehouse of a configuration. Blocks.
@@ -171,8 +171,13 @@ pub fn open_log(settings: &Settings) -> anyhow::Result<EmbeddedLog> {
 /// # Errors
 /// What is wrong with the file, naming it.
 pub fn open_warehouse(settings: &Settings) -> anyhow::Result<EmbeddedWarehouse> {
-    std::fs::create_dir_all(&settings.data_dir)?;
-    Ok(EmbeddedWarehouse::open(&settings.data_dir)?)
+    Ok(EmbeddedWarehouse::open(made(&settings.data_dir)?)?)
+}
+
+/// The folder, made if there is none.
+fn made(data_dir: &Path) -> anyhow::Result<&Path> {
+    std::fs::create_dir_all(data_dir).with_context(|| data_dir.display().to_string())?;
+    Ok(data_dir)
 }
 
 /// All backends of a configuration, with its faults. Blocks.

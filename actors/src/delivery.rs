@@ -134,8 +134,10 @@ pub(crate) struct Held {
 /// What a claim has been through.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    /// How often it came back unsettled.
+    /// How often it came back unsettled, since its duty's actor is known to have been alive.
     pub(crate) returns: u32,
+    /// Panics over its duty that were known when it last came back.
+    pub(crate) panics: u32,
     /// The panics it was in hand for.
     pub(crate) strikes: u32,
     /// The last of those.

@@ -98,12 +98,12 @@ pub enum StartError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// A table cannot be made ready.
-    #[error("table {table}: {source}")]
+    #[error("table {table}: {reason}")]
     Table {
         /// The table.
         table: String,
         /// Why.
-        source: EnsureError,
+        reason: EnsureError,
     },
     /// The archive cannot be listed.
     #[error(transparent)]
@@ -178,23 +178,25 @@ impl Pipeline {
     /// # Errors
     /// [`Failed`]: see [`Self::failed`].
     pub async fn idle(&mut self) -> Result<(), Failed> {
-        let ended = tokio::select! {
-            idle = self.idle.wait_for(|idle| *idle) => idle.is_err(),
-            _ = &mut self.root_ended => true,
-        };
-        if ended { Err(self.failure()) } else { Ok(()) }
+        tokio::select! {
+            biased;
+            () = end_of_either(&mut self.root_ended, &mut self.acknowledger) => {}
+            idle = self.idle.wait_for(|idle| *idle) => if idle.is_ok() { return Ok(()) },
+        }
+        Err(self.failure())
     }
 
-    /// Waits until the root has spent its budget. Stop the pipeline then, and end the process with
-    /// an error.
+    /// Waits until the root has spent its budget, or the log's acknowledgements panicked. Stop the
+    /// pipeline then, and end the process with an error.
     pub async fn failed(&mut self) -> Failed {
-        if !self.root_ended.is_finished() {
-            let _ = (&mut self.root_ended).await;
-        }
+        end_of_either(&mut self.root_ended, &mut self.acknowledger).await;
         self.failure()
     }
 
     fn failure(&self) -> Failed {
+        if self.acknowledger.is_finished() {
+            return Failed("the event log's acknowledgements panicked".to_owned());
+        }
         Failed(self.tree.root_vitals().last_error().unwrap_or_else(|| "the root ended".to_owned()))
     }
 
@@ -209,7 +211,7 @@ impl Pipeline {
         let ledger = self.tree.ledger();
         let _ = timeout(FAREWELL, async {
             ledger.close(&*log).await;
-            let _ = (&mut self.acknowledger).await;
+            end_of(&mut self.acknowledger).await;
         })
         .await;
         // What is settled, but could not be acknowledged in time, comes again too.
@@ -219,13 +221,25 @@ impl Pipeline {
 
     /// Settles everything and closes the archive. False when that cannot be, or the tree is gone.
     async fn drain(&mut self) -> bool {
-        if self.root_ended.is_finished() {
-            return false;
-        }
         tokio::select! {
+            biased;
+            () = end_of_either(&mut self.root_ended, &mut self.acknowledger) => false,
             archive_closed = settle_and_close(&self.tree) => archive_closed,
-            _ = &mut self.root_ended => false,
         }
+    }
+}
+
+/// Waits for the end of a task; at once when it has ended before.
+async fn end_of(task: &mut JoinHandle<()>) {
+    if !task.is_finished() {
+        let _ = task.await;
+    }
+}
+
+async fn end_of_either(one: &mut JoinHandle<()>, other: &mut JoinHandle<()>) {
+    tokio::select! {
+        () = end_of(one) => {}
+        () = end_of(other) => {}
     }
 }
 
@@ -248,6 +262,7 @@ impl Drop for Pipeline {
         self.root.kill();
         self.acknowledger.abort();
         self.housekeeping.abort();
+        self.tree.ledger().abandon();
     }
 }
 
@@ -262,7 +277,7 @@ async fn ready(plan: &Plan, ports: &Ports) -> Result<(), StartError> {
             .warehouse
             .ensure_table(table)
             .await
-            .map_err(|source| StartError::Table { table: table.name.clone(), source })?;
+            .map_err(|reason| StartError::Table { table: table.name.clone(), reason })?;
         tell(&table.name, &ensured);
     }
     if plan.archive.is_some() {

@@ -9,7 +9,7 @@ use std::io::Write;
 use super::Failure;
 use super::output::{self, Format};
 use crate::settings::Settings;
-use crate::wiring::Blueprint;
+use crate::wiring::{Blueprint, changed_rules};
 
 /// Validate the configuration and print what would run
 ///
@@ -30,7 +30,9 @@ pub struct Args {
 /// Writes to `out` what would run.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let blueprint = Blueprint::of(settings)?;
-    let warnings = warnings::of(settings, &blueprint);
+    let mut warnings = warnings::of(settings, &blueprint);
+    let changed = changed_rules(&settings.data_dir, &blueprint.processors)?;
+    warnings.extend(changed.iter().map(ToString::to_string));
     let report = Report { settings, blueprint: &blueprint, warnings };
     match output::format(args.json) {
         Format::Json => writeln!(out, "{}", report.json())?,

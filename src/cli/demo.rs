@@ -16,7 +16,7 @@ use kappa_actors::time::Timestamp;
 use kappa_actors::vitals::{Board, Counter};
 use tokio::time::MissedTickBehavior;
 
-use super::process::{Signals, runtime};
+use super::process::{Signals, run_to_end};
 use super::{Failure, generate};
 use crate::daemon::Daemon;
 use crate::generate::{Generator, Ids};
@@ -74,7 +74,7 @@ pub(super) fn main(args: &Args, mut settings: Settings) -> Result<(), Failure> {
         eprintln!("{} is in use: status gets a free port", settings.status.listen);
         settings.status.listen.set_port(0);
     }
-    runtime()?.block_on(run(args, &settings, &blueprint))
+    run_to_end(run(args, &settings, &blueprint))
 }
 
 /// What is generated must be valid where it is read, or the counts mean nothing.

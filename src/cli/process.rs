@@ -1,9 +1,24 @@
 //! What a command needs of its process: a runtime, and the signals that stop it.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Failure;
+
+/// How long the process waits for tasks that do not end by themselves.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// Runs actors to the end of `work`. Whatever still runs then is stuck, and holds nothing that is
+/// acknowledged: it is hardly waited for.
+pub(super) fn run_to_end(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(work);
+    runtime.shutdown_timeout(LAST_WAIT);
+    ended
+}
 
 /// The threads that actors run on.
 pub(super) fn runtime() -> io::Result<Runtime> {

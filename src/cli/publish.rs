@@ -7,8 +7,6 @@ mod publisher;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-
 use super::Failure;
 use super::process::runtime;
 use super::source::Source;
@@ -37,7 +35,7 @@ pub struct Args {
 /// Publishes the file, and writes to `out` how many events that were.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let source = Source::open(&args.file)?;
-    let log = open_log(settings).with_context(|| settings.data_dir.display().to_string())?;
+    let log = open_log(settings)?;
     let mut publisher = Publisher::new(&log, &source, settings.max_event_bytes);
     let done = runtime()?.block_on(publisher.until_stopped(source));
     let said = writeln!(out, "{}", publisher.tally()).and_then(|()| out.flush());

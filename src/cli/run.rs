@@ -1,19 +1,15 @@
 //! `kappa run`
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kappa_actors::pipeline::{Intake, Stopped};
 
 use super::Failure;
-use super::process::{Signals, runtime};
+use super::process::{Signals, run_to_end};
 use crate::daemon::Daemon;
 use crate::settings::Settings;
 use crate::telemetry;
 use crate::wiring::Blueprint;
-
-/// How long the process waits for tasks that do not end by themselves.
-const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Run the daemon
 ///
@@ -36,11 +32,7 @@ pub struct Args {
 pub(super) fn main(args: &Args, settings: Settings) -> Result<(), Failure> {
     let blueprint = Blueprint::of(&settings)?;
     telemetry::install_for(&settings.logging)?;
-    let runtime = runtime()?;
-    let ended = runtime.block_on(run(args, settings, &blueprint));
-    // Whatever still runs is stuck, and holds nothing that is acknowledged.
-    runtime.shutdown_timeout(LAST_WAIT);
-    ended
+    run_to_end(run(args, settings, &blueprint))
 }
 
 async fn run(args: &Args, settings: Settings, blueprint: &Blueprint) -> Result<(), Failure> {

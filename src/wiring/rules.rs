@@ -2,8 +2,11 @@
 //! is told: rows made by the old and the new rule could not be told apart.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
+use anyhow::Context as _;
+use kappa_actors::processor::Processor as _;
 use serde::{Deserialize, Serialize};
 
 use super::Rule;
@@ -16,6 +19,9 @@ struct Noted {
     revision: i64,
     fingerprint: String,
 }
+
+/// By the processor's name.
+type Notes = BTreeMap<String, Noted>;
 
 /// A rule that is not what it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,40 +43,49 @@ impl std::fmt::Display for RuleChange {
     }
 }
 
-/// Notes the rules that run from now on, and answers those that changed under their revision.
+/// The rules that changed under their revision since they were noted. Writes nothing.
 ///
 /// # Errors
-/// When the note in `data_dir` cannot be read or written.
-pub fn note_rules(data_dir: &Path, rules: &[Rule]) -> anyhow::Result<Vec<RuleChange>> {
+/// When the note in `data_dir` cannot be read.
+pub fn changed_rules(data_dir: &Path, rules: &[Rule]) -> anyhow::Result<Vec<RuleChange>> {
     let path = data_dir.join(FILE);
-    let before: BTreeMap<String, Noted> = match std::fs::read(&path) {
+    let before: Notes = match std::fs::read(&path) {
         // A torn note only means that a change goes unnoticed once.
         Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
-        Err(error) => return Err(anyhow::Error::new(error).context(path.display().to_string())),
+        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
     };
-    let now: BTreeMap<String, Noted> = rules
-        .iter()
-        .map(|Rule { plan, config }| {
-            use kappa_actors::processor::Processor as _;
-            let noted = Noted { revision: config.revision, fingerprint: config.fingerprint() };
-            (plan.name().to_owned(), noted)
-        })
-        .collect();
-    let changed = now.iter().filter(|(name, now)| {
-        before.get(*name).is_some_and(|before| {
+    let changed = notes(rules).into_iter().filter(|(name, now)| {
+        before.get(name).is_some_and(|before| {
             before.revision == now.revision && before.fingerprint != now.fingerprint
         })
     });
-    let changed = changed
-        .map(|(name, now)| RuleChange { processor: name.clone(), revision: now.revision })
-        .collect();
-    if before != now {
-        let text = serde_json::to_vec_pretty(&now)?;
-        std::fs::write(&path, text)
-            .map_err(|error| anyhow::Error::new(error).context(path.display().to_string()))?;
-    }
-    Ok(changed)
+    Ok(changed
+        .map(|(processor, Noted { revision, .. })| RuleChange { processor, revision })
+        .collect())
+}
+
+/// Notes the rules that run from now on.
+///
+/// # Errors
+/// When the note in `data_dir` cannot be written.
+pub fn note_rules(data_dir: &Path, rules: &[Rule]) -> anyhow::Result<()> {
+    let path = data_dir.join(FILE);
+    let text = serde_json::to_vec_pretty(&notes(rules))?;
+    std::fs::write(&path, text).with_context(|| path.display().to_string())
+}
+
+fn notes(rules: &[Rule]) -> Notes {
+    let note = |Rule { plan, config }: &Rule| {
+        let noted = Noted { revision: config.revision, fingerprint: config.fingerprint() };
+        (plan.name().to_owned(), noted)
+    };
+    rules.iter().map(note).collect()
+}
+
+/// There is no note; nor is there where the data folder is no folder, which others complain of.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]
@@ -86,14 +101,16 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_changed_under_its_revision_is_told_once() {
+    fn a_rule_changed_under_its_revision_is_told_until_it_is_noted() {
         let dir = tempfile::tempdir().unwrap();
         let changed = "processors.orders.columns.currency.default=EUR";
-        assert_eq!(note_rules(dir.path(), &rules(&[])).unwrap(), []);
-        let told = note_rules(dir.path(), &rules(&[changed])).unwrap();
-        assert_eq!(told, [RuleChange { processor: "orders".to_owned(), revision: 0 }]);
-        assert_eq!(note_rules(dir.path(), &rules(&[changed])).unwrap(), []);
-        let raised = rules(&["processors.orders.revision=1"]);
-        assert_eq!(note_rules(dir.path(), &raised).unwrap(), []);
+        let told = |rules: &[Rule]| changed_rules(dir.path(), rules).unwrap();
+        assert_eq!(told(&rules(&[])), [], "nothing ran yet");
+        note_rules(dir.path(), &rules(&[])).unwrap();
+        let changed = rules(&[changed]);
+        assert_eq!(told(&changed), [RuleChange { processor: "orders".to_owned(), revision: 0 }]);
+        assert_eq!(told(&rules(&["processors.orders.revision=1"])), []);
+        note_rules(dir.path(), &changed).unwrap();
+        assert_eq!(told(&changed), []);
     }
 }

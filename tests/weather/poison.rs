@@ -11,7 +11,6 @@ fn run(poison: usize, mix: impl Fn(Vec<Published>) -> Vec<Published>, commit: us
     let ids: Vec<_> = (0..poison).map(id).collect();
     let scene = Scene::new(&format!(
         "actors.reader.max_batch_events = {MAX_BATCH_EVENTS}\n\
-         actors.reader.max_redelivery_backoff = '20ms'\n\
          faults = {{ enabled = true, panic_on = {ids:?} }}"
     ));
     let publisher = Publisher::open(&scene.data_dir());
@@ -25,6 +24,7 @@ fn run(poison: usize, mix: impl Fn(Vec<Published>) -> Vec<Published>, commit: us
     daemon.stop();
     oracle.check(&scene);
     every_letter_names_actor_and_panic(&scene, poison);
+    every_panic_is_one_line_with_its_actor(&scene);
 }
 
 fn only_the_processor_was_restarted(daemon: &Daemon) {
@@ -47,6 +47,16 @@ fn every_letter_names_actor_and_panic(scene: &Scene, poison: usize) {
         )
         .unwrap();
     assert_eq!(letters, poison as i64);
+}
+
+fn every_panic_is_one_line_with_its_actor(scene: &Scene) {
+    let log = scene.log();
+    let errors: Vec<_> = log.lines().filter(|line| line.contains("ERROR")).collect();
+    assert!(!errors.is_empty());
+    for line in errors {
+        assert!(line.contains(r#"actor="kappa/processors/processor.orders""#), "{line}");
+        assert!(line.contains("is listed in faults.panic_on"), "{line}");
+    }
 }
 
 #[test]

@@ -95,13 +95,17 @@ impl Ledger {
 
     /// Takes messages on loan and opens a route claim for each.
     ///
-    /// A message that is in flight already gets no second claim: its new lease joins the old.
+    /// A message that is in flight already gets no second claim: its new lease joins the old. A
+    /// closed ledger takes nothing: the leases of a pull that was still under way run out.
     #[must_use]
     pub fn admit(self: &Arc<Self>, messages: Vec<Message>) -> Vec<Claim> {
         let mut claims = Vec::with_capacity(messages.len());
         let mut bytes = 0;
         let mut repeated = 0;
         let mut in_flight = lock(&self.in_flight);
+        if self.closed.load(Ordering::Acquire) {
+            return claims;
+        }
         for message in messages {
             if let Some(leases) = in_flight.get_mut(&message.id) {
                 leases.replaced.push(std::mem::replace(&mut leases.newest, message.lease));
@@ -147,10 +151,12 @@ impl Ledger {
     pub async fn acknowledge_finished(&self, log: &dyn EventLog) {
         loop {
             let some = self.finished_some.notified();
+            // Asked first: nothing is finished behind the close.
+            let closed = self.closed.load(Ordering::Acquire);
             let (finished, leases) = self.take_finished();
             if !finished.is_empty() {
                 self.acknowledge(log, &finished, &leases).await;
-            } else if self.closed.load(Ordering::Acquire) {
+            } else if closed {
                 return;
             } else {
                 some.await;
@@ -210,13 +216,27 @@ impl Ledger {
         self.closed.store(true, Ordering::Release);
         let (leases, deliveries) = self.take_unfinished();
         self.finished_some.notify_one();
-        // They would keep the ledger alive in a circle.
-        drop(std::mem::take(&mut *lock(&self.returned)));
+        self.forget_returned();
         if let Err(error) = log.give_back(&leases).await {
             tracing::warn!(%error, messages = leases.len(), "could not give messages back; they come again when their leases run out");
         }
         self.board.counters().given_back.add(deliveries as u64);
         Unsettled { deliveries }
+    }
+
+    /// Ends all loans without a word to the log: their leases run out. Nothing keeps the ledger
+    /// alive in a circle then.
+    pub fn abandon(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.forget_returned();
+        let finished = std::mem::take(&mut *lock(&self.finished));
+        drop(finished);
+    }
+
+    fn forget_returned(&self) {
+        let returned = std::mem::take(&mut *lock(&self.returned));
+        // Outside the lock: a claim's drop asks for it.
+        drop(returned);
     }
 
     fn take_unfinished(&self) -> (Vec<Lease>, usize) {
@@ -251,8 +271,13 @@ impl Ledger {
     }
 
     pub(super) fn finish(&self, delivery: Arc<Delivery>) {
-        lock(&self.finished).push(delivery);
-        self.finished_some.notify_one();
+        let mut finished = lock(&self.finished);
+        // Behind the close its lease is given back, and it comes again.
+        if !self.closed.load(Ordering::Acquire) {
+            finished.push(delivery);
+            drop(finished);
+            self.finished_some.notify_one();
+        }
     }
 
     /// Takes back a claim that nobody answered for.
@@ -263,11 +288,13 @@ impl Ledger {
 
     /// Takes back a claim that a panic was charged to.
     pub(super) fn take_back_struck(&self, held: Held) {
+        let mut returned = lock(&self.returned);
         if self.closed.load(Ordering::Acquire) {
             return;
         }
+        returned.push(Claim::again(held));
+        drop(returned);
         self.board.counters().redelivered.add(1);
-        lock(&self.returned).push(Claim::again(held));
         self.returned_some.notify_one();
     }
 }

@@ -22,33 +22,61 @@ pub struct RedeliveryPolicy {
 /// Claims that wait to be delivered again.
 ///
 /// Suspects of a panic go one at a time for each duty: the next only once the one before was
-/// settled or came back. So a panic tells exactly which event caused it.
+/// settled or came back. So a panic tells exactly which event caused it. A suspect that came back
+/// without a panic has met a dead actor or a sink in trouble: it goes again first, after a pause
+/// that grows, and the others wait behind it.
 #[derive(Debug)]
 pub struct Redelivery {
     policy: RedeliveryPolicy,
     waiting: BTreeMap<Instant, Vec<Claim>>,
-    suspects: HashMap<Duty, VecDeque<Claim>>,
+    suspects: HashMap<Duty, Suspects>,
+    /// Panics over each duty: an actor that panicked was alive, so pauses begin anew.
+    panics: HashMap<Duty, u32>,
+}
+
+/// The suspects of one duty, in the order in which they go.
+#[derive(Debug, Default)]
+struct Suspects {
+    claims: VecDeque<Claim>,
+    /// None goes before.
+    held_until: Option<Instant>,
 }
 
 impl Redelivery {
     /// Nothing waits yet.
     #[must_use]
     pub fn new(policy: RedeliveryPolicy) -> Self {
-        Self { policy, waiting: BTreeMap::new(), suspects: HashMap::new() }
+        Self { policy, waiting: BTreeMap::new(), suspects: HashMap::new(), panics: HashMap::new() }
     }
 
     /// Takes claims that came back.
     pub fn take(&mut self, returned: Vec<Claim>, now: Instant) {
-        for claim in returned {
+        for mut claim in returned {
+            let panics = self.panics.entry(claim.duty()).or_default();
+            if claim.strikes() > 0 && claim.returns() == 0 {
+                *panics += 1;
+            }
+            claim.count_returns_since(*panics);
             let pause = self.pause(&claim);
-            self.waiting.entry(now + pause).or_default().push(claim);
+            if claim.strikes() == 0 || self.is_spent(&claim) {
+                self.waiting.entry(now + pause).or_default().push(claim);
+                continue;
+            }
+            let suspects = self.suspects.entry(claim.duty()).or_default();
+            if pause.is_zero() {
+                suspects.claims.push_back(claim);
+            } else {
+                suspects.claims.push_front(claim);
+                suspects.held_until = Some(now + pause);
+            }
         }
     }
 
     /// When [`Self::due`] will have something, unless an isolated claim ends before.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        self.waiting.keys().next().copied()
+        let held = self.suspects.values().filter_map(|suspects| suspects.held_until);
+        self.waiting.keys().next().copied().into_iter().chain(held).min()
     }
 
     /// What is to be delivered now: claims that may travel together, in the first batch, and
@@ -57,35 +85,35 @@ impl Redelivery {
     pub fn due(&mut self, now: Instant, ledger: &Ledger) -> Vec<Vec<Claim>> {
         let mut together = Vec::new();
         while let Some(first) = self.waiting.first_entry().filter(|entry| *entry.key() <= now) {
-            for claim in first.remove() {
-                match claim.strikes() {
-                    0 => together.push(claim),
-                    strikes if self.is_spent(&claim, strikes) => {
-                        together.push(claim.into_poison());
-                    }
-                    _ => self.suspects.entry(claim.duty()).or_default().push_back(claim),
-                }
-            }
+            let poison = |claim: Claim| match claim.strikes() {
+                0 => claim,
+                _ => claim.into_poison(),
+            };
+            together.extend(first.remove().into_iter().map(poison));
         }
         let mut batches = Vec::new();
         if !together.is_empty() {
             batches.push(together);
         }
         for (&duty, suspects) in &mut self.suspects {
+            if suspects.held_until.is_some_and(|until| now < until) {
+                continue;
+            }
+            suspects.held_until = None;
             if ledger.has_isolated(duty) {
                 continue;
             }
-            if let Some(claim) = suspects.pop_front() {
+            if let Some(claim) = suspects.claims.pop_front() {
                 batches.push(vec![claim.isolate()]);
             }
         }
-        self.suspects.retain(|_, suspects| !suspects.is_empty());
+        self.suspects.retain(|_, suspects| !suspects.claims.is_empty());
         batches
     }
 
     /// A dead letter that cannot be stored is tried for ever: there is nowhere else for it to go.
-    fn is_spent(&self, claim: &Claim, strikes: u32) -> bool {
-        strikes >= self.policy.max_attempts && claim.duty() != Duty::DeadLetter
+    fn is_spent(&self, claim: &Claim) -> bool {
+        claim.strikes() >= self.policy.max_attempts && claim.duty() != Duty::DeadLetter
     }
 
     /// A claim that was struck goes at once, since its attempts are counted; one that found its
@@ -107,6 +135,15 @@ impl Claim {
 
     fn returns(&self) -> u32 {
         self.held().history.as_ref().map_or(0, |history| history.returns)
+    }
+
+    /// Forgets the returns before the last of so many panics over its duty.
+    fn count_returns_since(&mut self, panics: u32) {
+        let history = self.held_mut().history.get_or_insert_default();
+        if history.panics != panics {
+            history.panics = panics;
+            history.returns = history.returns.min(1);
+        }
     }
 
     fn isolate(mut self) -> Self {

@@ -205,3 +205,83 @@ fn pauses_grow_with_each_return_and_a_struck_claim_goes_at_once() {
     let [suspect] = &redelivery.due(now, &ledger)[..] else { panic!("it is due at once") };
     assert!(suspect[0].is_isolated());
 }
+
+#[test]
+fn a_suspect_that_meets_a_dead_actor_goes_again_before_the_others_and_costs_them_no_pause() {
+    let policy = RedeliveryPolicy {
+        backoff: Duration::from_millis(10),
+        max_backoff: Duration::from_secs(1),
+        max_attempts: 3,
+    };
+    let (ledger, now) = (ledger(10, 10_000), Instant::now());
+    let mut redelivery = Redelivery::new(policy);
+    crash(ledger.admit((1..=2).map(|id| message(id, id)).collect()));
+    let mut go = |now| {
+        redelivery.take(ledger.take_returned().now_or_never().unwrap_or_default(), now);
+        (redelivery.due(now, &ledger), redelivery.next_due())
+    };
+    let (mut batches, due) = go(now);
+    let first = batches.pop().and_then(|mut batch| batch.pop()).unwrap();
+    assert!(batches.is_empty() && due.is_none(), "the other waits for the first");
+    let id = first.message().id.clone();
+    drop(first);
+    let (batches, due) = go(now);
+    assert!(batches.is_empty(), "the other would meet the dead actor too");
+    let (mut batches, _) = go(due.unwrap());
+    assert_eq!(due, Some(now + Duration::from_millis(10)));
+    let again = batches.remove(0).remove(0);
+    assert_eq!(again.message().id, id);
+    again.settle();
+    let (batches, _) = go(due.unwrap());
+    assert_ne!(batches[0][0].message().id, id, "the actor is back: the other goes at once");
+}
+
+#[test]
+fn what_comes_after_the_close_is_neither_counted_nor_kept() {
+    let ledger = ledger(10, 10_000);
+    let alive = Arc::downgrade(&ledger);
+    let mut claims = ledger.admit((1..=3).map(|id| message(id, id)).collect());
+    let log = Notes::default();
+    let closed = ledger.close(&log).now_or_never().unwrap();
+    assert_eq!(closed, Unsettled { deliveries: 3 });
+    assert!(ledger.admit(vec![message(4, 4)]).is_empty(), "a pull that was under way");
+    claims.remove(0).settle();
+    assert!(ledger.acknowledge_finished(&log).now_or_never().is_some());
+    assert_eq!(ledger.account().messages(), 3, "what was given back comes again");
+    drop((claims, ledger));
+    assert!(alive.upgrade().is_none(), "nothing holds the ledger");
+}
+
+#[test]
+fn an_abandoned_ledger_keeps_nothing_of_what_came_back_or_was_done() {
+    let ledger = ledger(10, 10_000);
+    let alive = Arc::downgrade(&ledger);
+    let mut claims = ledger.admit((1..=3).map(|id| message(id, id)).collect());
+    claims.remove(0).settle();
+    drop(claims.remove(0));
+    ledger.abandon();
+    drop((claims, ledger));
+    assert!(alive.upgrade().is_none(), "nothing holds the ledger");
+}
+
+#[test]
+fn what_waited_for_an_actor_that_panicked_pauses_as_after_a_first_return() {
+    let policy = RedeliveryPolicy {
+        backoff: Duration::from_millis(10),
+        max_backoff: Duration::from_secs(1),
+        max_attempts: 3,
+    };
+    let (ledger, mut now) = (ledger(10, 10_000), Instant::now());
+    let mut redelivery = Redelivery::new(policy);
+    let mut waiting = ledger.admit(vec![message(1, 1)]);
+    for _ in 0..5 {
+        drop(waiting);
+        redelivery.take(ledger.take_returned().now_or_never().unwrap(), now);
+        now = redelivery.next_due().unwrap();
+        waiting = redelivery.due(now, &ledger).remove(0);
+    }
+    crash(ledger.admit(vec![message(2, 2)]));
+    drop(waiting);
+    redelivery.take(ledger.take_returned().now_or_never().unwrap(), now);
+    assert_eq!(redelivery.next_due(), Some(now + Duration::from_millis(10)));
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
+use tracing::{Instrument as _, Span};
 
 use crate::delivery::{Crash, in_hand};
 use crate::vitals::{ActorState, Vitals};
@@ -64,9 +65,7 @@ impl<M: Message> Me<M> {
 
     /// Puts a message behind all that waits in this actor's mailbox.
     pub fn remind(&self, message: M) {
-        self.vitals.enqueued();
-        // It can fail only when this life is over, and the reminder with it.
-        let _ = self.this.cast(message);
+        remind(&self.this, &self.vitals, message);
     }
 
     /// The same after a while.
@@ -75,8 +74,7 @@ impl<M: Message> Me<M> {
         let vitals = Arc::clone(&self.vitals);
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
-            vitals.enqueued();
-            let _ = this.cast(message());
+            remind(&this, &vitals, message());
         });
     }
 
@@ -84,6 +82,14 @@ impl<M: Message> Me<M> {
     /// another life follows.
     pub fn end(&self) {
         self.this.stop(None);
+    }
+}
+
+/// It is refused only when this life is over, and the reminder with it.
+fn remind<M: Message>(this: &ActorRef<M>, vitals: &Vitals, message: M) {
+    vitals.enqueued();
+    if this.cast(message).is_err() {
+        vitals.dequeued();
     }
 }
 
@@ -99,6 +105,8 @@ impl<R> Shell<R> {
 pub(super) struct Life<R: Role> {
     role: R,
     me: Me<R::Message>,
+    /// Names the actor in whatever is logged while it works, its panic above all.
+    span: Span,
 }
 
 impl<R: Role> Actor for Shell<R> {
@@ -113,9 +121,10 @@ impl<R: Role> Actor for Shell<R> {
     ) -> Result<Life<R>, ActorProcessingErr> {
         vitals.set_state(ActorState::Starting);
         let me = Me { this, vitals };
-        in_hand(me.path(), role.start(&me)).await??;
+        let span = tracing::error_span!(parent: None, "life", actor = me.path());
+        in_hand(me.path(), role.start(&me).instrument(span.clone())).await??;
         me.vitals.set_state(ActorState::Running);
-        Ok(Life { role, me })
+        Ok(Life { role, me, span })
     }
 
     async fn handle(
@@ -124,15 +133,15 @@ impl<R: Role> Actor for Shell<R> {
         message: R::Message,
         life: &mut Life<R>,
     ) -> Result<(), ActorProcessingErr> {
-        let Life { role, me } = life;
+        let Life { role, me, span } = life;
         me.vitals.dequeued();
-        in_hand(me.path(), async {
+        let handled = async {
             if me.vitals.take_kill() {
                 fault();
             }
             role.handle(message, me).await
-        })
-        .await?
+        };
+        in_hand(me.path(), handled.instrument(span.clone())).await?
     }
 }
 

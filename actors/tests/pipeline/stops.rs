@@ -131,3 +131,40 @@ async fn nothing_is_idle_while_anything_is_unacknowledged() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_acknowledgements_is_seen_and_gives_back_what_they_held() {
+    within(async {
+        let world = World::default();
+        world.panic_at_acknowledgements();
+        let mut rig = Rig::until_idle(&world, plan()).await;
+        world.log.append(orders(1..=5));
+        let seen = rig.pipeline.idle().await.unwrap_err();
+        assert!(seen.to_string().contains("acknowledgements"), "{seen}");
+        assert_eq!(rig.pipeline.idle().await.unwrap_err(), seen, "asked again it says the same");
+        assert_eq!(rig.pipeline.failed().await, seen);
+        let before = Instant::now();
+        let stopped = rig.pipeline.stop(HOUR).await;
+        assert_eq!((stopped.given_back, stopped.archive_closed), (5, false));
+        assert!(before.elapsed() < Duration::from_secs(1), "nothing is waited for");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_root_that_ended_may_be_asked_about_again() {
+    within(async {
+        let world = World::default();
+        let mut plan = plan();
+        plan.actors.supervisor.restart = restart(0);
+        plan.actors.router.restart = restart(0);
+        let mut rig = Rig::until_idle(&world, plan).await;
+        rig.kill("kappa/intake/router");
+        world.log.append(orders(1..=5));
+        let failed = rig.pipeline.failed().await;
+        assert_eq!(rig.pipeline.failed().await, failed);
+        assert_eq!(rig.pipeline.idle().await, Err(failed));
+        assert_eq!(rig.pipeline.stop(HOUR).await.given_back, 5);
+    })
+    .await;
+}

@@ -46,6 +46,7 @@ struct Notes {
     fatal_commits: BTreeMap<String, usize>,
     /// A part with this text panics whoever puts it.
     fatal_line: Option<String>,
+    fatal_acknowledgements: bool,
     at_put: Option<Box<dyn FnMut() + Send>>,
 }
 
@@ -88,6 +89,11 @@ impl World {
     /// From now on a part with `text` in it panics whoever puts it.
     pub(crate) fn panic_at_line(&self, text: &str) {
         self.notes().fatal_line = Some(text.to_owned());
+    }
+
+    /// From now on whoever acknowledges panics.
+    pub(crate) fn panic_at_acknowledgements(&self) {
+        self.notes().fatal_acknowledgements = true;
     }
 
     /// Has `look` called whenever a part is put.
@@ -157,6 +163,7 @@ impl EventLog for World {
     }
 
     async fn acknowledge(&self, leases: &[Lease]) -> Result<(), LogError> {
+        assert!(!self.notes().fatal_acknowledgements, "told to panic");
         self.log.acknowledge(leases).await?;
         self.notes().leases.extend(leases);
         Ok(())

@@ -18,12 +18,12 @@ const SQLITE_PAGE_BYTES: u32 = 4_096;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// SQLite's own answer.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// What SQLite says.
-        source: rusqlite::Error,
+        reason: rusqlite::Error,
     },
     /// The file was written by another version of kappa.
     #[error("{}: schema version {found}, and this kappa knows {known}", path.display())]
@@ -58,7 +58,7 @@ pub fn open_with_pages(
     version: i64,
     schema: &str,
 ) -> Result<Connection, OpenError> {
-    let at = |source| OpenError::Sqlite { path: path.to_path_buf(), source };
+    let at = |reason| OpenError::Sqlite { path: path.to_path_buf(), reason };
     let mut connection = Connection::open(path).map_err(at)?;
     prepare(&mut connection, page_bytes, version, schema).map_err(at)?;
     let found: i64 =

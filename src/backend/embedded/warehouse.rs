@@ -62,7 +62,7 @@ impl EmbeddedWarehouse {
     /// [`OpenError`], naming the file.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join(FILE);
-        let at = |source| OpenError::Sqlite { path: path.clone(), source };
+        let at = |reason| OpenError::Sqlite { path: path.clone(), reason };
         size_pages(&path).map_err(at)?;
         let connection = sqlite::open(&path, VERSION, "")?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(at)?;

@@ -3,7 +3,7 @@
 //! In this order: killed in between, a letter is requeued a second time, which a key makes
 //! harmless; the other way round its event would be lost.
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use kappa_actors::dead_letter_table::DeadLetter;
 use kappa_actors::message::NewMessage;
 use kappa_actors::port::PublishError;
@@ -39,7 +39,7 @@ pub(super) struct Requeuer<'a> {
 impl<'a> Requeuer<'a> {
     /// Opens the log. `again`: letters that are marked are meant too.
     pub(super) fn new(shelf: &'a Shelf, settings: &Settings, again: bool) -> anyhow::Result<Self> {
-        let log = open_log(settings).with_context(|| settings.data_dir.display().to_string())?;
+        let log = open_log(settings)?;
         Ok(Self { shelf, log, again, requeued: 0, refused: 0 })
     }
 

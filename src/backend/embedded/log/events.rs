@@ -75,7 +75,7 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
-        let at = |source| OpenError::Sqlite { path: path.to_path_buf(), source };
+        let at = |reason| OpenError::Sqlite { path: path.to_path_buf(), reason };
         let connection = sqlite::open_with_pages(path, PAGE_BYTES, VERSION, SCHEMA)?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(at)?;
         let id = connection.query_row("SELECT id FROM log", (), |row| row.get(0)).map_err(at)?;
