@@ -90,6 +90,10 @@ impl Actor for Supervisor {
         order: Order,
         children: &mut Children,
     ) -> Result<(), ActorProcessingErr> {
+        if !matches!(order, Order::Restart(_)) {
+            // It came by an address, which counts it; a restart is this supervisor's own.
+            children.vitals.dequeued();
+        }
         children.die_if_ordered();
         match order {
             Order::Start { child, started } => {
