@@ -78,10 +78,12 @@ pub fn wants_colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// The spans of the actor library would stand before every line, and tell numbers only.
+const QUIET: &str = "ractor=warn";
+
 fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::builder().parse(filter).map_err(|error| TelemetryError::Filter {
-        filter: filter.to_owned(),
-        reason: error.to_string(),
+    EnvFilter::builder().parse(format!("{QUIET},{filter}")).map_err(|error| {
+        TelemetryError::Filter { filter: filter.to_owned(), reason: error.to_string() }
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
+use tracing::{Instrument, Span};
 
 use crate::delivery::{Crash, in_hand};
 use crate::vitals::{ActorState, Vitals};
@@ -99,6 +100,12 @@ impl<R> Shell<R> {
 pub(super) struct Life<R: Role> {
     role: R,
     me: Me<R::Message>,
+    span: Span,
+}
+
+/// What is logged in it names its actor: a panic does not know whose it is.
+pub(super) fn span(vitals: &Vitals) -> Span {
+    tracing::error_span!(parent: None, "life", actor = vitals.path())
 }
 
 impl<R: Role> Actor for Shell<R> {
@@ -113,9 +120,10 @@ impl<R: Role> Actor for Shell<R> {
     ) -> Result<Life<R>, ActorProcessingErr> {
         vitals.set_state(ActorState::Starting);
         let me = Me { this, vitals };
-        in_hand(me.path(), role.start(&me)).await??;
+        let span = span(me.vitals());
+        in_hand(me.path(), role.start(&me)).instrument(span.clone()).await??;
         me.vitals.set_state(ActorState::Running);
-        Ok(Life { role, me })
+        Ok(Life { role, me, span })
     }
 
     async fn handle(
@@ -124,7 +132,7 @@ impl<R: Role> Actor for Shell<R> {
         message: R::Message,
         life: &mut Life<R>,
     ) -> Result<(), ActorProcessingErr> {
-        let Life { role, me } = life;
+        let Life { role, me, span } = life;
         me.vitals.dequeued();
         in_hand(me.path(), async {
             if me.vitals.take_kill() {
@@ -132,6 +140,7 @@ impl<R: Role> Actor for Shell<R> {
             }
             role.handle(message, me).await
         })
+        .instrument(span.clone())
         .await?
     }
 }
