@@ -180,6 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn spans_of_the_actor_library_stand_before_a_line_only_when_asked_for() {
+        for (filter, shown) in [("info", false), ("info,ractor=info", true)] {
+            let lines = logged(LogFormat::Text, filter, || {
+                let span = tracing::info_span!(target: "ractor::actor", "Actor", id = "0.7");
+                span.in_scope(|| tracing::info!("stored"));
+            });
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert_eq!(lines[0].contains("Actor{"), shown, "{lines:?}");
+        }
+    }
+
+    #[test]
     fn a_filter_that_cannot_be_read_is_named() {
         check_filter("info,kappa_actors=debug").unwrap();
         let error = check_filter("info,kappa=loud").unwrap_err().to_string();
