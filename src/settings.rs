@@ -75,6 +75,9 @@ pub struct Settings {
     /// The enabled processors.
     #[serde(skip)]
     pub processors: Vec<RawProcessor>,
+    /// Those that are switched off: their keys are checked, and nothing more.
+    #[serde(skip)]
+    switched_off: Vec<RawProcessor>,
     /// Where each setting came from.
     #[serde(skip)]
     pub provenance: Provenance,
@@ -89,7 +92,8 @@ impl Settings {
         let mut tree = sources.stack()?;
         let defaults = tree::merge(&[tree::parse(DEFAULT_TOML, DEFAULT)?])?;
         Problems::none_or(check::problems(&tree, &Schema::new(&defaults)?), ())?;
-        let (processors, provenance) = (processors::of(&tree), Provenance::new(&tree));
+        let (processors, switched_off) = processors::of(&tree);
+        let provenance = Provenance::new(&tree);
         if let config::ValueKind::Table(table) = &mut tree.kind {
             table.shift_remove("processors");
         }
@@ -102,7 +106,7 @@ impl Settings {
             "" => random_instance(),
             named => named.to_owned(),
         };
-        Ok(Self { instance, processors, provenance, ..settings })
+        Ok(Self { instance, processors, switched_off, provenance, ..settings })
     }
 }
 

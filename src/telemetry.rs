@@ -78,10 +78,12 @@ pub fn wants_colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// The spans of the actor library would stand before every line, and tell numbers only.
+const QUIET: &str = "ractor=warn";
+
 fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::builder().parse(filter).map_err(|error| TelemetryError::Filter {
-        filter: filter.to_owned(),
-        reason: error.to_string(),
+    EnvFilter::builder().parse(format!("{QUIET},{filter}")).map_err(|error| {
+        TelemetryError::Filter { filter: filter.to_owned(), reason: error.to_string() }
     })
 }
 
@@ -175,6 +177,18 @@ mod tests {
         let line: Value = serde_json::from_str(&lines[1]).unwrap();
         assert_eq!(line["level"], "DEBUG");
         assert!(line["backtrace"].as_str().unwrap().contains("panic"), "{line}");
+    }
+
+    #[test]
+    fn spans_of_the_actor_library_stand_before_a_line_only_when_asked_for() {
+        for (filter, shown) in [("info", false), ("info,ractor=info", true)] {
+            let lines = logged(LogFormat::Text, filter, || {
+                let span = tracing::info_span!(target: "ractor::actor", "Actor", id = "0.7");
+                span.in_scope(|| tracing::info!("stored"));
+            });
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert_eq!(lines[0].contains("Actor{"), shown, "{lines:?}");
+        }
     }
 
     #[test]

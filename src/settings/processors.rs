@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::problem::{Problem, Problems};
 use super::sources::read_text;
 use super::tree::{self, Layer};
-use super::{DEFAULT, Settings};
+use super::{DEFAULT, Settings, schema};
 
 /// The key of a processor that switches it off.
 pub(super) const ENABLED: &str = "enabled";
@@ -59,6 +59,12 @@ impl Settings {
         compile: impl Fn(&str, C) -> Result<P, Fault>,
     ) -> Result<Vec<P>, Problems> {
         let (mut compiled, mut problems) = (Vec::new(), Vec::new());
+        for RawProcessor { name, table } in &self.switched_off {
+            // Its rules may fit another envelope, but a slip in its keys is a slip.
+            if let Err(fault) = read::<C>(name, table) {
+                problems.push(self.problem(&fault));
+            }
+        }
         for RawProcessor { name, table } in &self.processors {
             let read = read(name, table);
             match read.and_then(|config| compile(name, config)) {
@@ -87,15 +93,31 @@ fn read<C: DeserializeOwned>(name: &str, table: &toml::Table) -> Result<C, Fault
             "." => key,
             path => format!("{key}.{path}"),
         };
-        let reason = format!("is wrong: {}", error.into_inner().message());
-        let hint = "the shipped processors show every key at work".to_owned();
-        Fault { key, reason, hint: Some(hint) }
+        let error = error.into_inner();
+        let hint = match meant(error.message()) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => "the shipped processors show every key at work".to_owned(),
+        };
+        Fault { key, reason: format!("is wrong: {}", error.message()), hint: Some(hint) }
     })
 }
 
-/// The enabled processors of the tree.
-pub(super) fn of(tree: &Value) -> Vec<RawProcessor> {
-    enabled(tree)
+/// What was meant by the unknown word that `message` quotes, among the known ones behind it.
+fn meant(message: &str) -> Option<&str> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = quoted.next()?;
+    schema::nearest(unknown, quoted)
+}
+
+/// The processors of the tree: those that are enabled, and those that are switched off.
+pub(super) fn of(tree: &Value) -> (Vec<RawProcessor>, Vec<RawProcessor>) {
+    let (off, on): (Vec<_>, Vec<_>) = all(tree).partition(|(_, value)| is_off(value));
+    (raw(on), raw(off))
+}
+
+fn raw(processors: Vec<(&String, &Value)>) -> Vec<RawProcessor> {
+    processors
+        .into_iter()
         .filter_map(|(name, value)| match tree::to_toml(value) {
             toml::Value::Table(mut table) => {
                 table.remove(ENABLED);
@@ -122,11 +144,15 @@ pub(super) fn tables(tree: &Value) -> Vec<&str> {
 }
 
 fn enabled(tree: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    let off = |value: &Value| {
-        tree::get(value, ENABLED).is_some_and(|v| v.kind == ValueKind::Boolean(false))
-    };
-    let all = tree::get(tree, "processors").and_then(tree::table);
-    all.into_iter().flatten().filter(move |(_, value)| !off(value))
+    all(tree).filter(|(_, value)| !is_off(value))
+}
+
+fn all(tree: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    tree::get(tree, "processors").and_then(tree::table).into_iter().flatten()
+}
+
+fn is_off(processor: &Value) -> bool {
+    tree::get(processor, ENABLED).is_some_and(|v| v.kind == ValueKind::Boolean(false))
 }
 
 /// Whether a processor may have this name: it becomes part of actor paths and metric labels.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{
@@ -120,11 +121,19 @@ struct Kill {
     actor: String,
 }
 
-async fn kill(State(endpoint): State<Endpoint>, Query(kill): Query<Kill>) -> Response {
+async fn kill(
+    State(endpoint): State<Endpoint>,
+    query: Result<Query<Kill>, QueryRejection>,
+) -> Response {
     if !endpoint.faults {
         let text = "fault injection is off: it is turned on by faults.enabled = true";
         return problem(StatusCode::FORBIDDEN, text);
     }
+    let Ok(Query(kill)) = query else {
+        let text =
+            "no actor is named: POST /faults/kill?actor=PATH, with a path that /status tells";
+        return problem(StatusCode::BAD_REQUEST, text);
+    };
     let Some(vitals) = endpoint.board.find(&kill.actor) else {
         let known = endpoint.board.paths().join(", ");
         let text = format!("no actor {}; there are: {known}", kill.actor);

@@ -253,7 +253,9 @@ async fn a_kill_reaches_its_actor_alone() {
     assert_eq!(status, 404);
     let known = "no actor kappa/intake/rooter; there are: kappa/intake/reader, kappa/intake/router";
     assert_eq!(answer["error"], known);
-    assert_eq!(served.post("/faults/kill", "").await.0, 400);
+    let (status, _, answer) = served.post("/faults/kill", "").await;
+    assert_eq!(status, 400);
+    assert!(answer["error"].as_str().unwrap().contains("/faults/kill?actor=PATH"), "{answer}");
 }
 
 #[tokio::test]

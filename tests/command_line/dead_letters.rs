@@ -49,7 +49,10 @@ fn a_letter_is_shown_whole_whatever_its_payload_holds() {
     assert!(text.stdout.contains("\nreason       /event_type: missing\n"), "{text}");
     assert!(text.stdout.contains("\"kind\":\"cart.filled\""), "{text}");
     let bytes = show(" --reason UTF", "");
-    assert!(bytes.stdout.ends_with("2 bytes, no printable text; in base64:\n//4=\n"), "{bytes}");
+    assert!(
+        bytes.stdout.ends_with("2 bytes, not all printable text; in base64:\n//4=\n"),
+        "{bytes}"
+    );
     assert_eq!(show(" --reason UTF", " --json").json()[0]["payload"], "//4=");
     assert!(!show(" --reason JSON", "").stdout.contains('\x1b'));
 }

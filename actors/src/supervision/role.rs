@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
-use tracing::{Instrument as _, Span};
+use tracing::{Instrument, Span};
 
 use crate::delivery::{Crash, in_hand};
 use crate::vitals::{ActorState, Vitals};
@@ -105,8 +105,12 @@ impl<R> Shell<R> {
 pub(super) struct Life<R: Role> {
     role: R,
     me: Me<R::Message>,
-    /// Names the actor in whatever is logged while it works, its panic above all.
     span: Span,
+}
+
+/// What is logged in it names its actor: a panic does not know whose it is.
+pub(super) fn span(vitals: &Vitals) -> Span {
+    tracing::error_span!(parent: None, "life", actor = vitals.path())
 }
 
 impl<R: Role> Actor for Shell<R> {
@@ -121,8 +125,8 @@ impl<R: Role> Actor for Shell<R> {
     ) -> Result<Life<R>, ActorProcessingErr> {
         vitals.set_state(ActorState::Starting);
         let me = Me { this, vitals };
-        let span = tracing::error_span!(parent: None, "life", actor = me.path());
-        in_hand(me.path(), role.start(&me).instrument(span.clone())).await??;
+        let span = span(me.vitals());
+        in_hand(me.path(), role.start(&me)).instrument(span.clone()).await??;
         me.vitals.set_state(ActorState::Running);
         Ok(Life { role, me, span })
     }
@@ -135,13 +139,14 @@ impl<R: Role> Actor for Shell<R> {
     ) -> Result<(), ActorProcessingErr> {
         let Life { role, me, span } = life;
         me.vitals.dequeued();
-        let handled = async {
+        in_hand(me.path(), async {
             if me.vitals.take_kill() {
                 fault();
             }
             role.handle(message, me).await
-        };
-        in_hand(me.path(), handled.instrument(span.clone())).await?
+        })
+        .instrument(span.clone())
+        .await?
     }
 }
 

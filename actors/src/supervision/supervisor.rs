@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::child::Child;
 use super::restart::Restarts;
-use super::role::{RoleFailure, fault};
+use super::role::{RoleFailure, fault, span};
 use crate::vitals::{ActorState, Vitals};
 
 /// What a supervisor can be told.
@@ -90,6 +90,10 @@ impl Actor for Supervisor {
         order: Order,
         children: &mut Children,
     ) -> Result<(), ActorProcessingErr> {
+        if !matches!(order, Order::Restart(_)) {
+            // It came by an address, which counts it; a restart is this supervisor's own.
+            children.vitals.dequeued();
+        }
         children.die_if_ordered();
         match order {
             Order::Start { child, started } => {
@@ -130,6 +134,7 @@ impl Actor for Supervisor {
 impl Children {
     fn die_if_ordered(&self) {
         if self.vitals.take_kill() {
+            let _entered = span(&self.vitals).entered();
             fault();
         }
     }

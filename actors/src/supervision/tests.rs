@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use ractor::{Actor, ActorRef};
+use ractor::Actor;
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
@@ -50,7 +50,7 @@ impl Role for Mortal {
 
 /// A supervisor, and one path for children of one name.
 struct Family {
-    supervisor: ActorRef<Order>,
+    orders: Address<Order>,
     board: Arc<Board>,
     lives: Arc<AtomicUsize>,
     ended: mpsc::UnboundedReceiver<usize>,
@@ -61,9 +61,11 @@ impl Family {
     async fn new() -> Self {
         let board = Board::new();
         let arguments = (board.actor("kappa", "supervisor"), Vec::new());
+        let orders = Address::new(Arc::clone(&arguments.0));
         let (supervisor, _) = Actor::spawn(None, Supervisor, arguments).await.unwrap();
+        orders.point_to(supervisor);
         let (end, ended) = mpsc::unbounded_channel();
-        Self { supervisor, board, lives: Arc::default(), ended, end }
+        Self { orders, board, lives: Arc::default(), ended, end }
     }
 
     /// Adopts another child of this path.
@@ -81,14 +83,14 @@ impl Family {
             ended: end.clone(),
         });
         let (started, has_started) = oneshot::channel();
-        self.supervisor.cast(Order::Start { child, started }).unwrap();
+        self.orders.send(Order::Start { child, started }).unwrap();
         has_started.await.unwrap();
         address
     }
 
     fn forget(&self) {
         let (forgotten, _) = oneshot::channel();
-        self.supervisor.cast(Order::Forget { path: PATH.to_owned(), forgotten }).unwrap();
+        self.orders.send(Order::Forget { path: PATH.to_owned(), forgotten }).unwrap();
     }
 }
 
@@ -136,4 +138,13 @@ async fn the_pending_restart_of_a_forgotten_child_starts_no_second_life_of_its_n
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(life_of(&new).await, 2);
     assert_eq!(family.lives.load(SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_is_carried_out_waits_no_longer() {
+    let family = Family::new().await;
+    family.adopt().await;
+    family.forget();
+    family.adopt().await;
+    assert_eq!(family.orders.vitals().mailbox(), 0);
 }

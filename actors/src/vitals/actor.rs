@@ -161,12 +161,13 @@ impl Vitals {
         self.events.load(Relaxed)
     }
 
-    /// Notes one more failed try at what `waiting` events wait for. The first of them is when the
-    /// trouble began.
+    /// Notes one more failed try at what `waiting` events wait for, which is the last error too. The
+    /// first of them is when the trouble began.
     pub fn trouble(&self, reason: impl Into<String>, waiting: u64) {
+        let reason = reason.into();
         let mut condition = lock(&self.condition);
-        condition.trouble =
-            Some(Trouble::after(condition.trouble.as_ref(), reason.into(), waiting));
+        condition.last_error = Some((Timestamp::now(), reason.clone()));
+        condition.trouble = Some(Trouble::after(condition.trouble.as_ref(), reason, waiting));
     }
 
     /// The trouble is over.

@@ -232,6 +232,7 @@ mod tests {
         let [log, sink] = &snapshot.reasons[..] else { panic!("{snapshot:?}") };
         assert_eq!(log.source, "event log");
         assert_eq!((&*sink.source, sink.waiting_events), (writer.path(), 9));
+        assert_eq!(writer.last_error().as_deref(), Some("still revoked"));
 
         writer.recovered();
         assert_eq!(board.snapshot().state, DaemonState::Degraded);

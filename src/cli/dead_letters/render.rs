@@ -107,7 +107,7 @@ pub(super) fn show(letter: &DeadLetter, json: bool, out: &mut impl Write) -> io:
         Some(text) => writeln!(out, "{:12} {size}\n{text}", "payload"),
         None => {
             let base64 = BASE64_STANDARD.encode(&letter.payload);
-            writeln!(out, "{:12} {size}, no printable text; in base64:\n{base64}", "payload")
+            writeln!(out, "{:12} {size}, not all printable text; in base64:\n{base64}", "payload")
         }
     }
 }
@@ -224,7 +224,10 @@ mod tests {
         let mut out = Vec::new();
         show(&letter(), false, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.ends_with("4 bytes, no printable text; in base64:\nG1sySg==\n"), "{text}");
+        assert!(
+            text.ends_with("4 bytes, not all printable text; in base64:\nG1sySg==\n"),
+            "{text}"
+        );
         assert!(!text.contains('\x1b'));
         assert_eq!(printable("{\n\t\"é\": 1\r\n}".as_bytes()), Some("{\n\t\"é\": 1\r\n}"));
     }

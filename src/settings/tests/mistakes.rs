@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use kappa_actors::processor::ProcessorConfig;
 use serde::Deserialize;
 
 use super::*;
@@ -240,6 +241,26 @@ fn what_a_compiler_refuses_is_told_at_the_place_it_was_written() {
     let fine = set(&["processors.orders.enabled=false"]);
     let tables = Settings::load(&fine).unwrap().compile_processors(compile).unwrap();
     assert_eq!(tables.len(), 3);
+}
+
+#[test]
+fn a_slip_is_found_at_any_depth_of_a_processor_and_where_it_is_switched_off_too() {
+    for (setting, told) in [
+        (
+            "processors.orders.columns.currency.defalt=EUR",
+            "error: --set: processors.orders.columns.currency.defalt is wrong: ",
+        ),
+        ("processors.orders.columns.currency.defalt=EUR", "\nhint: did you mean default?"),
+        ("processors.orders.columns.currency.type=STRIN", "\nhint: did you mean STRING?"),
+        ("processors.orders.tabel=x", "\nhint: did you mean table?"),
+        ("processors.orders={ enabled = false, tabel = 'x' }", "\nhint: did you mean table?"),
+        ("processors.ordres.enabled=false", "error: --set: processors.ordres is wrong: missing"),
+    ] {
+        let settings = Settings::load(&set(&[setting])).unwrap();
+        let compile = |_: &str, _: ProcessorConfig| Ok(());
+        let refusal = settings.compile_processors(compile).unwrap_err().to_string();
+        assert!(refusal.contains(told), "{setting}: {refusal}");
+    }
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Scene {
         files.iter().filter(|path| path.extension().is_some_and(|found| found == ending)).count()
     }
 
-    pub(super) fn log_path(&self) -> PathBuf {
+    pub(crate) fn log_path(&self) -> PathBuf {
         self.root.path().join("daemon.log")
     }
 }
