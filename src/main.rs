@@ -10,16 +10,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// For how many milliseconds the allocator keeps freed pages. By default it is a second, in which
 /// a busy daemon frees as much memory as its permits allow it to hold.
-const PURGE_DELAY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "0");
+const PURGE_DELAY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "10");
 
 fn main() -> ExitCode {
-    give_memory_back_at_once();
+    give_memory_back_soon();
     kappa::cli::main()
 }
 
 /// The allocator reads its options from the environment, before `main`: so this process becomes
 /// itself once more. Where that fails, it only takes more memory.
-fn give_memory_back_at_once() {
+fn give_memory_back_soon() {
     let (option, value) = PURGE_DELAY;
     if std::env::var_os(option).is_none()
         && let Ok(program) = std::env::current_exe()
