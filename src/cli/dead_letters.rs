@@ -9,7 +9,7 @@ use std::io::Write;
 use super::output::{self, tell};
 use super::process::runtime;
 use super::{Failure, output::count};
-use crate::settings::{Problem, Problems, Settings};
+use crate::settings::Settings;
 use shelf::Shelf;
 
 /// List, show and requeue events that could not be processed
@@ -70,15 +70,15 @@ pub struct ShowArgs {
 /// Publish dead letters again, once what refused them is mended
 ///
 /// Payload, attributes and ordering key go to the log again with the attribute
-/// `kappa-requeued-from`, the oldest first, and then the dead letter is marked. One that is marked
-/// is not requeued again unless it is named by its id. If the command is killed in between, some
+/// `kappa-requeued-from`, the oldest first, and then the dead letter is marked. Without --reason and
+/// --id it takes all that are not marked yet; a marked one goes again only by its id. If the command is killed in between, some
 /// are requeued twice, which adds no row to a table with a key.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   kappa dead-letters requeue --reason 'total_amount'
   kappa dead-letters requeue --id 7f3a --id 91bc
-  kappa dead-letters requeue --all")]
+  kappa dead-letters requeue")]
 pub struct RequeueArgs {
     /// Only those whose reason contains this text; case counts
     #[arg(long, value_name = "TEXT")]
@@ -86,9 +86,6 @@ pub struct RequeueArgs {
     /// Only this one; its beginning will do; may be given again
     #[arg(long, value_name = "ID", conflicts_with = "reason")]
     pub id: Vec<String>,
-    /// All that were not requeued yet
-    #[arg(long, conflicts_with_all = ["reason", "id"])]
-    pub all: bool,
 }
 
 /// Does it, and writes to `out` what was found or done.
@@ -134,14 +131,6 @@ fn show(args: &ShowArgs, settings: &Settings, out: &mut impl Write) -> Result<()
 }
 
 fn requeue(args: &RequeueArgs, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
-    if args.reason.is_none() && args.id.is_empty() && !args.all {
-        return Err(Problems::from(Problem {
-            place: None,
-            reason: "requeue needs to know which dead letters".to_owned(),
-            hint: Some("name them with --reason TEXT or --id ID, or take --all".to_owned()),
-        })
-        .into());
-    }
     let shelf = Shelf::open(settings)?;
     let (requeued, done) = runtime()?.block_on(async {
         let ids = match &args.id[..] {
