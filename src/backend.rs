@@ -1,4 +1,10 @@
-//! The backends behind the three ports.
+//! What stands behind the ports.
 
+#[cfg(feature = "gcp")]
+pub mod bigquery;
 pub mod embedded;
 pub mod faulty;
+#[cfg(feature = "gcp")]
+pub mod gcs;
+#[cfg(feature = "gcp")]
+pub mod pubsub;

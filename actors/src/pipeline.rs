@@ -212,6 +212,7 @@ impl Pipeline {
         let _ = timeout(FAREWELL, async {
             ledger.close(&*log).await;
             end_of(&mut self.acknowledger).await;
+            log.close().await;
         })
         .await;
         // What is settled, but could not be acknowledged in time, comes again too.

@@ -120,4 +120,8 @@ pub trait EventLog: Send + Sync + 'static {
     /// # Errors
     /// [`LogError::Unavailable`]: ask later.
     async fn backlog(&self) -> Result<Backlog, LogError>;
+
+    /// Sends the acknowledgements that are still to be sent, and gives back what came from the log
+    /// and was never handed out. Called once, last; nothing is pulled any more.
+    async fn close(&self) {}
 }

@@ -1,0 +1,5 @@
+//! BigQuery as the warehouse.
+
+mod options;
+
+pub use options::{BigQueryOptions, TableOptions, WriteMode};

@@ -1,0 +1,5 @@
+//! Cloud Storage as the archive.
+
+mod options;
+
+pub use options::GcsOptions;

@@ -1,0 +1,5 @@
+//! Pub/Sub as the event log.
+
+mod options;
+
+pub use options::PubSubOptions;

@@ -1,0 +1,32 @@
+use std::time::Duration;
+
+use google_cloud_auth::credentials::Credentials;
+
+/// Where the log is, and how it is read.
+#[derive(Clone, Debug)]
+pub struct PubSubOptions {
+    /// The project of topic and subscription, unless their names say another.
+    pub project: String,
+    /// The topic to publish to: an id, or `projects/P/topics/T`.
+    pub topic: String,
+    /// The subscription to read: an id, or `projects/P/subscriptions/S`.
+    pub subscription: String,
+    /// Another address than the service's, such as an emulator's, for gRPC: `http://host:port`.
+    pub endpoint: Option<String>,
+    /// The same for the administration over REST; where it is not set, `endpoint`.
+    pub admin_endpoint: Option<String>,
+    /// Who asks.
+    pub credentials: Credentials,
+    /// Streams that messages are pulled on side by side.
+    pub streams: usize,
+    /// Messages on loan at most, over all streams: the account of the reader.
+    pub max_outstanding_messages: u64,
+    /// Bytes on loan at most, over all streams.
+    pub max_outstanding_bytes: u64,
+    /// How long a message's lease is extended at most, up to an hour.
+    pub max_lease: Duration,
+    /// Whether messages are published with their ordering keys.
+    pub ordering: bool,
+    /// The largest payload that is published, in bytes.
+    pub max_event_bytes: usize,
+}

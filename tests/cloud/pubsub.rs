@@ -1,0 +1,1 @@
+//! Pub/Sub as the event log.

@@ -1,0 +1,1 @@
+//! BigQuery: REST v2 for datasets, tables and jobs, gRPC for the Storage Write API.

@@ -1,0 +1,1 @@
+//! Pub/Sub: gRPC for publishing and pulling, REST for administration.
