@@ -14,6 +14,7 @@ pub mod message;
 pub mod pipeline;
 pub mod port;
 pub mod processor;
+pub mod replay;
 pub mod row;
 pub mod settings;
 pub mod supervision;
