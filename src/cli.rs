@@ -3,6 +3,7 @@
 //! Exit codes are 0 for done, 1 for failed and 2 for wrong usage or configuration. A reader that
 //! stops reading what a command writes (`kappa generate | head`) ends it quietly.
 
+pub mod archive;
 pub mod check;
 pub mod config;
 pub mod dead_letters;
@@ -14,6 +15,7 @@ mod output;
 mod patience;
 mod process;
 pub mod publish;
+mod range;
 pub mod run;
 mod source;
 pub mod status;
@@ -59,6 +61,7 @@ pub enum Command {
     Check(check::Args),
     Status(status::Args),
     DeadLetters(dead_letters::Args),
+    Archive(archive::Args),
     Config(config::Args),
 }
 
@@ -103,6 +106,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
         Command::DeadLetters(args) => {
             dead_letters::main(&args, &settings()?, &mut std::io::stdout().lock())
         }
+        Command::Archive(args) => archive::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Demo(args) => demo::main(&args, settings()?),
     }
 }

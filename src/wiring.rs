@@ -14,6 +14,7 @@ use kappa_actors::archive::LineFormat;
 use kappa_actors::dead_letter_table;
 use kappa_actors::envelope::EnvelopePlan;
 use kappa_actors::pipeline::{ArchivePlan, Plan, Ports, ProcessorSpec};
+use kappa_actors::port::ArchiveStore;
 use kappa_actors::processor::{PlanError, Processor, ProcessorConfig, ProcessorPlan};
 use kappa_actors::settings::ActorSettings;
 
@@ -174,6 +175,16 @@ pub fn open_warehouse(settings: &Settings) -> anyhow::Result<EmbeddedWarehouse> 
     Ok(EmbeddedWarehouse::open(made(&settings.data_dir)?)?)
 }
 
+/// The archive of a configuration. Blocks.
+///
+/// # Errors
+/// What is wrong with the folder, naming it.
+pub fn open_archive(settings: &Settings) -> anyhow::Result<Arc<dyn ArchiveStore>> {
+    let folder = settings.data_dir.join("archive");
+    let archive = LocalArchive::open(&folder).with_context(|| folder.display().to_string())?;
+    Ok(Arc::new(archive))
+}
+
 /// The folder, made if there is none.
 fn made(data_dir: &Path) -> anyhow::Result<&Path> {
     std::fs::create_dir_all(data_dir).with_context(|| data_dir.display().to_string())?;
@@ -187,12 +198,11 @@ fn made(data_dir: &Path) -> anyhow::Result<&Path> {
 pub fn open_ports(settings: &Settings) -> anyhow::Result<Ports> {
     let log = open_log(settings)?;
     let warehouse = open_warehouse(settings)?;
-    let folder = settings.data_dir.join("archive");
-    let archive = LocalArchive::open(&folder).with_context(|| folder.display().to_string())?;
+    let archive = open_archive(settings)?;
     let faults = Faults::armed(settings.faults.fail.as_ref(), settings.faults.slow.as_ref());
     Ok(Ports {
         log: Arc::new(log),
         warehouse: faults.warehouse(Arc::new(warehouse)),
-        archive: faults.archive(Arc::new(archive)),
+        archive: faults.archive(archive),
     })
 }

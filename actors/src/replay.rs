@@ -15,6 +15,7 @@ mod object;
 
 pub use archive_log::{ArchiveLog, ReplayRange};
 pub use loans::{Fault, Progress};
+pub use object::{ReadFault, read_lines};
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+mod archive;
 mod dead_letters;
 mod publish;
 mod questions;

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use compact_str::{CompactString, format_compact};
 use futures::future::ready;
 use futures::{StreamExt, stream};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::archive_log::{ReplayRange, Shared};
@@ -124,26 +124,20 @@ impl Feed {
         number: ObjectNumber,
         lines: &mut u64,
     ) -> Result<(), ReadFault> {
-        let stream = self.store.read(&object.name).await.map_err(ReadFault::Store)?;
+        let stream = self.store.read(&object.name).await?;
         let mut decoder = Decoder::new(object, self.format, self.range, *lines);
-        let compression = object.compression;
         let (chunks, shared) = (self.chunks.clone(), Arc::clone(&self.shared));
-        let runtime = Handle::current();
-        let reading = tokio::task::spawn_blocking(move || {
-            let result = read_lines(&runtime, stream, compression, |raw| {
-                let messages = decoder.decode(raw);
-                shared.loans().opened(number, messages.len());
-                messages.is_empty() || chunks.blocking_send((number, messages)).is_ok()
-            });
-            (result, decoder.lines)
-        });
-        match reading.await {
-            Ok((result, read)) => {
-                *lines = read.max(*lines);
-                result
-            }
-            Err(panic) => Err(ReadFault::Damaged(panic.to_string())),
-        }
+        let met = Arc::new(AtomicU64::new(0));
+        let so_far = Arc::clone(&met);
+        let read = read_lines(stream, object.compression, move |raw| {
+            let messages = decoder.decode(raw);
+            so_far.store(decoder.lines, Ordering::Relaxed);
+            shared.loans().opened(number, messages.len());
+            messages.is_empty() || chunks.blocking_send((number, messages)).is_ok()
+        })
+        .await;
+        *lines = met.load(Ordering::Relaxed).max(*lines);
+        read
     }
 }
 

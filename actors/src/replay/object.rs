@@ -1,4 +1,4 @@
-//! One object, line by line, on a thread that may block.
+//! One object, line by line.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -14,17 +14,35 @@ use crate::port::{ByteStream, StoreError};
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Why an object was not read to its end.
-#[derive(Debug)]
-pub(super) enum ReadFault {
+#[derive(Debug, thiserror::Error)]
+pub enum ReadFault {
     /// The store broke off; what was read is good, and the rest may be there later.
-    Store(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The bytes are damaged behind the last line that was read.
+    #[error("damaged: {0}")]
     Damaged(String),
 }
 
-/// Reads `stream`, and gives `take` the lines of one chunk at a time, without their line feeds.
-/// Ends early when `take` says that nobody wants more. Blocks.
-pub(super) fn read_lines(
+/// Reads an archive object from `stream`, and gives `take` the lines of one chunk at a time, without
+/// their line feeds, on a thread that may block. Ends early when `take` says that nobody wants more.
+///
+/// # Errors
+/// [`ReadFault`] tells what broke off or is damaged; the lines before it were given.
+pub async fn read_lines(
+    stream: ByteStream,
+    compression: Compression,
+    take: impl FnMut(Vec<Bytes>) -> bool + Send + 'static,
+) -> Result<(), ReadFault> {
+    let runtime = Handle::current();
+    let read = move || read_blocking(&runtime, stream, compression, take);
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => read,
+        Err(panic) => Err(ReadFault::Damaged(panic.to_string())),
+    }
+}
+
+fn read_blocking(
     runtime: &Handle,
     stream: ByteStream,
     compression: Compression,
