@@ -10,10 +10,12 @@
 
 mod archive_log;
 mod feed;
+mod journal;
 mod loans;
 mod object;
 
 pub use archive_log::{ArchiveLog, ReplayRange};
+pub use journal::{Journal, JournalError, Resumed, unfinished_replays};
 pub use loans::{Fault, Progress};
 pub use object::{ReadFault, read_lines};
 
