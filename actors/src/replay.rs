@@ -13,11 +13,13 @@ mod feed;
 mod journal;
 mod loans;
 mod object;
+mod paced;
 
 pub use archive_log::{ArchiveLog, ReplayRange};
 pub use journal::{Journal, JournalError, Resumed, unfinished_replays};
 pub use loans::{Fault, Progress};
 pub use object::{ReadFault, read_lines};
+pub use paced::Paced;
 
 #[cfg(test)]
 mod tests;

@@ -46,6 +46,8 @@ pub enum Intake {
     Open,
     /// The same, and have sinks flush whenever nothing waits: who runs until idle wants the end.
     UntilIdle,
+    /// The same for a log that has an end: only that is the end, however quiet it is before.
+    ToTheEnd,
     /// Take nothing more; deliver again what comes back.
     Closed,
 }
@@ -177,8 +179,8 @@ impl Reader {
             self.press(false);
             return self.admit(messages);
         }
-        self.press(ended || asked == Intake::UntilIdle);
-        self.set_idle(nothing_unacknowledged);
+        self.press(ended || matches!(asked, Intake::UntilIdle | Intake::ToTheEnd));
+        self.set_idle(nothing_unacknowledged && (ended || asked != Intake::ToTheEnd));
         if ended {
             // Behind the end comes only what is given back: no hurry to ask for it.
             tokio::time::sleep(PATIENCE).await;

@@ -11,6 +11,7 @@ mod faults;
 mod permits;
 mod poison;
 mod refusals;
+mod replay;
 mod rig;
 mod stops;
 mod windows;
