@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1 as pb;
 use kappa_test_servers::grpc::{self, Answer, Call, Methods, Replies, Served};
 use pb::streaming_pull_response::SubscriptionProperties;
@@ -156,18 +157,18 @@ struct Subscriber(Server);
 impl Methods for Subscriber {
     const NAME: &'static str = "google.pubsub.v1.Subscriber";
 
-    async fn call(self, method: String, call: Call) -> Answer {
+    // No `async fn`: the compiler cannot prove one `Send` that holds a boxed stream.
+    fn call(self, method: String, call: Call) -> impl Future<Output = Answer> + Send {
         let server = self.0;
-        match method.as_str() {
-            "StreamingPull" => {
-                grpc::streaming(call, |_: Request<Streaming<pb::StreamingPullRequest>>| {
-                    let opened = server.open();
-                    async move { opened }
-                })
-                .await
-            }
+        let answer: BoxFuture<'static, Answer> = match method.as_str() {
+            "StreamingPull" => Box::pin(grpc::streaming(
+                call,
+                move |_: Request<Streaming<pb::StreamingPullRequest>>| {
+                    std::future::ready(server.open())
+                },
+            )),
             "Acknowledge" => {
-                grpc::unary(call, |request: Request<pb::AcknowledgeRequest>| {
+                Box::pin(grpc::unary(call, move |request: Request<pb::AcknowledgeRequest>| {
                     let mut books = server.books.lock().unwrap();
                     if !books.lose_acks {
                         for id in request.into_inner().ack_ids {
@@ -177,12 +178,12 @@ impl Methods for Subscriber {
                             }
                         }
                     }
-                    async { Ok(()) }
-                })
-                .await
+                    std::future::ready(Ok(()))
+                }))
             }
-            "ModifyAckDeadline" => {
-                grpc::unary(call, |request: Request<pb::ModifyAckDeadlineRequest>| {
+            "ModifyAckDeadline" => Box::pin(grpc::unary(
+                call,
+                move |request: Request<pb::ModifyAckDeadlineRequest>| {
                     let request = request.into_inner();
                     let mut books = server.books.lock().unwrap();
                     for id in request.ack_ids {
@@ -194,12 +195,12 @@ impl Methods for Subscriber {
                     }
                     drop(books);
                     server.ring();
-                    async { Ok(()) }
-                })
-                .await
-            }
-            other => grpc::unimplemented(other),
-        }
+                    std::future::ready(Ok(()))
+                },
+            )),
+            other => Box::pin(std::future::ready(grpc::unimplemented(other))),
+        };
+        answer
     }
 }
 
@@ -213,7 +214,7 @@ impl Methods for Publisher {
         let server = self.0;
         match method.as_str() {
             "Publish" => {
-                grpc::unary(call, |request: Request<pb::PublishRequest>| {
+                grpc::unary(call, move |request: Request<pb::PublishRequest>| {
                     let messages = request.into_inner().messages;
                     let refusal = server.books.lock().unwrap().refuse_publish.clone();
                     let refused = refusal.filter(|(payload, _)| {
@@ -228,7 +229,7 @@ impl Methods for Publisher {
                                 .collect(),
                         }),
                     };
-                    async move { answer }
+                    std::future::ready(answer)
                 })
                 .await
             }
