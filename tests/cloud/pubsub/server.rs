@@ -28,6 +28,11 @@ pub(super) struct Books {
     pub(super) refuse_publish: Option<(Vec<u8>, Status)>,
     pub(super) lose_acks: bool,
     pub(super) exactly_once: bool,
+    /// What the administration answers.
+    pub(super) permitted: bool,
+    pub(super) missing: bool,
+    /// How many were acknowledged when a seek came.
+    pub(super) acked_at_seek: Option<usize>,
 }
 
 #[derive(Clone)]
@@ -87,6 +92,15 @@ impl Server {
         let mut books = self.books.lock().unwrap();
         let places: Vec<_> = books.leased.drain().map(|(_, place)| place).collect();
         books.to_send.extend(places);
+        drop(books);
+        self.ring();
+    }
+
+    /// All messages come again; ack ids from before stay valid, the worst that may be.
+    pub(super) fn seek_to_start(&self) {
+        let mut books = self.books.lock().unwrap();
+        books.acked_at_seek = Some(books.acked.len());
+        books.to_send = (0..books.stored.len()).collect();
         drop(books);
         self.ring();
     }
