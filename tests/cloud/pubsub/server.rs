@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -27,6 +28,8 @@ pub(super) struct Books {
     /// What publishing answers, by the payload that must be in the request.
     pub(super) refuse_publish: Option<(Vec<u8>, Status)>,
     pub(super) lose_acks: bool,
+    /// Acknowledgements take effect half a second late.
+    pub(super) slow_acks: bool,
     pub(super) exactly_once: bool,
     /// What the administration answers.
     pub(super) permitted: bool,
@@ -94,6 +97,19 @@ impl Server {
         books.to_send.extend(places);
         drop(books);
         self.ring();
+    }
+
+    fn acknowledge(&self, ack_ids: Vec<String>) {
+        let mut books = self.books.lock().unwrap();
+        if books.lose_acks {
+            return;
+        }
+        for id in ack_ids {
+            if let Some(place) = books.leased.remove(&id) {
+                let name = books.stored[place].message_id.clone();
+                books.acked.push(name);
+            }
+        }
     }
 
     /// All messages come again; ack ids from before stay valid, the worst that may be.
@@ -183,16 +199,15 @@ impl Methods for Subscriber {
             )),
             "Acknowledge" => {
                 Box::pin(grpc::unary(call, move |request: Request<pb::AcknowledgeRequest>| {
-                    let mut books = server.books.lock().unwrap();
-                    if !books.lose_acks {
-                        for id in request.into_inner().ack_ids {
-                            if let Some(place) = books.leased.remove(&id) {
-                                let name = books.stored[place].message_id.clone();
-                                books.acked.push(name);
-                            }
+                    let server = server.clone();
+                    async move {
+                        let slow = server.books.lock().unwrap().slow_acks;
+                        if slow {
+                            tokio::time::sleep(Duration::from_millis(500)).await;
                         }
+                        server.acknowledge(request.into_inner().ack_ids);
+                        Ok(())
                     }
-                    std::future::ready(Ok(()))
                 }))
             }
             "ModifyAckDeadline" => Box::pin(grpc::unary(
