@@ -37,11 +37,11 @@ impl Methods for Write {
         let state = self.0;
         match method.as_str() {
             "AppendRows" => {
-                let handle = |request: Request<Streaming<api::AppendRowsRequest>>| {
-                    let state = Arc::clone(&state);
-                    async move { Ok(connection(state, request.into_inner())) }
-                };
-                streaming(call, handle).await
+                streaming(call, move |request: Request<Streaming<api::AppendRowsRequest>>| {
+                    let replies = connection(Arc::clone(&state), request.into_inner());
+                    futures::future::ready(Ok::<Replies<api::AppendRowsResponse>, Status>(replies))
+                })
+                .await
             }
             "CreateWriteStream" => {
                 unary(call, |request: Request<api::CreateWriteStreamRequest>| {
@@ -69,10 +69,16 @@ impl Methods for Write {
     }
 }
 
-fn create(state: &Shared, request: api::CreateWriteStreamRequest) -> Result<api::WriteStream, Status> {
+fn create(
+    state: &Shared,
+    request: api::CreateWriteStreamRequest,
+) -> Result<api::WriteStream, Status> {
     let mut state = lock(state);
     let Some((table, None)) = split_name(&request.parent) else {
-        return Err(Status::invalid_argument(format!("parent {:?} names no table", request.parent)));
+        return Err(Status::invalid_argument(format!(
+            "parent {:?} names no table",
+            request.parent
+        )));
     };
     state.known(&table).map_err(|refusal| Status::new(refusal.code, refusal.message))?;
     let kind = request.write_stream.map_or(0, |stream| stream.r#type);
@@ -220,7 +226,10 @@ impl Writer {
 
     /// Reads destination and schema; both are required in the first request and may be left out
     /// behind it.
-    fn open(&mut self, request: api::AppendRowsRequest) -> Result<(Option<i64>, Vec<Vec<u8>>), Status> {
+    fn open(
+        &mut self,
+        request: api::AppendRowsRequest,
+    ) -> Result<(Option<i64>, Vec<Vec<u8>>), Status> {
         let Some(Rows::ProtoRows(data)) = request.rows else {
             return Err(Status::invalid_argument("only protobuf rows are taken here"));
         };
@@ -274,7 +283,10 @@ fn misfit_refusal(name: &str, misfit: Misfit) -> Refusal {
             storage: Some(StorageErrorCode::SchemaMismatchExtraFields),
             ..Refusal::new(
                 Code::InvalidArgument,
-                format!("Input schema has more fields than BigQuery schema, extra fields: '{}' Entity: {name}", fields.join(",")),
+                format!(
+                    "Input schema has more fields than BigQuery schema, extra fields: '{}' Entity: {name}",
+                    fields.join(",")
+                ),
             )
         },
         Misfit::Other(message) => Refusal::new(Code::InvalidArgument, message),

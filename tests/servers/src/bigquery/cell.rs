@@ -49,9 +49,7 @@ pub(super) fn convertible(from: Type, to: &str) -> bool {
         "FLOAT" | "FLOAT64" => matches!(from, Double | Float),
         "INTEGER" | "INT64" => small || from == Enum,
         "JSON" | "GEOGRAPHY" | "INTERVAL" => from == String,
-        "NUMERIC" | "BIGNUMERIC" => {
-            integer || matches!(from, Double | Float | String | Bytes)
-        }
+        "NUMERIC" | "BIGNUMERIC" => integer || matches!(from, Double | Float | String | Bytes),
         "STRING" => matches!(from, String | Enum),
         "TIMESTAMP" => small,
         _ => false,

@@ -81,7 +81,9 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
         word != "INSERT" && state.tables.get(*name).is_some_and(|table| table.upserted)
     });
     if let (true, Some(name)) = (changes, upserted) {
-        let message = format!("{word} DML statements are not supported over tables that had UPSERT streams: {name}");
+        let message = format!(
+            "{word} DML statements are not supported over tables that had UPSERT streams: {name}"
+        );
         return Err(invalid(message));
     }
     for parameter in body["queryParameters"].as_array().into_iter().flatten() {
@@ -110,7 +112,9 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
             keep(&db, name, state).map_err(invalid)?;
         }
         let affected = db.changes().to_string();
-        return Ok(json!({ "kind": "bigquery#queryResponse", "jobComplete": true, "numDmlAffectedRows": affected, "totalRows": "0" }));
+        return Ok(
+            json!({ "kind": "bigquery#queryResponse", "jobComplete": true, "numDmlAffectedRows": affected, "totalRows": "0" }),
+        );
     }
     let fields: Vec<Value> = names
         .iter()
@@ -163,7 +167,8 @@ pub(super) fn data(table: &Table) -> Value {
         .visible()
         .iter()
         .map(|row| {
-            let cells = table.columns.iter().map(|c| shown(row.get(&c.name).unwrap_or(&Value::Null)));
+            let cells =
+                table.columns.iter().map(|c| shown(row.get(&c.name).unwrap_or(&Value::Null)));
             json!({ "f": cells.collect::<Vec<_>>() })
         })
         .collect();

@@ -76,9 +76,8 @@ fn not_found(what: &str, name: &str) -> Refused {
 impl State {
     /// Deletes a table, its rows and its streams.
     pub(super) fn drop_table(&mut self, table: &str) -> bool {
-        self.streams.retain(|name, _| {
-            super::state::split_name(name).is_none_or(|(of, _)| of != table)
-        });
+        self.streams
+            .retain(|name, _| super::state::split_name(name).is_none_or(|(of, _)| of != table));
         self.tables.remove(table).is_some()
     }
 
@@ -98,7 +97,9 @@ impl State {
                     .filter(|(name, _)| name.starts_with(&prefix))
                     .map(|(_, table)| table.resource.clone())
                     .collect();
-                Ok(json!({ "kind": "bigquery#tableList", "totalItems": tables.len(), "tables": tables }))
+                Ok(
+                    json!({ "kind": "bigquery#tableList", "totalItems": tables.len(), "tables": tables }),
+                )
             }
             (_, ["projects", p, "datasets", d, "tables", t]) => {
                 self.table(method, &format!("{p}.{d}.{t}"), &body)
@@ -145,7 +146,12 @@ impl State {
         Ok(found)
     }
 
-    fn insert_table(&mut self, project: &str, dataset: &str, mut body: Value) -> Result<Value, Refused> {
+    fn insert_table(
+        &mut self,
+        project: &str,
+        dataset: &str,
+        mut body: Value,
+    ) -> Result<Value, Refused> {
         let parent = format!("{project}.{dataset}");
         if !self.datasets.contains_key(&parent) {
             return Err(not_found("Dataset", &parent));
@@ -187,14 +193,20 @@ impl State {
                 for (at, column) in before.iter().enumerate() {
                     let kept = fields.get(at).is_some_and(|field| {
                         field["name"] == json!(column.name)
-                            && field["type"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case(&column.kind))
+                            && field["type"]
+                                .as_str()
+                                .is_some_and(|kind| kind.eq_ignore_ascii_case(&column.kind))
                     });
                     if !kept {
-                        let message = format!("Provided Schema does not match Table {name}. Field {} is missing or changed", column.name);
+                        let message = format!(
+                            "Provided Schema does not match Table {name}. Field {} is missing or changed",
+                            column.name
+                        );
                         return Err(Refused::new(400, "invalid", message));
                     }
                 }
-                if fields.iter().skip(before.len()).any(|field| field["mode"] == json!("REQUIRED")) {
+                if fields.iter().skip(before.len()).any(|field| field["mode"] == json!("REQUIRED"))
+                {
                     let message = "Cannot add required fields to an existing schema.";
                     return Err(Refused::new(400, "invalid", message));
                 }
@@ -218,7 +230,11 @@ fn check_key(resource: &Value) -> Result<(), Refused> {
     let key = resource["tableConstraints"]["primaryKey"]["columns"].as_array();
     match key.map_or(0, Vec::len) {
         0..=16 => Ok(()),
-        many => Err(Refused::new(400, "invalid", format!("a primary key of {many} columns: at most 16"))),
+        many => Err(Refused::new(
+            400,
+            "invalid",
+            format!("a primary key of {many} columns: at most 16"),
+        )),
     }
 }
 

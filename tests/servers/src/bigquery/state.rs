@@ -142,10 +142,7 @@ impl State {
             let message = "Errors found while processing rows. Please refer to the row_errors \
                            field for details. The list may not be complete because of the size \
                            limitations.";
-            return Err(Refusal {
-                rows: errors,
-                ..Refusal::new(Code::InvalidArgument, message)
-            });
+            return Err(Refusal { rows: errors, ..Refusal::new(Code::InvalidArgument, message) });
         }
         let at = self.streams.get_mut(name).map(|stream| {
             let at = stream.rows.len();
@@ -184,7 +181,11 @@ impl State {
         }
         let Some(stream) = self.streams.get(name) else {
             let message = format!("Requested entity was not found: stream {name}");
-            return Err(Refusal::storage(Code::NotFound, StorageErrorCode::StreamNotFound, message));
+            return Err(Refusal::storage(
+                Code::NotFound,
+                StorageErrorCode::StreamNotFound,
+                message,
+            ));
         };
         // `StorageErrorCode.STREAM_FINALIZED`.
         if stream.finalized {
@@ -208,10 +209,12 @@ impl State {
         }
         if offset < end {
             let stored = stream.rows.get(at..at + rows.len());
-            if !stored.is_some_and(|stored| stored.iter().copied().eq(rows.iter().map(|r| hash(r)))) {
+            if !stored.is_some_and(|stored| stored.iter().copied().eq(rows.iter().map(|r| hash(r))))
+            {
                 let count = rows.len();
-                self.violations
-                    .push(format!("different rows at the used offset {offset} of {name} ({count})"));
+                self.violations.push(format!(
+                    "different rows at the used offset {offset} of {name} ({count})"
+                ));
             }
             return Err(Refusal::storage(
                 Code::AlreadyExists,
@@ -246,7 +249,8 @@ impl State {
             }
             if fault.is_none() {
                 fault = refused.iter().find_map(|&(at, text)| {
-                    let hit = matches!(cells[at], super::cell::Cell::Text(cell) if cell.contains(text));
+                    let hit =
+                        matches!(cells[at], super::cell::Cell::Text(cell) if cell.contains(text));
                     hit.then(|| format!("column {} is refused", plan.columns()[at].name))
                 });
             }

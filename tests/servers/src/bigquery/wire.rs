@@ -42,7 +42,10 @@ pub(super) enum Misfit {
 
 impl Plan {
     /// Fits `descriptor` to `columns`.
-    pub(super) fn compile(descriptor: &DescriptorProto, columns: &[Column]) -> Result<Self, Misfit> {
+    pub(super) fn compile(
+        descriptor: &DescriptorProto,
+        columns: &[Column],
+    ) -> Result<Self, Misfit> {
         let mut fields: Vec<Option<Field>> = Vec::new();
         let mut extra = Vec::new();
         let mut changes = false;
@@ -89,7 +92,11 @@ impl Plan {
     }
 
     /// Reads `row` into `cells`: the columns in order, then change type and sequence.
-    pub(super) fn read<'a>(&self, mut row: &'a [u8], cells: &mut Vec<Cell<'a>>) -> Result<(), String> {
+    pub(super) fn read<'a>(
+        &self,
+        mut row: &'a [u8],
+        cells: &mut Vec<Cell<'a>>,
+    ) -> Result<(), String> {
         cells.clear();
         cells.resize(self.columns.len() + 2, Cell::Null);
         let buf = &mut row;
