@@ -2,6 +2,7 @@
 //!
 //! Rules without a page are the comments of `storage.proto`.
 
+use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -12,12 +13,14 @@ use prost_types::DescriptorProto;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::server::StreamingService;
 use tonic::{Code, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 use super::control::AppendFault;
 use super::state::{Refusal, Shared, WriteStream, lock, split_name};
 use super::wire::{Misfit, Plan};
-use crate::grpc::{Answer, Call, Methods, Replies, streaming, unary, unimplemented};
+use crate::grpc::{Answer, Call, Methods, Replies, unary, unimplemented};
 use api::append_rows_request::Rows;
 use api::append_rows_response::{AppendResult, Response};
 use api::storage_error::StorageErrorCode;
@@ -37,11 +40,10 @@ impl Methods for Write {
         let state = self.0;
         match method.as_str() {
             "AppendRows" => {
-                streaming(call, move |request: Request<Streaming<api::AppendRowsRequest>>| {
-                    let replies = connection(Arc::clone(&state), request.into_inner());
-                    futures::future::ready(Ok::<Replies<api::AppendRowsResponse>, Status>(replies))
-                })
-                .await
+                tonic::server::Grpc::new(ProstCodec::default())
+                    .max_decoding_message_size(64 << 20)
+                    .streaming(Appends(state), call)
+                    .await
             }
             "CreateWriteStream" => {
                 unary(call, |request: Request<api::CreateWriteStreamRequest>| {
@@ -66,6 +68,21 @@ impl Methods for Write {
             }
             other => unimplemented(other),
         }
+    }
+}
+
+/// `AppendRows` with its types named: behind a closure the compiler cannot see that the call is
+/// `Send`.
+struct Appends(Shared);
+
+impl StreamingService<api::AppendRowsRequest> for Appends {
+    type Response = api::AppendRowsResponse;
+    type ResponseStream = Replies<api::AppendRowsResponse>;
+    type Future = Ready<Result<tonic::Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<api::AppendRowsRequest>>) -> Self::Future {
+        let replies = connection(Arc::clone(&self.0), request.into_inner());
+        ready(Ok(tonic::Response::new(replies)))
     }
 }
 
