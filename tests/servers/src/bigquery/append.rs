@@ -163,7 +163,8 @@ fn connection(
     let open = Open::new(Arc::clone(&state));
     tokio::spawn(async move {
         let _open = open;
-        let mut writer = Writer { state, name: String::new(), descriptor: None, plan: None };
+        let mut writer =
+            Writer { state, name: String::new(), descriptor: None, plan: None, silent: false };
         loop {
             let request = tokio::select! {
                 request = requests.next() => request,
@@ -191,11 +192,16 @@ struct Writer {
     descriptor: Option<DescriptorProto>,
     /// With the table's version that it was made for.
     plan: Option<(u64, Arc<Plan>)>,
+    /// Once an answer was withheld none may follow: answers belong to requests by their order.
+    silent: bool,
 }
 
 impl Writer {
     /// Takes one request; `false` ends the connection.
     fn take(&mut self, request: api::AppendRowsRequest, replies: &Replying) -> bool {
+        if self.silent {
+            return true;
+        }
         let (fault, delay) = {
             let mut state = lock(&self.state);
             state.appends += 1;
@@ -208,7 +214,10 @@ impl Writer {
         };
         match fault {
             Some(AppendFault::EndsWith(code)) => return end(Status::new(code, "ordered fault")),
-            Some(AppendFault::Hangs) => return true,
+            Some(AppendFault::Hangs) => {
+                self.silent = true;
+                return true;
+            }
             Some(AppendFault::Answers(code)) => {
                 let name = request.write_stream.clone();
                 let refusal = Refusal::new(code, "ordered fault");

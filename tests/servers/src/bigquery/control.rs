@@ -18,7 +18,7 @@ pub enum AppendFault {
     Answers(Code),
     /// The rows are stored, then the connection ends unanswered.
     LosesAnswer,
-    /// Nothing is stored and nothing is ever answered: a half-closed connection.
+    /// Nothing is stored and nothing is answered on this connection from here on: half closed.
     Hangs,
 }
 
