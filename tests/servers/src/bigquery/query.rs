@@ -98,7 +98,7 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
             statement.raw_bind_parameter(at, value).map_err(invalid)?;
         }
     }
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows: Vec<Vec<Value>> = Vec::new();
     let mut found = statement.raw_query();
     while let Some(row) = found.next().map_err(invalid)? {
