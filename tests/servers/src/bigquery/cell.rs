@@ -1,0 +1,89 @@
+//! Values of a row and the conversions to a column's type.
+//!
+//! The rules are those of <https://cloud.google.com/bigquery/docs/supported-data-types>.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use prost_types::field_descriptor_proto::Type;
+use serde_json::Value;
+
+/// One value as it came over the wire.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Cell<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+impl Cell<'_> {
+    /// The value in JSON: bytes in base64, timestamps in microseconds, dates in days.
+    pub(super) fn json(self) -> Value {
+        match self {
+            Cell::Null => Value::Null,
+            Cell::Bool(value) => value.into(),
+            Cell::Int(value) => value.into(),
+            Cell::Float(value) => value.into(),
+            Cell::Text(value) => value.into(),
+            Cell::Bytes(value) => BASE64_STANDARD.encode(value).into(),
+        }
+    }
+}
+
+/// Whether fields of protobuf type `from` may fill columns of type `to`.
+pub(super) fn convertible(from: Type, to: &str) -> bool {
+    use Type::{
+        Bool, Bytes, Double, Enum, Fixed32, Fixed64, Float, Int32, Int64, Sfixed32, Sfixed64,
+        Sint32, Sint64, String, Uint32, Uint64,
+    };
+    let signed = matches!(from, Int32 | Int64 | Sint32 | Sint64 | Sfixed32 | Sfixed64);
+    let small = signed || matches!(from, Uint32 | Fixed32);
+    let integer = small || matches!(from, Uint64 | Fixed64);
+    match to {
+        "BOOL" | "BOOLEAN" => from == Bool || integer,
+        "BYTES" => matches!(from, Bytes | String),
+        "DATE" => signed || from == String,
+        "DATETIME" | "TIME" => matches!(from, String | Int64),
+        "FLOAT" | "FLOAT64" => matches!(from, Double | Float),
+        "INTEGER" | "INT64" => small || from == Enum,
+        "JSON" | "GEOGRAPHY" | "INTERVAL" => from == String,
+        "NUMERIC" | "BIGNUMERIC" => integer || matches!(from, Double | Float | String | Bytes),
+        "STRING" => matches!(from, String | Enum),
+        "TIMESTAMP" => small,
+        _ => false,
+    }
+}
+
+/// Why a value of a convertible type is no value of `column_type`, if it is none.
+pub(super) fn fault(cell: Cell<'_>, column_type: &str) -> Option<String> {
+    let ok = match (column_type, cell) {
+        (_, Cell::Null) => true,
+        ("DATE", Cell::Int(days)) => (-719_162..=2_932_896).contains(&days),
+        ("DATE", Cell::Text(text)) => text.parse::<chrono::NaiveDate>().is_ok(),
+        ("TIMESTAMP", Cell::Int(micros)) => {
+            (-62_135_596_800_000_000..=253_402_300_799_999_999).contains(&micros)
+        }
+        ("NUMERIC", Cell::Text(text)) => decimal(text, 29, 9),
+        ("BIGNUMERIC", Cell::Text(text)) => decimal(text, 38, 38),
+        ("NUMERIC", Cell::Bytes(bytes)) => bytes.len() <= 16,
+        ("BIGNUMERIC", Cell::Bytes(bytes)) => bytes.len() <= 32,
+        ("JSON", Cell::Text(text)) => serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok(),
+        _ => true,
+    };
+    (!ok).then(|| format!("value {cell:?} is not a valid {column_type}"))
+}
+
+/// Whether `text` is a decimal of at most so many digits before and behind the point:
+/// <https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#decimal_types>.
+fn decimal(text: &str, before: usize, behind: usize) -> bool {
+    let text = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    !(whole.is_empty() && fraction.is_empty())
+        && digits(whole)
+        && digits(fraction)
+        && whole.trim_start_matches('0').len() <= before
+        && fraction.len() <= behind
+}

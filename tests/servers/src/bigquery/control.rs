@@ -1,0 +1,172 @@
+//! Faults and inspection while the server runs.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tonic::Code;
+
+use super::state::{Connections, Shared, State, StreamSeen, lock};
+use std::sync::MutexGuard;
+
+/// What happens to one append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendFault {
+    /// Nothing is stored, the connection ends with this code.
+    EndsWith(Code),
+    /// Nothing is stored, the answer holds this code, the connection lives on.
+    Answers(Code),
+    /// The rows are stored, then the connection ends unanswered.
+    LosesAnswer,
+    /// Nothing is stored and nothing is answered on this connection from here on: half closed.
+    Hangs,
+}
+
+/// What happens to one REST request: this status with this body, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestFault {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, JSON or not.
+    pub body: String,
+}
+
+/// A handle on a running server.
+#[derive(Clone)]
+pub struct Control(Shared);
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Control").finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    pub(super) fn new(state: Shared) -> Self {
+        Self(state)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.0)
+    }
+
+    /// Lets the next `count` appends meet `fault`, after those already ordered.
+    pub fn fail_appends(&self, count: usize, fault: AppendFault) {
+        self.state().append_faults.extend(std::iter::repeat_n(fault, count));
+    }
+
+    /// Lets the next `count` REST requests meet `fault`.
+    pub fn fail_rest(&self, count: usize, fault: &RestFault) {
+        self.state().rest_faults.extend(std::iter::repeat_n(fault.clone(), count));
+    }
+
+    /// Answers each append this much later; requests in flight wait side by side.
+    pub fn delay_answers(&self, delay: Duration) {
+        self.state().delay = delay;
+    }
+
+    /// Keeps columns added from now on unknown to appends until [`Control::spread_schema`].
+    pub fn spread_schema_late(&self) {
+        self.state().spread_late = true;
+    }
+
+    /// Makes all columns known to appends, now and from now on.
+    pub fn spread_schema(&self) {
+        let mut state = self.state();
+        state.spread_late = false;
+        state.tables.values_mut().for_each(super::table::Table::spread);
+    }
+
+    /// Refuses rows of `table` (`project.dataset.table`) whose `column` contains `text`.
+    pub fn refuse_rows(&self, table: &str, column: &str, text: &str) {
+        self.state().refused.push((table.to_owned(), column.to_owned(), text.to_owned()));
+    }
+
+    /// Takes all rows again.
+    pub fn refuse_no_rows(&self) {
+        self.state().refused.clear();
+    }
+
+    /// Takes every permission away, or gives them back.
+    pub fn revoke(&self, revoked: bool) {
+        self.state().revoked = revoked;
+    }
+
+    /// Deletes `table` (`project.dataset.table`) with its rows, as somebody else would.
+    pub fn delete_table(&self, table: &str) {
+        self.state().drop_table(table);
+    }
+
+    /// The rows of a table as a reader sees them: changes merged, the rest as appended.
+    #[must_use]
+    pub fn rows(&self, table: &str) -> Vec<Map<String, Value>> {
+        self.state().tables.get(table).map(super::table::Table::visible).unwrap_or_default()
+    }
+
+    /// The rows of a table in the order of arrival, pseudocolumns with them.
+    #[must_use]
+    pub fn appended(&self, table: &str) -> Vec<Map<String, Value>> {
+        let state = self.state();
+        let rows = state.tables.get(table).map(|table| table.rows.as_slice()).unwrap_or_default();
+        rows.iter().map(|row| row.record(true)).collect()
+    }
+
+    /// How many rows were appended to a table, without decoding them.
+    #[must_use]
+    pub fn appended_count(&self, table: &str) -> usize {
+        self.state().tables.get(table).map_or(0, |table| table.rows.len())
+    }
+
+    /// The table's REST resource.
+    #[must_use]
+    pub fn resource(&self, table: &str) -> Option<Value> {
+        self.state().tables.get(table).map(|table| table.resource.clone())
+    }
+
+    /// How many appends arrived.
+    #[must_use]
+    pub fn appends(&self) -> usize {
+        self.state().appends
+    }
+
+    /// REST requests so far, as `METHOD /path`.
+    #[must_use]
+    pub fn requests(&self) -> Vec<String> {
+        self.state().requests.clone()
+    }
+
+    /// The `authorization` headers seen by REST, in order and without repeats in a row.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<String> {
+        self.state().tokens.clone()
+    }
+
+    /// Connections of the write API.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        self.state().connections
+    }
+
+    /// Streams created so far, by name.
+    #[must_use]
+    pub fn streams(&self) -> Vec<StreamSeen> {
+        let state = self.state();
+        let mut seen: Vec<StreamSeen> = state
+            .streams
+            .iter()
+            .map(|(name, stream)| StreamSeen {
+                name: name.clone(),
+                rows: i64::try_from(stream.rows.len()).unwrap_or(i64::MAX),
+                finalized: stream.finalized,
+            })
+            .collect();
+        seen.sort_by(|one, other| one.name.cmp(&other.name));
+        seen
+    }
+
+    /// What a client did that would lose rows or that the service forbids. Empty is good.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.state().violations.clone()
+    }
+}

@@ -1,0 +1,255 @@
+//! REST v2: datasets, tables, tabledata and queries.
+//!
+//! Shapes are those of <https://cloud.google.com/bigquery/docs/reference/rest>.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State as Held;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::query;
+use super::state::{Shared, State, lock};
+
+/// An answer that is an error, in BigQuery's form.
+pub(super) struct Refused {
+    status: u16,
+    reason: &'static str,
+    message: String,
+}
+
+impl Refused {
+    pub(super) fn new(status: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into() }
+    }
+
+    /// <https://cloud.google.com/bigquery/docs/error-messages>.
+    fn body(&self) -> Value {
+        json!({ "error": {
+            "code": self.status,
+            "message": self.message,
+            "errors": [{ "message": self.message, "domain": "global", "reason": self.reason }],
+        }})
+    }
+}
+
+/// The REST service.
+pub(super) fn app(state: Shared) -> Router {
+    Router::new().fallback(answer).with_state(state)
+}
+
+async fn answer(
+    Held(state): Held<Shared>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let mut state = lock(&state);
+    state.requests.push(format!("{method} {}", uri.path()));
+    if let Some(token) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
+        && state.tokens.last().is_none_or(|last| last != token)
+    {
+        state.tokens.push(token.to_owned());
+    }
+    if let Some(fault) = state.rest_faults.pop_front() {
+        let status = StatusCode::from_u16(fault.status).unwrap_or(StatusCode::BAD_REQUEST);
+        return (status, fault.body).into_response();
+    }
+    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let path = uri.path().strip_prefix("/bigquery/v2").unwrap_or(uri.path());
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match state.route(method.as_str(), &parts, body) {
+        Ok(value) => axum::Json(value).into_response(),
+        Err(refused) => {
+            let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_REQUEST);
+            (status, axum::Json(refused.body())).into_response()
+        }
+    }
+}
+
+fn not_found(what: &str, name: &str) -> Refused {
+    Refused::new(404, "notFound", format!("Not found: {what} {name}"))
+}
+
+impl State {
+    /// Deletes a table, its rows and its streams.
+    pub(super) fn drop_table(&mut self, table: &str) -> bool {
+        self.streams
+            .retain(|name, _| super::state::split_name(name).is_none_or(|(of, _)| of != table));
+        self.tables.remove(table).is_some()
+    }
+
+    fn route(&mut self, method: &str, parts: &[&str], body: Value) -> Result<Value, Refused> {
+        if self.revoked {
+            return Err(Refused::new(403, "accessDenied", "Access Denied: permission was revoked"));
+        }
+        match (method, parts) {
+            ("POST", ["projects", p, "datasets"]) => self.insert_dataset(p, body),
+            (_, ["projects", p, "datasets", d]) => self.dataset(method, &format!("{p}.{d}"), &body),
+            ("POST", ["projects", p, "datasets", d, "tables"]) => self.insert_table(p, d, body),
+            ("GET", ["projects", p, "datasets", d, "tables"]) => {
+                let prefix = format!("{p}.{d}.");
+                let tables: Vec<Value> = self
+                    .tables
+                    .iter()
+                    .filter(|(name, _)| name.starts_with(&prefix))
+                    .map(|(_, table)| table.resource.clone())
+                    .collect();
+                Ok(
+                    json!({ "kind": "bigquery#tableList", "totalItems": tables.len(), "tables": tables }),
+                )
+            }
+            (_, ["projects", p, "datasets", d, "tables", t]) => {
+                self.table(method, &format!("{p}.{d}.{t}"), &body)
+            }
+            ("GET", ["projects", p, "datasets", d, "tables", t, "data"]) => {
+                let name = format!("{p}.{d}.{t}");
+                let table = self.tables.get(&name).ok_or_else(|| not_found("Table", &name))?;
+                Ok(query::data(table))
+            }
+            ("POST", ["projects", _, "queries"]) => query::run(self, &body),
+            _ => Err(not_found("URL", &parts.join("/"))),
+        }
+    }
+
+    fn stamp(&mut self, resource: &mut Value) {
+        self.etag += 1;
+        resource["etag"] = json!(format!("etag{}", self.etag));
+    }
+
+    fn insert_dataset(&mut self, project: &str, mut body: Value) -> Result<Value, Refused> {
+        let id = body["datasetReference"]["datasetId"].as_str().unwrap_or_default();
+        let name = format!("{project}.{id}");
+        if id.is_empty() {
+            return Err(Refused::new(400, "required", "Required parameter is missing: datasetId"));
+        }
+        if self.datasets.contains_key(&name) {
+            return Err(Refused::new(409, "duplicate", format!("Already Exists: Dataset {name}")));
+        }
+        body["id"] = json!(format!("{project}:{id}"));
+        body["kind"] = json!("bigquery#dataset");
+        self.stamp(&mut body);
+        self.datasets.insert(name, body.clone());
+        Ok(body)
+    }
+
+    fn dataset(&mut self, method: &str, name: &str, body: &Value) -> Result<Value, Refused> {
+        let mut found =
+            self.datasets.get(name).cloned().ok_or_else(|| not_found("Dataset", name))?;
+        if method == "PATCH" {
+            merge(&mut found, body);
+            self.stamp(&mut found);
+            self.datasets.insert(name.to_owned(), found.clone());
+        }
+        Ok(found)
+    }
+
+    fn insert_table(
+        &mut self,
+        project: &str,
+        dataset: &str,
+        mut body: Value,
+    ) -> Result<Value, Refused> {
+        let parent = format!("{project}.{dataset}");
+        if !self.datasets.contains_key(&parent) {
+            return Err(not_found("Dataset", &parent));
+        }
+        let id = body["tableReference"]["tableId"].as_str().unwrap_or_default();
+        let name = format!("{parent}.{id}");
+        if id.is_empty() {
+            return Err(Refused::new(400, "required", "Required parameter is missing: tableId"));
+        }
+        if self.tables.contains_key(&name) {
+            return Err(Refused::new(409, "duplicate", format!("Already Exists: Table {name}")));
+        }
+        body["id"] = json!(format!("{project}:{dataset}.{id}"));
+        body["kind"] = json!("bigquery#table");
+        body["type"] = json!(if body["view"].is_object() { "VIEW" } else { "TABLE" });
+        check_key(&body)?;
+        self.stamp(&mut body);
+        let table = self.tables.entry(name).or_default();
+        table.adopt(body.clone());
+        table.spread();
+        Ok(body)
+    }
+
+    fn table(&mut self, method: &str, name: &str, body: &Value) -> Result<Value, Refused> {
+        let table = self.tables.get(name).ok_or_else(|| not_found("Table", name))?;
+        let mut resource = table.resource.clone();
+        match method {
+            "GET" => Ok(resource),
+            "DELETE" => {
+                self.drop_table(name);
+                Ok(json!({}))
+            }
+            "PATCH" => {
+                let before = table.columns.clone();
+                merge(&mut resource, body);
+                check_key(&resource)?;
+                let fields = resource["schema"]["fields"].as_array().cloned().unwrap_or_default();
+                // https://cloud.google.com/bigquery/docs/managing-table-schemas: columns are added.
+                for (at, column) in before.iter().enumerate() {
+                    let kept = fields.get(at).is_some_and(|field| {
+                        field["name"] == json!(column.name)
+                            && field["type"]
+                                .as_str()
+                                .is_some_and(|kind| kind.eq_ignore_ascii_case(&column.kind))
+                    });
+                    if !kept {
+                        let message = format!(
+                            "Provided Schema does not match Table {name}. Field {} is missing or changed",
+                            column.name
+                        );
+                        return Err(Refused::new(400, "invalid", message));
+                    }
+                }
+                if fields.iter().skip(before.len()).any(|field| field["mode"] == json!("REQUIRED"))
+                {
+                    let message = "Cannot add required fields to an existing schema.";
+                    return Err(Refused::new(400, "invalid", message));
+                }
+                self.stamp(&mut resource);
+                let late = self.spread_late;
+                if let Some(table) = self.tables.get_mut(name) {
+                    table.adopt(resource.clone());
+                    if !late {
+                        table.spread();
+                    }
+                }
+                Ok(resource)
+            }
+            other => Err(Refused::new(405, "invalid", format!("method {other}"))),
+        }
+    }
+}
+
+/// <https://cloud.google.com/bigquery/docs/change-data-capture#prerequisites>: up to 16 columns.
+fn check_key(resource: &Value) -> Result<(), Refused> {
+    let key = resource["tableConstraints"]["primaryKey"]["columns"].as_array();
+    match key.map_or(0, Vec::len) {
+        0..=16 => Ok(()),
+        many => Err(Refused::new(
+            400,
+            "invalid",
+            format!("a primary key of {many} columns: at most 16"),
+        )),
+    }
+}
+
+/// Lays `patch` over `resource`: objects merge, everything else replaces, null removes.
+fn merge(resource: &mut Value, patch: &Value) {
+    match (resource, patch) {
+        (Value::Object(old), Value::Object(new)) => {
+            for (name, value) in new {
+                if value.is_null() {
+                    old.remove(name);
+                } else {
+                    merge(old.entry(name.clone()).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (old, new) => *old = new.clone(),
+    }
+}
