@@ -33,16 +33,16 @@ fn history(world: &World, done: HashSet<String>) -> ArchiveLog {
 #[tokio::test]
 async fn a_replay_goes_to_the_end_of_history_however_quiet_it_is_in_between() {
     within(async {
-        let world = archived(60).await;
+        let world = archived(8).await;
         // Slower than the pipeline by far: between two events nothing is left to do.
-        let log = Arc::new(Paced::new(history(&world, HashSet::new()), NonZeroU32::new(40)));
+        let log = Arc::new(Paced::new(history(&world, HashSet::new()), NonZeroU32::new(5)));
         let ports = Ports { log: log.clone(), ..world.ports() };
         let plan = Plan { archive: None, replay: Some("r1".to_owned()), ..plan() };
         let (board, others) = (Board::new(), Arc::new(Vec::new));
         let mut pipeline =
             Pipeline::start(plan, ports, board, Intake::ToTheEnd, others).await.unwrap();
         pipeline.idle().await.unwrap();
-        assert_eq!(world.warehouse.rows("orders").len(), 60);
+        assert_eq!(world.warehouse.rows("orders").len(), 8);
         let before = world.archive.names();
         let stopped = pipeline.stop(HOUR).await;
         assert_eq!((stopped.given_back, world.archive.names()), (0, before));
