@@ -5,6 +5,8 @@ pub mod bigquery;
 pub mod embedded;
 pub mod faulty;
 #[cfg(feature = "gcp")]
+pub mod gcp;
+#[cfg(feature = "gcp")]
 pub mod gcs;
 #[cfg(feature = "gcp")]
 pub mod pubsub;

@@ -29,6 +29,17 @@ pub enum EventLogBackend {
     PubSub,
 }
 
+impl EventLogBackend {
+    /// As the configuration names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::PubSub => "pubsub",
+        }
+    }
+}
+
 /// Which backend stands behind the port of the warehouse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -39,6 +50,17 @@ pub enum WarehouseBackend {
     BigQuery,
 }
 
+impl WarehouseBackend {
+    /// As the configuration names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::BigQuery => "bigquery",
+        }
+    }
+}
+
 /// Which backend stands behind the port of the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -47,6 +69,17 @@ pub enum ArchiveBackend {
     Embedded,
     /// Google Cloud Storage.
     Gcs,
+}
+
+impl ArchiveBackend {
+    /// As the configuration names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Gcs => "gcs",
+        }
+    }
 }
 
 /// `event_log`

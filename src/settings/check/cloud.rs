@@ -21,7 +21,7 @@ const OF_A_TABLE: &[&str] = &["mode", "max_staleness", "labels"];
 /// Whether the backends on Google Cloud are in this build.
 const BUILT_IN: bool = cfg!(feature = "gcp");
 
-impl<'a> Check<'a> {
+impl Check<'_> {
     /// What a chosen backend needs is there.
     pub(super) fn cloud(&mut self) {
         let mut told = Vec::new();
@@ -52,7 +52,7 @@ impl<'a> Check<'a> {
     }
 
     /// Checks `warehouse.bigquery.each`: a table has only some of the section's keys.
-    pub(super) fn each_table(&mut self, shown: &str, value: &'a Value) {
+    pub(super) fn each_table(&mut self, shown: &str, value: &Value) {
         let mut known = processors::tables(self.tree);
         known.push(kappa_actors::dead_letter_table::NAME);
         self.each(shown, "warehouse.bigquery", value, "table", &known);
