@@ -5,6 +5,9 @@ pub mod bigquery;
 pub mod embedded;
 pub mod faulty;
 #[cfg(feature = "gcp")]
+pub mod gcp;
+#[cfg(feature = "gcp")]
 pub mod gcs;
+mod object_name;
 #[cfg(feature = "gcp")]
 pub mod pubsub;

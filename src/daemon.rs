@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kappa_actors::pipeline::{Failed, Intake, OtherGroups, Pipeline, Ports, Stopped};
+use kappa_actors::pipeline::{Failed, Intake, OtherGroups, Pipeline, Stopped};
 use kappa_actors::supervision::{Address, group, worker};
 use kappa_actors::vitals::Board;
 
@@ -49,7 +49,7 @@ impl Daemon {
             board.warn(change.to_string());
         }
         note_rules(&settings.data_dir, &blueprint.processors)?;
-        let ports = open(&settings).await?;
+        let ports = open_ports(&settings).await?;
         let options = status_options(&settings);
         let server =
             StatusServer::bind(options.clone(), Arc::clone(&board), Arc::clone(&ports.log)).await?;
@@ -100,11 +100,6 @@ impl Daemon {
         self.files.close().await;
         stopped
     }
-}
-
-async fn open(settings: &Settings) -> anyhow::Result<Ports> {
-    let settings = settings.clone();
-    tokio::task::spawn_blocking(move || open_ports(&settings)).await?
 }
 
 fn status_options(settings: &Settings) -> StatusOptions {

@@ -5,6 +5,7 @@
 //! once, or it is a [`Settings`]. Nothing but the files named is read and nothing is written.
 
 mod check;
+mod cloud;
 mod problem;
 mod processors;
 mod provenance;
@@ -24,12 +25,16 @@ use kappa_actors::envelope::EnvelopeConfig;
 use kappa_actors::settings::duration;
 use serde::Deserialize;
 
+pub use cloud::{
+    BigQuerySettings, GcpSettings, GcsSettings, PubSubSettings, TableMode, TableSettings,
+};
 pub use problem::{Problem, Problems};
 pub use processors::{Fault, RawProcessor};
 pub use provenance::{Provenance, Setting};
 pub use sections::{
-    ActorSettings, ArchiveSettings, Backend, Each, EventLogSettings, FaultSettings,
-    LoggingSettings, Retention, StatusSettings, Token, WarehouseSettings,
+    ActorSettings, ArchiveBackend, ArchiveSettings, Each, EventLogBackend, EventLogSettings,
+    FaultSettings, LoggingSettings, Retention, StatusSettings, Token, WarehouseBackend,
+    WarehouseSettings,
 };
 pub use sources::Sources;
 
@@ -56,6 +61,8 @@ pub struct Settings {
     pub max_event_bytes: u64,
     /// The folder that processors were read from.
     pub processors_dir: PathBuf,
+    /// `gcp`
+    pub gcp: GcpSettings,
     /// `event_log`
     pub event_log: EventLogSettings,
     /// `warehouse`

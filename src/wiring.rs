@@ -3,26 +3,30 @@
 //! [`Blueprint::of`] finds every mistake that can be found without touching the world; only a
 //! blueprint starts anything.
 
+#[cfg(feature = "gcp")]
+pub mod cloud;
 mod rules;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use kappa_actors::archive::LineFormat;
 use kappa_actors::dead_letter_table;
 use kappa_actors::envelope::EnvelopePlan;
 use kappa_actors::pipeline::{ArchivePlan, Plan, Ports, ProcessorSpec};
-use kappa_actors::port::ArchiveStore;
+use kappa_actors::port::{ArchiveStore, DeadLetterStore, EventLog, Warehouse};
 use kappa_actors::processor::{PlanError, Processor, ProcessorConfig, ProcessorPlan};
 use kappa_actors::settings::ActorSettings;
 
 use crate::backend::embedded::archive::LocalArchive;
 use crate::backend::embedded::log::{EmbeddedLog, LogOptions};
-use crate::backend::embedded::warehouse::EmbeddedWarehouse;
+use crate::backend::embedded::warehouse::{self, EmbeddedWarehouse};
 use crate::backend::faulty::{Faults, Sink, SinkFault};
-use crate::settings::{Fault, Problem, Problems, Settings};
+use crate::settings::{
+    ArchiveBackend, EventLogBackend, Fault, Problem, Problems, Settings, WarehouseBackend,
+};
 pub use rules::{RuleChange, changed_rules, note_rules};
 
 /// A configuration with its rules compiled.
@@ -78,8 +82,8 @@ impl Blueprint {
             archive: Some(ArchivePlan {
                 format: settings.archive.format,
                 compression: settings.archive.compression,
-                // The lock on the data folder keeps other daemons away.
-                exclusive: true,
+                // The lock on the data folder keeps other daemons away; a bucket is shared.
+                exclusive: settings.archive.backend == ArchiveBackend::Embedded,
             }),
             actors: ActorSettings {
                 reader: actors.reader.clone(),
@@ -153,11 +157,84 @@ impl From<PlanError> for Fault {
     }
 }
 
-/// The embedded log of a configuration. Blocks.
+/// The log of a configuration.
 ///
 /// # Errors
-/// What is wrong with the files, naming them.
-pub fn open_log(settings: &Settings) -> anyhow::Result<EmbeddedLog> {
+/// What is wrong with the files, naming them, or what the service refuses.
+pub async fn open_log(settings: &Settings) -> anyhow::Result<Arc<dyn EventLog>> {
+    match settings.event_log.backend {
+        EventLogBackend::Embedded => {
+            Ok(Arc::new(blocking(settings, embedded_log).await?) as Arc<dyn EventLog>)
+        }
+        #[cfg(feature = "gcp")]
+        EventLogBackend::PubSub => {
+            let options = cloud::pubsub_options(settings)?;
+            Ok(Arc::new(crate::backend::pubsub::PubSubLog::connect(options).await?))
+        }
+        #[cfg(not(feature = "gcp"))]
+        EventLogBackend::PubSub => bail!(no_connection("event_log.backend", "pubsub")),
+    }
+}
+
+/// The dead letters of a configuration; `None` where there is no warehouse, which is not made for
+/// this.
+///
+/// # Errors
+/// What is wrong with the file, naming it, or what the service refuses.
+pub async fn open_dead_letters(
+    settings: &Settings,
+) -> anyhow::Result<Option<Arc<dyn DeadLetterStore>>> {
+    match settings.warehouse.backend {
+        WarehouseBackend::Embedded => {
+            let folder = &settings.data_dir;
+            let exists = folder.join(warehouse::FILE).try_exists();
+            if !exists.with_context(|| folder.display().to_string())? {
+                return Ok(None);
+            }
+            Ok(Some(Arc::new(blocking(settings, embedded_warehouse).await?)))
+        }
+        WarehouseBackend::BigQuery => bail!(no_connection("warehouse.backend", "bigquery")),
+    }
+}
+
+/// The archive of a configuration.
+///
+/// # Errors
+/// What is wrong with the folder, naming it, or what the service refuses.
+pub async fn open_archive(settings: &Settings) -> anyhow::Result<Arc<dyn ArchiveStore>> {
+    match settings.archive.backend {
+        ArchiveBackend::Embedded => Ok(Arc::new(blocking(settings, embedded_archive).await?)),
+        #[cfg(feature = "gcp")]
+        ArchiveBackend::Gcs => {
+            let options = cloud::gcs_options(settings)?;
+            Ok(Arc::new(crate::backend::gcs::GcsArchive::connect(options).await?))
+        }
+        #[cfg(not(feature = "gcp"))]
+        ArchiveBackend::Gcs => bail!(no_connection("archive.backend", "gcs")),
+    }
+}
+
+/// All backends of a configuration, with its faults. Each may be of another kind.
+///
+/// # Errors
+/// What is wrong with the files, naming them, or what the services refuse.
+pub async fn open_ports(settings: &Settings) -> anyhow::Result<Ports> {
+    let log = open_log(settings).await?;
+    let warehouse: Arc<dyn Warehouse> = match settings.warehouse.backend {
+        WarehouseBackend::Embedded => Arc::new(blocking(settings, embedded_warehouse).await?),
+        WarehouseBackend::BigQuery => bail!(no_connection("warehouse.backend", "bigquery")),
+    };
+    let archive = open_archive(settings).await?;
+    let faults = Faults::armed(settings.faults.fail.as_ref(), settings.faults.slow.as_ref());
+    Ok(Ports { log, warehouse: faults.warehouse(warehouse), archive: faults.archive(archive) })
+}
+
+/// A service is never stood in for by files on this machine.
+fn no_connection(key: &str, backend: &str) -> String {
+    format!("{key} is \"{backend}\", which this version of kappa does not connect to")
+}
+
+fn embedded_log(settings: &Settings) -> anyhow::Result<EmbeddedLog> {
     let options = LogOptions {
         subscription: settings.event_log.subscription.clone(),
         max_age: settings.event_log.retention.max_age,
@@ -167,42 +244,26 @@ pub fn open_log(settings: &Settings) -> anyhow::Result<EmbeddedLog> {
     Ok(EmbeddedLog::open(made(&settings.data_dir)?, options)?)
 }
 
-/// The embedded warehouse of a configuration. Blocks.
-///
-/// # Errors
-/// What is wrong with the file, naming it.
-pub fn open_warehouse(settings: &Settings) -> anyhow::Result<EmbeddedWarehouse> {
+fn embedded_warehouse(settings: &Settings) -> anyhow::Result<EmbeddedWarehouse> {
     Ok(EmbeddedWarehouse::open(made(&settings.data_dir)?)?)
 }
 
-/// The archive of a configuration. Blocks.
-///
-/// # Errors
-/// What is wrong with the folder, naming it.
-pub fn open_archive(settings: &Settings) -> anyhow::Result<Arc<dyn ArchiveStore>> {
+fn embedded_archive(settings: &Settings) -> anyhow::Result<LocalArchive> {
     let folder = settings.data_dir.join("archive");
-    let archive = LocalArchive::open(&folder).with_context(|| folder.display().to_string())?;
-    Ok(Arc::new(archive))
+    LocalArchive::open(&folder).with_context(|| folder.display().to_string())
+}
+
+/// Opens files on a thread that may wait for them.
+async fn blocking<T: Send + 'static>(
+    settings: &Settings,
+    open: fn(&Settings) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let settings = settings.clone();
+    tokio::task::spawn_blocking(move || open(&settings)).await?
 }
 
 /// The folder, made if there is none.
 fn made(data_dir: &Path) -> anyhow::Result<&Path> {
     std::fs::create_dir_all(data_dir).with_context(|| data_dir.display().to_string())?;
     Ok(data_dir)
-}
-
-/// All backends of a configuration, with its faults. Blocks.
-///
-/// # Errors
-/// What is wrong with the files, naming them.
-pub fn open_ports(settings: &Settings) -> anyhow::Result<Ports> {
-    let log = open_log(settings)?;
-    let warehouse = open_warehouse(settings)?;
-    let archive = open_archive(settings)?;
-    let faults = Faults::armed(settings.faults.fail.as_ref(), settings.faults.slow.as_ref());
-    Ok(Ports {
-        log: Arc::new(log),
-        warehouse: faults.warehouse(Arc::new(warehouse)),
-        archive: faults.archive(archive),
-    })
 }

@@ -1,5 +1,243 @@
 //! Cloud Storage as the archive.
+//!
+//! Every object is written under the precondition that its name is free, and every source of a
+//! composition is named with its generation, so no call can replace or join anything but what is
+//! meant, however often it is repeated. What is stored is compared, size and checksum, with what
+//! was sent; what is read, with the checksum of the store.
 
 mod options;
+mod trouble;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use google_cloud_gax::options::RequestOptionsBuilder as _;
+use google_cloud_gax::paginator::ItemPaginator as _;
+use google_cloud_gax::retry_policy::RetryPolicyExt as _;
+use google_cloud_storage::client::{Storage, StorageControl};
+use google_cloud_storage::model::Object;
+use google_cloud_storage::model::compose_object_request::SourceObject;
+use google_cloud_storage::model::compose_object_request::source_object::ObjectPreconditions;
+use google_cloud_storage::retry_policy::RetryableErrors;
+use kappa_actors::port::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, StoreError};
 
 pub use options::GcsOptions;
+
+use super::object_name;
+use trouble::{Trouble, store_error, trouble};
+
+/// Sources that one call may compose: https://cloud.google.com/storage/docs/composite-objects
+const MAX_SOURCES: usize = 32;
+
+/// One bucket, or what stands below a prefix of it.
+#[derive(Clone)]
+pub struct GcsArchive {
+    storage: Storage,
+    control: StorageControl,
+    bucket: String,
+    prefix: String,
+    storage_class: Option<String>,
+}
+
+impl fmt::Debug for GcsArchive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GcsArchive")
+            .field("bucket", &self.bucket)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GcsArchive {
+    /// An archive that has asked nothing of the service yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when no client can be made of these options.
+    pub async fn connect(options: GcsOptions) -> Result<Self, StoreError> {
+        let refused = |error: google_cloud_gax::client_builder::Error| {
+            StoreError::Refused(format!("no client for Cloud Storage can be made: {error}"))
+        };
+        let patience = options.attempt_timeout;
+        let mut storage = Storage::builder()
+            .with_credentials(options.credentials.clone())
+            .with_retry_policy(RetryableErrors.with_time_limit(patience));
+        let mut control = StorageControl::builder()
+            .with_credentials(options.credentials)
+            .with_retry_policy(RetryableErrors.with_time_limit(patience));
+        if let Some(endpoint) = &options.endpoint {
+            storage = storage.with_endpoint(endpoint.clone());
+        }
+        if let Some(endpoint) = options.control_endpoint.as_ref().or(options.endpoint.as_ref()) {
+            control = control.with_endpoint(endpoint.clone());
+        }
+        Ok(Self {
+            storage: storage.build().await.map_err(refused)?,
+            control: control.build().await.map_err(refused)?,
+            bucket: format!("projects/_/buckets/{}", options.bucket),
+            prefix: options.prefix,
+            storage_class: options.storage_class,
+        })
+    }
+
+    /// The object's whole name, if it may have one.
+    fn full(&self, name: &str) -> Result<String, StoreError> {
+        object_name::check(name)?;
+        Ok(format!("{}{name}", self.prefix))
+    }
+
+    fn info_of(&self, object: Object) -> ObjectInfo {
+        let name = object.name.strip_prefix(&self.prefix).unwrap_or(&object.name).to_owned();
+        ObjectInfo {
+            name,
+            size: u64::try_from(object.size).unwrap_or_default(),
+            generation: object.generation,
+            crc32c: object.checksums.and_then(|checksums| checksums.crc32c),
+        }
+    }
+
+    /// The error of a call about the object `name`.
+    fn error(&self, error: &google_cloud_storage::Error, name: &str) -> StoreError {
+        store_error(error, &self.bucket, name)
+    }
+
+    /// Takes back an object that is not what was sent: the name must be free for the next try.
+    async fn take_back(&self, stored: &ObjectInfo) -> StoreError {
+        let object = ObjectRef { name: stored.name.clone(), generation: stored.generation };
+        let gone = match self.delete(&object).await {
+            Ok(()) => "it was removed".to_owned(),
+            Err(error) => format!("it could not be removed: {error}"),
+        };
+        StoreError::Unavailable(format!(
+            "{} was stored with another size or checksum than it was sent with, and {gone}",
+            stored.name
+        ))
+    }
+}
+
+#[async_trait]
+impl ArchiveStore for GcsArchive {
+    async fn put_if_absent(&self, name: &str, body: Bytes) -> Result<Put, StoreError> {
+        let full = self.full(name)?;
+        let (size, crc32c) = (body.len() as u64, crc32c::crc32c(&body));
+        let mut write =
+            self.storage.write_object(&self.bucket, full, body).set_if_generation_match(0_i64);
+        if let Some(class) = &self.storage_class {
+            write = write.set_storage_class(class);
+        }
+        match write.with_known_crc32c(crc32c).send_buffered().await {
+            Ok(object) => {
+                let stored = self.info_of(object);
+                if stored.size != size || stored.crc32c.is_some_and(|other| other != crc32c) {
+                    return Err(self.take_back(&stored).await);
+                }
+                Ok(Put::Stored(ObjectInfo { crc32c: Some(crc32c), ..stored }))
+            }
+            Err(error) if trouble(&error) == Trouble::Precondition => {
+                Ok(Put::Exists(self.info(name).await?))
+            }
+            Err(error) => Err(self.error(&error, name)),
+        }
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let request = self
+            .control
+            .list_objects()
+            .set_parent(self.bucket.clone())
+            .set_prefix(format!("{}{prefix}", self.prefix))
+            .with_idempotency(true);
+        let mut items = request.by_item();
+        let mut listed = Vec::new();
+        while let Some(object) = items.next().await {
+            listed.push(self.info_of(object.map_err(|error| self.error(&error, prefix))?));
+        }
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+
+    async fn info(&self, name: &str) -> Result<ObjectInfo, StoreError> {
+        let request = self.control.get_object().set_bucket(self.bucket.clone());
+        let request = request.set_object(self.full(name)?).with_idempotency(true);
+        match request.send().await {
+            Ok(object) => Ok(self.info_of(object)),
+            Err(error) => Err(self.error(&error, name)),
+        }
+    }
+
+    async fn read(&self, name: &str) -> Result<ByteStream, StoreError> {
+        let request = self.storage.read_object(&self.bucket, self.full(name)?);
+        let response = request.send().await.map_err(|error| self.error(&error, name))?;
+        let (bucket, name) = (self.bucket.clone(), name.to_owned());
+        let chunks = futures::stream::unfold(Some(response), move |response| {
+            let (bucket, name) = (bucket.clone(), name.clone());
+            async move {
+                let mut response = response?;
+                match response.next().await? {
+                    Ok(chunk) => Some((Ok(chunk), Some(response))),
+                    // Whatever breaks off a read may be better the next time.
+                    Err(error) => {
+                        let told = store_error(&error, &bucket, &name).to_string();
+                        Some((Err(StoreError::Unavailable(told)), None))
+                    }
+                }
+            }
+        });
+        Ok(chunks.boxed())
+    }
+
+    async fn compose(&self, name: &str, sources: &[ObjectRef]) -> Result<Put, StoreError> {
+        if sources.is_empty() || sources.len() > MAX_SOURCES {
+            let count = sources.len();
+            let reason = format!("{count} sources to compose: 1 to {MAX_SOURCES} can be");
+            return Err(StoreError::Refused(reason));
+        }
+        let mut destination =
+            Object::new().set_name(self.full(name)?).set_bucket(self.bucket.clone());
+        if let Some(class) = &self.storage_class {
+            destination = destination.set_storage_class(class);
+        }
+        let mut parts = Vec::new();
+        for source in sources {
+            let exactly = ObjectPreconditions::new().set_if_generation_match(source.generation);
+            let part = SourceObject::new().set_name(self.full(&source.name)?);
+            parts.push(part.set_generation(source.generation).set_object_preconditions(exactly));
+        }
+        let request = self
+            .control
+            .compose_object()
+            .set_destination(destination)
+            .set_source_objects(parts)
+            .set_if_generation_match(0_i64);
+        let error = match request.send().await {
+            Ok(object) => return Ok(Put::Stored(self.info_of(object))),
+            Err(error) => error,
+        };
+        // It does not say whose precondition failed: the destination tells.
+        match trouble(&error) {
+            Trouble::Precondition | Trouble::NotFound => match self.info(name).await {
+                Ok(standing) => Ok(Put::Exists(standing)),
+                Err(StoreError::NotFound(_)) => Err(StoreError::NotFound(format!(
+                    "that is a source of {name}, or not in the generation named"
+                ))),
+                Err(other) => Err(other),
+            },
+            _ => Err(self.error(&error, name)),
+        }
+    }
+
+    async fn delete(&self, object: &ObjectRef) -> Result<(), StoreError> {
+        let request = self.control.delete_object().set_bucket(self.bucket.clone());
+        let request =
+            request.set_object(self.full(&object.name)?).set_generation(object.generation);
+        // Of one generation, so to repeat it removes nothing else.
+        match request.with_idempotency(true).send().await {
+            Ok(()) => Ok(()),
+            Err(error) => match self.error(&error, &object.name) {
+                StoreError::NotFound(_) => Ok(()),
+                other => Err(other),
+            },
+        }
+    }
+}

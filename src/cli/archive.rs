@@ -85,8 +85,8 @@ pub struct VerifyArgs {
 
 /// Does it, and writes to `out` what was found.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
-    let archive = Archive { store: wiring::open_archive(settings)?, settings };
     runtime()?.block_on(async {
+        let archive = Archive { store: wiring::open_archive(settings).await?, settings };
         match &args.command {
             Command::List(args) => list::list(&archive, args, out).await,
             Command::Cat(args) => cat::cat(&archive, args, out).await,

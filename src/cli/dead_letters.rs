@@ -98,9 +98,9 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
 }
 
 fn list(args: &ListArgs, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
-    let shelf = Shelf::open(settings)?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     runtime()?.block_on(async {
+        let shelf = Shelf::open(settings).await?;
         // One more than is shown tells whether that is all.
         let mut ids = shelf.find(args.reason.clone(), None, limit.saturating_add(1)).await?;
         let is_all = ids.len() <= limit;
@@ -124,15 +124,17 @@ fn list(args: &ListArgs, settings: &Settings, out: &mut impl Write) -> Result<()
 }
 
 fn show(args: &ShowArgs, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
-    let shelf = Shelf::open(settings)?;
-    let letter = runtime()?.block_on(shelf.named(&args.id))?;
+    let letter = runtime()?.block_on(async {
+        let shelf = Shelf::open(settings).await?;
+        shelf.named(&args.id).await
+    })?;
     render::show(&letter, args.json, out)?;
     Ok(out.flush()?)
 }
 
 fn requeue(args: &RequeueArgs, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
-    let shelf = Shelf::open(settings)?;
     let (requeued, done) = runtime()?.block_on(async {
+        let shelf = Shelf::open(settings).await?;
         let ids = match &args.id[..] {
             [] => shelf.waiting(args.reason.clone()).await?,
             prefixes => shelf.resolve(prefixes).await?,
@@ -141,8 +143,9 @@ fn requeue(args: &RequeueArgs, settings: &Settings, out: &mut impl Write) -> Res
             tell("note", &shelf.nothing_found(args.reason.as_deref()));
             return Ok::<_, Failure>((0, Ok(())));
         }
-        let mut requeuer = requeue::Requeuer::new(&shelf, settings, !args.id.is_empty())?;
+        let mut requeuer = requeue::Requeuer::new(&shelf, settings, !args.id.is_empty()).await?;
         let done = requeuer.all(&ids).await;
+        requeuer.close().await;
         Ok((requeuer.requeued(), done))
     })?;
     let said = writeln!(out, "requeued {}", count(requeued, "event")).and_then(|()| out.flush());

@@ -161,13 +161,12 @@ async fn work(
     daemon.idle().await?;
     let began = Timestamp::now();
     let before = Census::take(settings, blueprint, began).await?;
-    let opened = settings.clone();
-    let log = tokio::task::spawn_blocking(move || open_log(&opened)).await??;
+    let log = open_log(settings).await?;
     let board = Arc::clone(daemon.board());
     let redelivered = board.counters().redelivered.get();
     let (published, started) = (Counter::default(), Instant::now());
     let done = async {
-        let feed = feed::publish(&log, args, blueprint, &published);
+        let feed = feed::publish(&*log, args, blueprint, &published);
         let (feed, ()) = tokio::try_join!(feed, watch(args.events, &published, &board))?;
         anyhow::Ok(feed)
     };

@@ -35,9 +35,14 @@ pub struct Args {
 /// Publishes the file, and writes to `out` how many events that were.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let source = Source::open(&args.file)?;
-    let log = open_log(settings)?;
-    let mut publisher = Publisher::new(&log, &source, settings.max_event_bytes);
-    let done = runtime()?.block_on(publisher.until_stopped(source));
+    let runtime = runtime()?;
+    let log = runtime.block_on(open_log(settings))?;
+    let mut publisher = Publisher::new(&*log, &source, settings.max_event_bytes);
+    let done = runtime.block_on(async {
+        let done = publisher.until_stopped(source).await;
+        log.close().await;
+        done
+    });
     let said = writeln!(out, "{}", publisher.tally()).and_then(|()| out.flush());
     // What was not published counts more than that nobody reads what was.
     done.and(said.map_err(Failure::from))

@@ -1,5 +1,7 @@
 //! Finds all that is wrong with a configuration, not only the first.
 
+mod cloud;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ pub(super) fn problems(tree: &Value, schema: &Schema) -> Vec<Problem> {
     check.pauses();
     check.token();
     check.faults();
+    check.cloud();
     check.problems
 }
 
@@ -67,6 +70,8 @@ impl<'a> Check<'a> {
                 "actors.writer.each" => {
                     self.each(&shown, name, below, "table", &processors::tables(self.tree));
                 }
+                "warehouse.bigquery.each" => self.each_table(&shown, below),
+                "warehouse.bigquery.labels" => self.labels(&shown, &inner, below),
                 _ => self.node(&shown, &inner, below),
             }
         }

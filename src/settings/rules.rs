@@ -20,6 +20,14 @@ pub(super) enum Kind {
     Name,
     /// As [`Kind::Name`], or empty.
     NameOrEmpty,
+    /// Any text, the empty one included.
+    AnyText,
+    /// Letters, digits and these, at most so many; or empty.
+    Id(&'static str, usize),
+    /// The URL of a server, or empty.
+    Endpoint,
+    /// What BigQuery takes as a label's value.
+    Label,
     /// Text that is never shown.
     Secret,
     /// One of these texts.
@@ -43,13 +51,19 @@ pub(super) enum Kind {
 }
 
 const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const TEN_MINUTES: Duration = Duration::from_secs(600);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
+const MONTH: Duration = Duration::from_secs(31 * 86_400);
 const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
 const GIB: i64 = 1 << 30;
 /// What a count or a size may be where nothing but sense bounds it.
 const MANY: i64 = 1 << 50;
+
+/// Of Cloud Storage; none takes the bucket's.
+const STORAGE_CLASSES: &[&str] = &["", "STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"];
 
 /// Every key with what it may hold. `*` stands for any one segment.
 pub(super) const RULES: &[(&str, Kind)] = &[
@@ -59,12 +73,43 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     // What the embedded warehouse and BigQuery's requests still hold as one value.
     ("max_event_bytes", Kind::Integer(1, GIB / 2)),
     ("processors_dir", Kind::Text),
-    ("event_log.backend", Kind::Choice(&["embedded"])),
+    ("event_log.backend", Kind::Choice(&["embedded", "pubsub"])),
     ("event_log.subscription", Kind::Name),
     ("event_log.retention.max_age", Kind::Span(MS, CENTURY)),
     ("event_log.retention.max_bytes", Kind::Integer(1, MANY)),
-    ("warehouse.backend", Kind::Choice(&["embedded"])),
-    ("archive.backend", Kind::Choice(&["embedded"])),
+    ("event_log.pubsub.topic", Kind::Id("._~+%/-", 512)),
+    ("event_log.pubsub.endpoint", Kind::Endpoint),
+    ("event_log.pubsub.admin_endpoint", Kind::Endpoint),
+    ("event_log.pubsub.streams", Kind::Integer(1, 64)),
+    // The client's own bounds: the shortest ack deadline, and the longest a lease is extended.
+    ("event_log.pubsub.max_lease", Kind::Span(Duration::from_secs(10), HOUR)),
+    ("event_log.pubsub.ordering", Kind::Flag),
+    ("event_log.pubsub.exactly_once", Kind::Flag),
+    ("event_log.pubsub.filter", Kind::AnyText),
+    // What Pub/Sub takes.
+    ("event_log.pubsub.topic_retention", Kind::Span(TEN_MINUTES, MONTH)),
+    ("warehouse.backend", Kind::Choice(&["embedded", "bigquery"])),
+    ("warehouse.bigquery.dataset", Kind::Id("_", 1_024)),
+    ("warehouse.bigquery.location", Kind::Id("-", 64)),
+    ("warehouse.bigquery.endpoint", Kind::Endpoint),
+    ("warehouse.bigquery.write_endpoint", Kind::Endpoint),
+    ("warehouse.bigquery.mode", Kind::Choice(&["upsert", "append"])),
+    ("warehouse.bigquery.max_staleness", Kind::Span(Duration::ZERO, DAY)),
+    ("warehouse.bigquery.labels.*", Kind::Label),
+    ("warehouse.bigquery.max_requests_in_flight", Kind::Integer(1, 1_000)),
+    ("warehouse.bigquery.request_timeout", Kind::Span(SECOND, HOUR)),
+    ("warehouse.bigquery.quota_backoff", Kind::Span(MS, HOUR)),
+    ("warehouse.bigquery.max_quota_backoff", Kind::Span(MS, HOUR)),
+    ("archive.backend", Kind::Choice(&["embedded", "gcs"])),
+    ("archive.gcs.bucket", Kind::Id("._-", 222)),
+    ("archive.gcs.prefix", Kind::Id("._/=-", 512)),
+    ("archive.gcs.storage_class", Kind::Choice(STORAGE_CLASSES)),
+    ("archive.gcs.location", Kind::Id("-", 64)),
+    ("archive.gcs.endpoint", Kind::Endpoint),
+    ("archive.gcs.control_endpoint", Kind::Endpoint),
+    ("archive.gcs.attempt_timeout", Kind::Span(SECOND, HOUR)),
+    ("gcp.project", Kind::Id(".:-", 64)),
+    ("gcp.credentials", Kind::AnyText),
     ("archive.format", Kind::Choice(&["payload", "envelope"])),
     ("archive.compression", Kind::Choice(&["none", "gzip", "zstd"])),
     ("envelope.id", Kind::Pointer),
@@ -131,7 +176,13 @@ impl Kind {
             Self::Text => !text.is_empty(),
             Self::Name => !text.is_empty() && is_name(text),
             Self::NameOrEmpty => is_name(text),
-            Self::Secret => true,
+            Self::Secret | Self::AnyText => true,
+            Self::Id(extra, most) => {
+                text.len() <= most
+                    && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+            }
+            Self::Endpoint => text.is_empty() || is_endpoint(text),
+            Self::Label => is_label(text),
             Self::Choice(choices) => choices.contains(&text),
             Self::Span(min, max) => {
                 humantime::parse_duration(text).is_ok_and(|span| (min..=max).contains(&span))
@@ -158,7 +209,12 @@ impl fmt::Display for Kind {
             Self::Text => f.write_str("a text"),
             Self::Name => f.write_str("letters, digits, '.', '_' and '-', at most 64"),
             Self::NameOrEmpty => write!(f, "{}, or none", Self::Name),
-            Self::Secret => f.write_str("a text"),
+            Self::Secret | Self::AnyText => f.write_str("a text"),
+            Self::Id(extra, most) => {
+                write!(f, "letters, digits and any of {extra:?}, at most {most}")
+            }
+            Self::Endpoint => f.write_str("a URL such as \"http://localhost:8085\""),
+            Self::Label => f.write_str("lower-case letters, digits, '_' and '-', at most 63"),
             Self::Choice(choices) => {
                 for (index, choice) in choices.iter().enumerate() {
                     let separator = if index == 0 { "" } else { " or " };
@@ -184,6 +240,21 @@ impl fmt::Display for Kind {
 
 fn is_name(text: &str) -> bool {
     text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+/// Scheme, host and perhaps port, without a path that would be dropped.
+fn is_endpoint(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    rest.is_some_and(|rest| {
+        let host = rest.strip_suffix('/').unwrap_or(rest);
+        !host.is_empty() && !host.contains('/') && !host.contains(char::is_whitespace)
+    })
+}
+
+/// A label's value; its name is the same, and begins with a letter.
+pub(super) fn is_label(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    text.len() <= 63 && text.chars().all(allowed)
 }
 
 /// RFC 6901, without the pointer to the whole document.

@@ -14,16 +14,72 @@ use kappa_actors::settings::{
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 
+use super::cloud::{BigQuerySettings, GcsSettings, PubSubSettings};
 use super::tree::{self, Layer};
 use crate::backend::faulty::SinkFault;
 use crate::telemetry::LogFormat;
 
-/// Which backend stands behind a port.
+/// Which backend stands behind the port of the event log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Backend {
+#[serde(rename_all = "lowercase")]
+pub enum EventLogBackend {
     /// Files on this machine.
     Embedded,
+    /// Google Cloud Pub/Sub.
+    PubSub,
+}
+
+impl EventLogBackend {
+    /// As the configuration names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::PubSub => "pubsub",
+        }
+    }
+}
+
+/// Which backend stands behind the port of the warehouse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WarehouseBackend {
+    /// Files on this machine.
+    Embedded,
+    /// Google Cloud BigQuery.
+    BigQuery,
+}
+
+impl WarehouseBackend {
+    /// As the configuration names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::BigQuery => "bigquery",
+        }
+    }
+}
+
+/// Which backend stands behind the port of the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiveBackend {
+    /// Files on this machine.
+    Embedded,
+    /// Google Cloud Storage.
+    Gcs,
+}
+
+impl ArchiveBackend {
+    /// As the configuration names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Gcs => "gcs",
+        }
+    }
 }
 
 /// `event_log`
@@ -31,11 +87,13 @@ pub enum Backend {
 #[serde(deny_unknown_fields)]
 pub struct EventLogSettings {
     /// Which log events are read from.
-    pub backend: Backend,
+    pub backend: EventLogBackend,
     /// The subscription whose acknowledgements this daemon keeps.
     pub subscription: String,
     /// How long the log keeps events.
     pub retention: Retention,
+    /// `event_log.pubsub`
+    pub pubsub: PubSubSettings,
 }
 
 /// `event_log.retention`
@@ -54,7 +112,9 @@ pub struct Retention {
 #[serde(deny_unknown_fields)]
 pub struct WarehouseSettings {
     /// Where rows are written.
-    pub backend: Backend,
+    pub backend: WarehouseBackend,
+    /// `warehouse.bigquery`
+    pub bigquery: BigQuerySettings,
 }
 
 /// `archive`
@@ -62,11 +122,13 @@ pub struct WarehouseSettings {
 #[serde(deny_unknown_fields)]
 pub struct ArchiveSettings {
     /// Where events are archived.
-    pub backend: Backend,
+    pub backend: ArchiveBackend,
     /// What a line holds.
     pub format: LineFormat,
     /// How archived lines are compressed.
     pub compression: Compression,
+    /// `archive.gcs`
+    pub gcs: GcsSettings,
 }
 
 /// `actors`

@@ -13,12 +13,16 @@ use super::{DEFAULT, DEFAULT_TOML, processors};
 /// The prefix of an environment variable that is a setting; segments are divided by `__`.
 const PREFIX: &str = "KAPPA__";
 
+/// Where the Pub/Sub emulator listens, as `host:port`.
+const EMULATOR: &str = "PUBSUB_EMULATOR_HOST";
+
 /// What the user gave, uninterpreted.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// Files, each laid over the one before.
     pub files: Vec<PathBuf>,
-    /// The environment; only variables that begin with `KAPPA__` count.
+    /// The environment; only variables that begin with `KAPPA__` count, and
+    /// `PUBSUB_EMULATOR_HOST`.
     pub environment: Vec<(OsString, OsString)>,
     /// Texts of the form `key=value`.
     pub set: Vec<String>,
@@ -52,10 +56,21 @@ impl Sources {
         Problems::none_or(problems, tree::merge(&all)?)
     }
 
+    /// The endpoint that Google's own tools are told of an emulator by; a setting of kappa's in
+    /// the environment counts more.
+    fn emulator(&self) -> Option<Layer> {
+        let (_, host) = self.environment.iter().find(|(name, _)| name == EMULATOR)?;
+        let host = host.to_str().filter(|host| !host.is_empty())?;
+        let url = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
+        let path = ["event_log", "pubsub", "endpoint"].map(str::to_owned);
+        Some(at(&path, toml::Value::String(url), EMULATOR))
+    }
+
     /// Environment and flags on top of the layers `below`, and what is wrong with them.
     fn over(&self, mut below: Vec<Layer>) -> Result<(Vec<Layer>, Vec<Problem>), Problem> {
         let mut problems = Vec::new();
         let known = tree::merge(&below)?;
+        below.extend(self.emulator());
         let mut variables: Vec<_> = self.environment.iter().collect();
         variables.sort();
         for (name, value) in variables {

@@ -9,7 +9,6 @@
 //! there.
 
 mod aside;
-mod name;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -24,6 +23,7 @@ use futures::stream;
 use kappa_actors::port::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, StoreError};
 
 use self::aside::Aside;
+use crate::backend::object_name;
 
 /// How much is read and copied at a time: large enough that a blocking thread's hand-over does not
 /// count.
@@ -103,7 +103,7 @@ struct Folder {
 
 impl Folder {
     fn path(&self, name: &str) -> Result<PathBuf, StoreError> {
-        name::check(name)?;
+        object_name::check(name)?;
         Ok(self.root.join(name))
     }
 
@@ -147,7 +147,7 @@ impl Folder {
     fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         let (above, _) = prefix.rsplit_once('/').unwrap_or_default();
         if !above.is_empty() {
-            name::check(above)?;
+            object_name::check(above)?;
         }
         let mut found = Vec::new();
         let mut folders = vec![above.to_owned()];

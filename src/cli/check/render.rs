@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Report;
 use crate::backend::embedded::warehouse;
 use crate::cli::output::table;
-use crate::settings::Backend;
+use crate::settings::{ArchiveBackend, EventLogBackend, WarehouseBackend};
 use crate::wiring::Rule;
 
 impl Report<'_> {
@@ -30,12 +30,12 @@ impl Report<'_> {
         json!({
             "data_dir": settings.data_dir,
             "event_log": {
-                "backend": backend(settings.event_log.backend),
+                "backend": settings.event_log.backend.name(),
                 "subscription": settings.event_log.subscription,
             },
-            "warehouse": { "backend": backend(settings.warehouse.backend) },
+            "warehouse": { "backend": settings.warehouse.backend.name() },
             "archive": {
-                "backend": backend(settings.archive.backend),
+                "backend": settings.archive.backend.name(),
                 "format": line_format(settings.archive.format),
                 "compression": compression(settings.archive.compression),
             },
@@ -93,27 +93,33 @@ impl Report<'_> {
         let settings = self.settings;
         let within = |name: &str| settings.data_dir.join(name).display().to_string();
         let (log, archive, envelope) = (&settings.event_log, &settings.archive, &settings.envelope);
+        let log_at = match log.backend {
+            EventLogBackend::Embedded => within("log.db"),
+            EventLogBackend::PubSub => format!("topic {}", log.pubsub.topic),
+        };
+        let warehouse_at = match settings.warehouse.backend {
+            WarehouseBackend::Embedded => within(warehouse::FILE),
+            WarehouseBackend::BigQuery => {
+                format!("dataset {}", settings.warehouse.bigquery.dataset)
+            }
+        };
+        let archive_at = match archive.backend {
+            ArchiveBackend::Embedded => within("archive"),
+            ArchiveBackend::Gcs => format!("gs://{}/{}", archive.gcs.bucket, archive.gcs.prefix),
+        };
         let ingest = if settings.status.ingest { "on" } else { "off" };
         [
             (
                 "event log",
-                format!(
-                    "{}, {}, subscription {}",
-                    backend(log.backend),
-                    within("log.db"),
-                    log.subscription
-                ),
+                format!("{}, {}, subscription {}", log.backend.name(), log_at, log.subscription),
             ),
-            (
-                "warehouse",
-                format!("{}, {}", backend(settings.warehouse.backend), within(warehouse::FILE)),
-            ),
+            ("warehouse", format!("{}, {}", settings.warehouse.backend.name(), warehouse_at)),
             (
                 "archive",
                 format!(
                     "{}, {}, lines of {}, compression {}",
-                    backend(archive.backend),
-                    within("archive"),
+                    archive.backend.name(),
+                    archive_at,
                     line_format(archive.format),
                     compression(archive.compression)
                 ),
@@ -150,12 +156,6 @@ fn cells(Rule { plan, config }: &Rule) -> [String; 6] {
         config.revision.to_string(),
         plan.table().columns.len().to_string(),
     ]
-}
-
-fn backend(backend: Backend) -> &'static str {
-    match backend {
-        Backend::Embedded => "embedded",
-    }
 }
 
 fn line_format(format: LineFormat) -> &'static str {

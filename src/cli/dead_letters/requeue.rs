@@ -3,14 +3,15 @@
 //! In this order: killed in between, a letter is requeued a second time, which a key makes
 //! harmless; the other way round its event would be lost.
 
+use std::sync::Arc;
+
 use anyhow::anyhow;
 use kappa_actors::dead_letter_table::DeadLetter;
 use kappa_actors::message::NewMessage;
-use kappa_actors::port::PublishError;
+use kappa_actors::port::{EventLog, PublishError};
 use tokio_util::sync::CancellationToken;
 
 use super::shelf::Shelf;
-use crate::backend::embedded::log::EmbeddedLog;
 use crate::cli::output::{count, tell};
 use crate::cli::{Failure, patience};
 use crate::settings::Settings;
@@ -29,7 +30,7 @@ const BATCH_BYTES: usize = 8 << 20;
 /// Requeues letters.
 pub(super) struct Requeuer<'a> {
     shelf: &'a Shelf,
-    log: EmbeddedLog,
+    log: Arc<dyn EventLog>,
     /// Whether those that were requeued before are meant too.
     again: bool,
     requeued: u64,
@@ -38,9 +39,18 @@ pub(super) struct Requeuer<'a> {
 
 impl<'a> Requeuer<'a> {
     /// Opens the log. `again`: letters that are marked are meant too.
-    pub(super) fn new(shelf: &'a Shelf, settings: &Settings, again: bool) -> anyhow::Result<Self> {
-        let log = open_log(settings)?;
+    pub(super) async fn new(
+        shelf: &'a Shelf,
+        settings: &Settings,
+        again: bool,
+    ) -> anyhow::Result<Self> {
+        let log = open_log(settings).await?;
         Ok(Self { shelf, log, again, requeued: 0, refused: 0 })
+    }
+
+    /// Lets go of the log.
+    pub(super) async fn close(&self) {
+        self.log.close().await;
     }
 
     /// How many are durable in the log again.
@@ -76,7 +86,7 @@ impl<'a> Requeuer<'a> {
         let messages: Vec<_> = letters.iter().map(message).collect();
         let waits = |why: &str| tell("waiting", why);
         let stop = CancellationToken::new();
-        let outcomes = patience::publish(&self.log, &messages, &stop, waits).await;
+        let outcomes = patience::publish(&*self.log, &messages, &stop, waits).await;
         let (mut published, mut missing) = (Vec::new(), None);
         for (letter, outcome) in letters.into_iter().zip(outcomes) {
             match outcome {

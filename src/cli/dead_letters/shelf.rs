@@ -1,35 +1,29 @@
 //! The dead letters of a data folder, found by what a user knows of them.
 
-use anyhow::Context as _;
+use std::sync::Arc;
+
 use kappa_actors::dead_letter_table::DeadLetter;
 use kappa_actors::port::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
 use kappa_actors::time::Timestamp;
 
-use crate::backend::embedded::warehouse;
 use crate::cli::Failure;
 use crate::settings::Settings;
-use crate::wiring::open_warehouse;
+use crate::wiring::open_dead_letters;
 
 /// Ids that are named when the beginning of one is not enough.
 const CANDIDATES: usize = 5;
 
 /// The dead letters; `None` where there is no warehouse, which is not made for this.
 pub(super) struct Shelf {
-    store: Option<Box<dyn DeadLetterStore>>,
+    store: Option<Arc<dyn DeadLetterStore>>,
     folder: String,
 }
 
 impl Shelf {
-    /// Those of a configuration; a daemon may run on the same folder. Blocks.
-    pub(super) fn open(settings: &Settings) -> anyhow::Result<Self> {
+    /// Those of a configuration; a daemon may run on the same folder.
+    pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
         let folder = settings.data_dir.display().to_string();
-        let exists = settings.data_dir.join(warehouse::FILE).try_exists();
-        let store: Option<Box<dyn DeadLetterStore>> = if exists.with_context(|| folder.clone())? {
-            Some(Box::new(open_warehouse(settings)?))
-        } else {
-            None
-        };
-        Ok(Self { store, folder })
+        Ok(Self { store: open_dead_letters(settings).await?, folder })
     }
 
     /// Why there is nothing to show.

@@ -34,7 +34,7 @@ pub(super) struct Feed {
 /// # Errors
 /// [`PublishError::Refused`]; what may pass is waited for.
 pub(super) async fn publish(
-    log: &impl EventLog,
+    log: &dyn EventLog,
     args: &Args,
     blueprint: &Blueprint,
     published: &Counter,
@@ -66,7 +66,7 @@ pub(super) async fn publish(
 }
 
 /// Publishes until the log has taken each of them.
-async fn publish_all(log: &impl EventLog, mut batch: Vec<NewMessage>) -> Result<(), PublishError> {
+async fn publish_all(log: &dyn EventLog, mut batch: Vec<NewMessage>) -> Result<(), PublishError> {
     loop {
         let mut again = Vec::new();
         for (message, outcome) in batch.iter().zip(log.publish(batch.clone()).await) {

@@ -1,9 +1,9 @@
-//! Which names may be files.
+//! Which names the archive's objects may have: those that are files everywhere.
 
 use kappa_actors::port::StoreError;
 
 /// Lets through relative names of plain parts. A part that begins with a dot is hidden, and ours.
-pub(super) fn check(name: &str) -> Result<(), StoreError> {
+pub(crate) fn check(name: &str) -> Result<(), StoreError> {
     let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('\0');
     if name.split('/').all(plain) {
         Ok(())
