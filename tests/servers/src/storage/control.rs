@@ -1,0 +1,103 @@
+//! Faults on demand, and what is stored.
+
+use std::sync::MutexGuard;
+
+use bytes::Bytes;
+
+use super::state::{SharedState, State};
+
+/// How the next read goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFault {
+    /// One byte is another than was stored.
+    Corrupt,
+    /// The connection ends in the middle.
+    Cut,
+    /// Nothing more comes in the middle, and the connection stays.
+    Stall,
+}
+
+/// Tells a running server how to misbehave, and looks into it.
+#[derive(Clone, Debug)]
+pub struct Control(SharedState);
+
+impl Control {
+    pub(super) fn new(state: SharedState) -> Self {
+        Self(state)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Makes a bucket whose objects are of this storage class unless they say another.
+    pub fn create_bucket(&self, name: &str, storage_class: &str) {
+        self.state().buckets.insert(name.to_owned(), storage_class.to_owned());
+    }
+
+    /// Removes a bucket; its objects are there again when it is.
+    pub fn remove_bucket(&self, name: &str) {
+        self.state().buckets.remove(name);
+    }
+
+    /// Answers the next requests over HTTP with these statuses.
+    pub fn fail_http(&self, statuses: impl IntoIterator<Item = u16>) {
+        self.state().http_faults.extend(statuses);
+    }
+
+    /// Answers the next calls over gRPC with what stands for these statuses.
+    pub fn fail_grpc(&self, statuses: impl IntoIterator<Item = u16>) {
+        self.state().grpc_faults.extend(statuses);
+    }
+
+    /// Does what the next `count` changes ask, and answers 503 or UNAVAILABLE all the same.
+    pub fn lose_answers(&self, count: usize) {
+        self.state().lost_answers = count;
+    }
+
+    /// Breaks the next reads.
+    pub fn fail_reads(&self, faults: impl IntoIterator<Item = ReadFault>) {
+        self.state().read_faults.extend(faults);
+    }
+
+    /// Breaks the next resumable upload once, after this many bytes of a chunk are kept.
+    pub fn break_upload_after(&self, bytes: usize) {
+        self.state().break_upload = Some(bytes);
+    }
+
+    /// Stores one byte of the next resumable upload wrongly.
+    pub fn spoil_upload(&self) {
+        self.state().spoil_upload = true;
+    }
+
+    /// Refuses everything as not permitted, or no more.
+    pub fn revoke(&self, revoked: bool) {
+        self.state().revoked = revoked;
+    }
+
+    /// At most so many objects in a page of a listing.
+    pub fn page_size(&self, objects: usize) {
+        self.state().page_size = Some(objects);
+    }
+
+    /// The live objects of a bucket, by name.
+    #[must_use]
+    pub fn objects(&self, bucket: &str) -> Vec<(String, Bytes)> {
+        let state = self.state();
+        let objects = state.objects.values().filter(|object| object.bucket == bucket);
+        objects.map(|object| (object.name.clone(), object.body.clone())).collect()
+    }
+
+    /// The storage class of an object.
+    #[must_use]
+    pub fn storage_class(&self, bucket: &str, name: &str) -> Option<String> {
+        let state = self.state();
+        state.find(bucket, name).ok().map(|object| object.storage_class.clone())
+    }
+
+    /// Every request so far: its method, and what it is about.
+    #[must_use]
+    pub fn requests(&self) -> Vec<String> {
+        self.state().requests.clone()
+    }
+}

@@ -1,0 +1,171 @@
+//! The service google.storage.v2.Storage.
+
+use googleapis_tonic_google_storage_v2::google::storage::v2;
+use tonic::{Request, Status};
+
+use super::state::{Refusal, SharedState, Source, State, Stored, Wanted};
+use crate::grpc::{Answer, Call, Methods, unary, unimplemented};
+
+/// Objects in a page at most:
+/// <https://cloud.google.com/storage/docs/json_api/v1/objects/list#parameters>
+const MAX_PAGE: usize = 1000;
+
+/// Lists, describes, composes and deletes.
+#[derive(Clone, Debug)]
+pub(super) struct Storage(pub(super) SharedState);
+
+impl Methods for Storage {
+    const NAME: &'static str = "google.storage.v2.Storage";
+
+    async fn call(self, method: String, call: Call) -> Answer {
+        match method.as_str() {
+            "ListObjects" => {
+                unary(call, move |request| {
+                    self.clone().answer(request, |it: &v2::ListObjectsRequest| &*it.prefix, list)
+                })
+                .await
+            }
+            "GetObject" => {
+                unary(call, move |request| {
+                    self.clone().answer(request, |it: &v2::GetObjectRequest| &*it.object, get)
+                })
+                .await
+            }
+            "ComposeObject" => {
+                unary(call, move |request| self.clone().answer(request, destination, compose)).await
+            }
+            "DeleteObject" => {
+                unary(call, move |request| {
+                    self.clone().answer(request, |it: &v2::DeleteObjectRequest| &*it.object, delete)
+                })
+                .await
+            }
+            other => unimplemented(other),
+        }
+    }
+}
+
+fn destination(request: &v2::ComposeObjectRequest) -> &str {
+    request.destination.as_ref().map_or("", |object| &object.name)
+}
+
+impl Storage {
+    async fn answer<Req, Res>(
+        self,
+        request: Request<Req>,
+        about: impl for<'a> Fn(&'a Req) -> &'a str,
+        work: fn(&mut State, Req) -> Result<Res, Refusal>,
+    ) -> Result<Res, Status> {
+        let request = request.into_inner();
+        let kind = std::any::type_name::<Req>().rsplit("::").next().unwrap_or_default();
+        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let told = format!("{} {}", kind.trim_end_matches("Request"), about(&request));
+        let done = state.admit(told, false).and_then(|()| work(&mut state, request));
+        done.map_err(|refusal| status(&refusal))
+    }
+}
+
+fn list(
+    state: &mut State,
+    request: v2::ListObjectsRequest,
+) -> Result<v2::ListObjectsResponse, Refusal> {
+    let bucket = bucket_of(&request.parent)?;
+    state.class_of(&bucket)?;
+    let asked = usize::try_from(request.page_size).ok().filter(|&size| size > 0);
+    let size = asked.unwrap_or(MAX_PAGE).min(state.page_size.unwrap_or(MAX_PAGE)).min(MAX_PAGE);
+    let mut found: Vec<_> = state
+        .objects
+        .values()
+        .filter(|it| it.bucket == bucket && it.name.starts_with(&request.prefix))
+        .filter(|it| it.name > request.page_token)
+        .take(size + 1)
+        .map(object)
+        .collect();
+    let more = found.len() > size;
+    found.truncate(size);
+    let last = found.last().filter(|_| more).map(|object| object.name.clone());
+    Ok(v2::ListObjectsResponse {
+        objects: found,
+        next_page_token: last.unwrap_or_default(),
+        ..Default::default()
+    })
+}
+
+fn get(state: &mut State, request: v2::GetObjectRequest) -> Result<v2::Object, Refusal> {
+    let found = state.find(&bucket_of(&request.bucket)?, &request.object)?;
+    if request.generation != 0 && request.generation != found.generation {
+        return Err(Refusal::NoObject(request.object));
+    }
+    Ok(object(found))
+}
+
+fn compose(state: &mut State, request: v2::ComposeObjectRequest) -> Result<v2::Object, Refusal> {
+    let Some(destination) = request.destination else {
+        return Err(Refusal::Invalid("a composition needs a destination".to_owned()));
+    };
+    if request.delete_source_objects == Some(true) {
+        return Err(Refusal::Invalid("delete_source_objects is not served here".to_owned()));
+    }
+    let wanted = Wanted {
+        bucket: bucket_of(&destination.bucket)?,
+        name: destination.name,
+        storage_class: Some(destination.storage_class),
+        if_generation_match: request.if_generation_match,
+    };
+    let sources = request.source_objects.into_iter().map(|source| Source {
+        name: source.name,
+        generation: source.generation,
+        if_generation_match: source.object_preconditions.and_then(|it| it.if_generation_match),
+    });
+    let made = state.compose(wanted, &sources.collect::<Vec<_>>())?;
+    if state.loses_answer() { Err(Refusal::Fault(503)) } else { Ok(object(&made)) }
+}
+
+fn delete(state: &mut State, request: v2::DeleteObjectRequest) -> Result<(), Refusal> {
+    let bucket = bucket_of(&request.bucket)?;
+    let generation = Some(request.generation);
+    state.delete(&bucket, &request.object, generation, request.if_generation_match)?;
+    if state.loses_answer() { Err(Refusal::Fault(503)) } else { Ok(()) }
+}
+
+/// Buckets are named `projects/_/buckets/B` in storage.v2.
+fn bucket_of(name: &str) -> Result<String, Refusal> {
+    let bucket = name.strip_prefix("projects/_/buckets/").filter(|name| !name.is_empty());
+    bucket
+        .map(str::to_owned)
+        .ok_or_else(|| Refusal::Invalid(format!("{name:?} is no projects/_/buckets/BUCKET")))
+}
+
+fn object(stored: &Stored) -> v2::Object {
+    v2::Object {
+        name: stored.name.clone(),
+        bucket: format!("projects/_/buckets/{}", stored.bucket),
+        generation: stored.generation,
+        metageneration: 1,
+        size: i64::try_from(stored.body.len()).unwrap_or(i64::MAX),
+        storage_class: stored.storage_class.clone(),
+        component_count: stored.components.unwrap_or_default(),
+        checksums: Some(v2::ObjectChecksums { crc32c: Some(stored.crc32c), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// <https://cloud.google.com/storage/docs/json_api/v1/status-codes> has the words; the codes are
+/// those that gRPC gives the same statuses.
+fn status(refusal: &Refusal) -> Status {
+    match refusal {
+        Refusal::Invalid(why) => Status::invalid_argument(why),
+        Refusal::NoBucket => Status::not_found("The specified bucket does not exist."),
+        Refusal::NoObject(name) => Status::not_found(format!("No such object: {name}")),
+        Refusal::Precondition => Status::failed_precondition(
+            "At least one of the pre-conditions you specified did not hold.",
+        ),
+        Refusal::Forbidden => {
+            Status::permission_denied("does not have the storage.objects permission needed")
+        }
+        Refusal::Fault(429) => Status::resource_exhausted("rateLimitExceeded"),
+        Refusal::Fault(408) => Status::deadline_exceeded("request timeout"),
+        Refusal::Fault(500) => Status::internal("backendError"),
+        Refusal::Fault(_) => Status::unavailable("backendError"),
+    }
+}

@@ -1,0 +1,218 @@
+//! Buckets and objects, and the rules that both protocols share.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use super::control::ReadFault;
+use super::upload::Session;
+
+/// What both protocols work on.
+pub(super) type SharedState = Arc<Mutex<State>>;
+
+/// The longest name of an object, in bytes of UTF-8:
+/// <https://cloud.google.com/storage/docs/objects#naming>
+const MAX_NAME_BYTES: usize = 1024;
+
+/// Sources of one composition: <https://cloud.google.com/storage/docs/composite-objects>
+const MAX_SOURCES: usize = 32;
+
+/// Why a request is not carried out; each protocol has its own code for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Invalid(String),
+    NoBucket,
+    NoObject(String),
+    Precondition,
+    Forbidden,
+    /// As a fault ordered: an HTTP status.
+    Fault(u16),
+}
+
+/// One generation of an object.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) bucket: String,
+    pub(super) name: String,
+    pub(super) body: Bytes,
+    pub(super) generation: i64,
+    pub(super) crc32c: u32,
+    pub(super) storage_class: String,
+    /// How many objects it was composed of; none for one that was uploaded.
+    pub(super) components: Option<i32>,
+}
+
+/// A source of a composition.
+pub(super) struct Source {
+    pub(super) name: String,
+    pub(super) generation: i64,
+    pub(super) if_generation_match: Option<i64>,
+}
+
+/// An object to be made.
+pub(super) struct Wanted {
+    pub(super) bucket: String,
+    pub(super) name: String,
+    pub(super) storage_class: Option<String>,
+    pub(super) if_generation_match: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Where this server is reached over HTTP.
+    pub(super) url: String,
+    pub(super) buckets: BTreeMap<String, String>,
+    pub(super) objects: BTreeMap<(String, String), Stored>,
+    pub(super) sessions: HashMap<u64, Session>,
+    pub(super) generations: i64,
+    pub(super) revoked: bool,
+    pub(super) page_size: Option<usize>,
+    pub(super) http_faults: VecDeque<u16>,
+    pub(super) grpc_faults: VecDeque<u16>,
+    pub(super) lost_answers: usize,
+    pub(super) read_faults: VecDeque<ReadFault>,
+    /// Bytes of a resumable upload that are kept before it is broken, once.
+    pub(super) break_upload: Option<usize>,
+    pub(super) spoil_upload: bool,
+    pub(super) requests: Vec<String>,
+}
+
+impl State {
+    pub(super) fn new(url: String) -> Self {
+        Self { url, ..Self::default() }
+    }
+
+    /// Takes note of a request, and refuses it if it is to be refused.
+    pub(super) fn admit(&mut self, request: String, is_http: bool) -> Result<(), Refusal> {
+        self.requests.push(request);
+        let faults = if is_http { &mut self.http_faults } else { &mut self.grpc_faults };
+        match faults.pop_front() {
+            Some(status) => Err(Refusal::Fault(status)),
+            None if self.revoked => Err(Refusal::Forbidden),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the answer to what was just done gets lost.
+    pub(super) fn loses_answer(&mut self) -> bool {
+        let loses = self.lost_answers > 0;
+        self.lost_answers -= usize::from(loses);
+        loses
+    }
+
+    pub(super) fn class_of(&self, bucket: &str) -> Result<&str, Refusal> {
+        self.buckets.get(bucket).map(String::as_str).ok_or(Refusal::NoBucket)
+    }
+
+    pub(super) fn find(&self, bucket: &str, name: &str) -> Result<&Stored, Refusal> {
+        self.class_of(bucket)?;
+        let key = (bucket.to_owned(), name.to_owned());
+        self.objects.get(&key).ok_or_else(|| Refusal::NoObject(format!("{bucket}/{name}")))
+    }
+
+    /// Whether an object may be made so: <https://cloud.google.com/storage/docs/request-preconditions>
+    pub(super) fn may_make(&self, wanted: &Wanted) -> Result<(), Refusal> {
+        self.class_of(&wanted.bucket)?;
+        check_name(&wanted.name)?;
+        let standing = self.find(&wanted.bucket, &wanted.name).map_or(0, |it| it.generation);
+        match wanted.if_generation_match {
+            Some(generation) if generation != standing => Err(Refusal::Precondition),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn make(
+        &mut self,
+        wanted: Wanted,
+        body: Bytes,
+        crc32c: Option<u32>,
+        components: Option<i32>,
+    ) -> Result<Stored, Refusal> {
+        self.may_make(&wanted)?;
+        let computed = crc32c::crc32c(&body);
+        if crc32c.is_some_and(|told| told != computed) {
+            // https://cloud.google.com/storage/docs/data-validation
+            return Err(Refusal::Invalid("the CRC32C does not match the bytes".to_owned()));
+        }
+        let storage_class = match wanted.storage_class {
+            Some(class) if !class.is_empty() => class,
+            _ => self.class_of(&wanted.bucket)?.to_owned(),
+        };
+        self.generations += 1;
+        let stored = Stored {
+            bucket: wanted.bucket,
+            name: wanted.name,
+            body,
+            generation: self.generations,
+            crc32c: computed,
+            storage_class,
+            components,
+        };
+        self.objects.insert((stored.bucket.clone(), stored.name.clone()), stored.clone());
+        Ok(stored)
+    }
+
+    /// <https://cloud.google.com/storage/docs/composite-objects>
+    pub(super) fn compose(
+        &mut self,
+        wanted: Wanted,
+        sources: &[Source],
+    ) -> Result<Stored, Refusal> {
+        if sources.is_empty() || sources.len() > MAX_SOURCES {
+            return Err(Refusal::Invalid(format!(
+                "The number of source components provided ({}) must be 1 to {MAX_SOURCES}",
+                sources.len()
+            )));
+        }
+        self.may_make(&wanted)?;
+        let class = wanted.storage_class.clone().filter(|class| !class.is_empty());
+        let class = class.map_or_else(|| self.class_of(&wanted.bucket).map(str::to_owned), Ok)?;
+        let (mut body, mut components) = (Vec::new(), 0);
+        for source in sources {
+            let found = self.find(&wanted.bucket, &source.name)?;
+            if source.generation != 0 && source.generation != found.generation {
+                return Err(Refusal::NoObject(format!("{} in that generation", source.name)));
+            }
+            if source.if_generation_match.is_some_and(|wanted| wanted != found.generation) {
+                return Err(Refusal::Precondition);
+            }
+            if found.storage_class != class {
+                return Err(Refusal::Invalid(format!(
+                    "{} is of the storage class {}, the destination of {class}",
+                    source.name, found.storage_class
+                )));
+            }
+            body.extend_from_slice(&found.body);
+            components += found.components.unwrap_or(1);
+        }
+        self.make(wanted, body.into(), None, Some(components))
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        bucket: &str,
+        name: &str,
+        generation: Option<i64>,
+        if_generation_match: Option<i64>,
+    ) -> Result<(), Refusal> {
+        let found = self.find(bucket, name)?.generation;
+        if generation.is_some_and(|wanted| wanted != 0 && wanted != found) {
+            return Err(Refusal::NoObject(format!("{bucket}/{name} in that generation")));
+        }
+        if if_generation_match.is_some_and(|wanted| wanted != found) {
+            return Err(Refusal::Precondition);
+        }
+        self.objects.remove(&(bucket.to_owned(), name.to_owned()));
+        Ok(())
+    }
+}
+
+/// <https://cloud.google.com/storage/docs/objects#naming>
+fn check_name(name: &str) -> Result<(), Refusal> {
+    let reserved = name.starts_with(".well-known/acme-challenge/") || [".", ".."].contains(&name);
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains(['\r', '\n']) || reserved {
+        return Err(Refusal::Invalid(format!("{name:?} is no name for an object")));
+    }
+    Ok(())
+}
