@@ -65,8 +65,8 @@ impl<'a> Compare<'a> {
         }
         diff.columns.retain(|column| column.rows > 0);
         let staged = format!("SELECT count(*) FROM {}", self.staging);
-        let staged: u64 = self.connection.query_row(&staged, (), |row| row.get(0))?;
-        diff.same = staged - diff.added - diff.changed;
+        let staged: i64 = self.connection.query_row(&staged, (), |row| row.get(0))?;
+        diff.same = staged.unsigned_abs() - diff.added - diff.changed;
         if self.how.scope.is_some() {
             self.missing(&mut diff)?;
         }

@@ -56,9 +56,9 @@ pub(super) fn find(connection: &Connection, live: &str) -> Result<Option<Staged>
         let sql = format!("SELECT count(*) FROM main.{}", quoted(&name));
         connection.query_row(&sql, (), |row| row.get(0))?
     } else {
-        0
+        0_i64
     };
-    Ok(Some(Staged { rows, ..staged }))
+    Ok(Some(Staged { rows: rows.unsigned_abs(), ..staged }))
 }
 
 /// The note, without the rows; it is an error if there is none.
