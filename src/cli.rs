@@ -75,7 +75,7 @@ pub enum Command {
 pub fn main() -> ExitCode {
     match parse(std::env::args_os()) {
         Ok((cli, global)) => match dispatch(cli.command, &global) {
-            Ok(code) => code,
+            Ok(()) => ExitCode::SUCCESS,
             Err(failure) => failure.report(),
         },
         Err(error) => {
@@ -92,23 +92,11 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, GlobalArgs), 
     Ok((Cli::from_arg_matches(&matches)?, GlobalArgs::gather(&matches)?))
 }
 
-fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> {
-    // The one command whose answer is its exit code.
-    if let Command::Diff(args) = &command {
-        let settings = Settings::load(&global.sources())?;
-        let differs = diff::main(args, &settings, &mut std::io::stdout().lock())?;
-        return Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS });
-    }
-    perform(command, global).map(|()| ExitCode::SUCCESS)
-}
-
-fn perform(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
+fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
     let settings = || Settings::load(&global.sources());
     match command {
         Command::Merge(args) => merge::main(&args, &settings()?, &mut std::io::stdout().lock()),
-        Command::Diff(args) => {
-            diff::main(&args, &settings()?, &mut std::io::stdout().lock()).map(drop)
-        }
+        Command::Diff(args) => diff::main(&args, &settings()?, &mut std::io::stdout().lock()),
         // Needs no configuration, and shows what one may hold when one's own is broken.
         Command::Config(config::Args { command: config::Command::Reference }) => {
             config::reference(&mut std::io::stdout().lock())

@@ -34,12 +34,8 @@ pub struct Args {
     pub exit_code: bool,
 }
 
-/// Writes the differences to `out`; whether the exit code is to tell of them.
-pub(super) fn main(
-    args: &Args,
-    settings: &Settings,
-    out: &mut impl Write,
-) -> Result<bool, Failure> {
+/// Writes the differences to `out`.
+pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let diff = runtime()?.block_on(async {
         let staged = StagedTable::open(settings, &args.table).await?;
         Ok::<_, Failure>(staged.store.diff(&staged.table, &staged.how).await?)
@@ -50,7 +46,7 @@ pub(super) fn main(
         write_lines(&diff, out)?;
     }
     out.flush()?;
-    Ok(args.exit_code && !diff.is_empty())
+    if args.exit_code && !diff.is_empty() { Err(Failure::Differs) } else { Ok(()) }
 }
 
 fn write_lines(diff: &Diff, out: &mut impl Write) -> io::Result<()> {

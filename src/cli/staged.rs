@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use kappa_actors::port::{Comparison, ReprocessError, Reprocessing, Scope, Staged};
-use kappa_actors::processor::version;
+use kappa_actors::processor::{Processor as _, version};
 use kappa_actors::row::TableSpec;
 use kappa_actors::time::Timestamp;
 
