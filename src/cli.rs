@@ -8,9 +8,11 @@ pub mod check;
 pub mod config;
 pub mod dead_letters;
 pub mod demo;
+pub mod diff;
 mod failure;
 pub mod generate;
 mod global;
+pub mod merge;
 mod output;
 mod patience;
 mod process;
@@ -18,6 +20,7 @@ pub mod publish;
 mod range;
 pub mod run;
 mod source;
+mod staged;
 pub mod status;
 pub mod try_events;
 
@@ -61,6 +64,8 @@ pub enum Command {
     Check(check::Args),
     Status(status::Args),
     DeadLetters(dead_letters::Args),
+    Diff(diff::Args),
+    Merge(merge::Args),
     Archive(archive::Args),
     Config(config::Args),
 }
@@ -90,6 +95,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, GlobalArgs), 
 fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
     let settings = || Settings::load(&global.sources());
     match command {
+        Command::Merge(args) => merge::main(&args, &settings()?, &mut std::io::stdout().lock()),
+        Command::Diff(args) => diff::main(&args, &settings()?, &mut std::io::stdout().lock()),
         // Needs no configuration, and shows what one may hold when one's own is broken.
         Command::Config(config::Args { command: config::Command::Reference }) => {
             config::reference(&mut std::io::stdout().lock())

@@ -6,9 +6,14 @@
 mod archive_store;
 mod dead_letter_store;
 mod event_log;
+mod reprocessing;
 mod warehouse;
 
 pub use archive_store::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, StoreError};
 pub use dead_letter_store::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
 pub use event_log::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
+pub use reprocessing::{
+    ColumnDiff, Comparison, Diff, Example, MergeOptions, Merged, ReprocessError, Reprocessing,
+    Scope, Shown, Staged, StagingTables, staging_name,
+};
 pub use warehouse::{EnsureError, Ensured, Refusal, Warehouse, WriteError};

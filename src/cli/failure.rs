@@ -10,6 +10,8 @@ use crate::settings::{Problem, Problems};
 pub enum Failure {
     /// Wrong usage or configuration: exit code 2.
     Refused(Problems),
+    /// Done, and the answer is exit code 1, as was asked for; nothing more is said.
+    Differs,
     /// Anything else: exit code 1.
     Failed {
         /// What happened.
@@ -32,6 +34,7 @@ impl Failure {
             return ExitCode::SUCCESS;
         }
         match self {
+            Self::Differs => ExitCode::FAILURE,
             Self::Refused(Problems(problems)) => {
                 for Problem { hint, .. } in
                     problems.iter().inspect(|problem| print("error", problem))

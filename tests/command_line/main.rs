@@ -6,6 +6,7 @@ mod archive;
 mod dead_letters;
 mod publish;
 mod questions;
+mod staging;
 mod util;
 
 use std::io::{BufRead as _, BufReader};

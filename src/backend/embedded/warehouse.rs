@@ -11,6 +11,7 @@
 mod committer;
 mod dead_letters;
 mod insert;
+mod staging;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,8 @@ use tokio::sync::oneshot;
 
 use self::committer::{Committer, Job, Write};
 use crate::backend::embedded::sqlite::{self, OpenError};
+
+pub use staging::{EmbeddedStaging, STAGING_FILE};
 
 /// The file's name in the data folder.
 pub const FILE: &str = "warehouse.db";
@@ -61,7 +64,11 @@ impl EmbeddedWarehouse {
     /// # Errors
     /// [`OpenError`], naming the file.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        let path = dir.join(FILE);
+        Self::open_file(dir.join(FILE))
+    }
+
+    /// As [`EmbeddedWarehouse::open`], under another name.
+    fn open_file(path: PathBuf) -> Result<Self, OpenError> {
         let at = |reason| OpenError::Sqlite { path: path.clone(), reason };
         size_pages(&path).map_err(at)?;
         let connection = sqlite::open(&path, VERSION, "")?;

@@ -47,7 +47,7 @@ struct Standing {
 pub(super) fn ensure(connection: &mut Connection, table: &TableSpec) -> Result<Ensured, Error> {
     // Immediate: of two processes that make the table, one waits and then finds it made.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let standing = standing(&transaction, &table.name)?;
+    let standing = standing(&transaction, "main", &table.name)?;
     let ensured = if standing.is_empty() {
         transaction.execute_batch(&create(table))?;
         Ensured { created: true, ..Ensured::default() }
@@ -64,19 +64,49 @@ pub(super) fn ensure(connection: &mut Connection, table: &TableSpec) -> Result<E
     Ok(ensured)
 }
 
+/// How a table stands to its configuration.
+pub(super) struct Fit {
+    /// Columns that the configuration has, and the table lacks.
+    pub(super) lacking: Vec<String>,
+    /// Columns that the table has, and the configuration lacks.
+    pub(super) idle: Vec<String>,
+}
+
+/// How the table in this file stands to its configuration, which it must not contradict; `None`
+/// where there is no table. Changes nothing.
+pub(super) fn fit(
+    connection: &Connection,
+    schema: &str,
+    table: &TableSpec,
+) -> Result<Option<Fit>, Error> {
+    let standing = standing(connection, schema, &table.name)?;
+    if standing.is_empty() {
+        return Ok(None);
+    }
+    check_key(table, &standing)?;
+    let mut lacking = Vec::new();
+    for column in &table.columns {
+        match standing.iter().find(|standing| standing.name.eq_ignore_ascii_case(&column.name)) {
+            Some(standing) => check_type(table, column, &standing.declared)?,
+            None => lacking.push(column.name.clone()),
+        }
+    }
+    Ok(Some(Fit { lacking, idle: idle(table, &standing) }))
+}
+
 /// Columns of the table that the configuration does not have; none where there is no table.
 pub(super) fn idle_columns(
     connection: &Connection,
     table: &TableSpec,
 ) -> rusqlite::Result<Vec<String>> {
-    Ok(idle(table, &standing(connection, &table.name)?))
+    Ok(idle(table, &standing(connection, "main", &table.name)?))
 }
 
 /// The columns of the table, in its order; none where there is no table.
-fn standing(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Standing>> {
+fn standing(connection: &Connection, schema: &str, table: &str) -> rusqlite::Result<Vec<Standing>> {
     connection
-        .prepare_cached("SELECT name, type, pk FROM pragma_table_info(?, 'main') ORDER BY cid")?
-        .query_map([table], |row| {
+        .prepare_cached("SELECT name, type, pk FROM pragma_table_info(?, ?) ORDER BY cid")?
+        .query_map([table, schema], |row| {
             Ok(Standing { name: row.get(0)?, declared: row.get(1)?, in_key: row.get(2)? })
         })?
         .collect()

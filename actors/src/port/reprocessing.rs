@@ -1,0 +1,233 @@
+//! Staging tables: where a replay writes, to be compared with the live table and merged into it.
+//!
+//! A staging table belongs to one replay, and is complete when that replay says so. Only a complete
+//! one is merged: in half of one, rows that are yet to come look like rows that are gone.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Warehouse;
+use crate::row::{Column, ColumnType, TableSpec};
+use crate::time::Timestamp;
+
+/// The name of the staging table of `table`.
+#[must_use]
+pub fn staging_name(table: &str) -> String {
+    format!("{table}_reprocessed")
+}
+
+/// What a replay writes for one table.
+#[derive(Clone, Debug)]
+pub struct StagingTables {
+    /// The rows: as the live table, under the name of the staging table.
+    pub rows: Arc<TableSpec>,
+    /// The ids of the events whose rows the replay has made, or that it has found to make none: one
+    /// column, which is the key. An event that became a dead letter does not belong here, or its
+    /// live rows count as no longer made.
+    pub events: Arc<TableSpec>,
+}
+
+impl StagingTables {
+    /// Those of the live table `table`.
+    #[must_use]
+    pub fn of(table: &TableSpec) -> Self {
+        let name = staging_name(&table.name);
+        let id =
+            Column { name: "event_id".to_owned(), kind: ColumnType::String, description: None };
+        let events = TableSpec {
+            name: format!("{name}_events"),
+            columns: vec![id],
+            key: vec![0],
+            version: None,
+            partition_by: None,
+            cluster_by: vec![],
+        };
+        Self { rows: Arc::new(TableSpec { name, ..table.clone() }), events: Arc::new(events) }
+    }
+}
+
+/// A staging table that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// The id of the replay that fills it.
+    pub replay: String,
+    /// When the replay began.
+    pub began: Timestamp,
+    /// When the replay had written everything; `None`: it has not.
+    pub completed: Option<Timestamp>,
+    /// Rows in it.
+    pub rows: u64,
+}
+
+/// How staging and live are compared.
+#[derive(Clone, Debug, Default)]
+pub struct Comparison {
+    /// Columns that are not compared, since they tell of the processing; key and version never are.
+    pub passed_over: Vec<String>,
+    /// Which live rows are those of replayed events; `None`: it cannot be told, and none is missing.
+    pub scope: Option<Scope>,
+    /// Examples of each kind of difference, at most.
+    pub examples: usize,
+}
+
+/// Which live rows a replay answers for: those of the events in [`StagingTables::events`].
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// The STRING column that holds the event's id.
+    pub event_id: String,
+    /// Rows of a higher version were made after the replay, and are not its to remove.
+    pub up_to_version: i64,
+}
+
+/// A value as the warehouse shows it; `None` is NULL.
+pub type Shown = Option<String>;
+
+/// One row that differs in one column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// The values of the key's columns.
+    pub key: Vec<Shown>,
+    /// What the live table holds.
+    pub live: Shown,
+    /// What the staging table holds.
+    pub staged: Shown,
+}
+
+/// A column in which rows differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnDiff {
+    /// The column.
+    pub name: String,
+    /// Rows in which it differs.
+    pub rows: u64,
+    /// Some of them.
+    pub examples: Vec<Example>,
+}
+
+/// Staging against live, by key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// Rows that only staging has.
+    pub added: u64,
+    /// Keys of some of them.
+    pub added_examples: Vec<Vec<Shown>>,
+    /// Live rows of replayed events that staging does not have; `None` without a scope.
+    pub missing: Option<u64>,
+    /// Keys of some of them.
+    pub missing_examples: Vec<Vec<Shown>>,
+    /// Rows that differ in a compared column.
+    pub changed: u64,
+    /// Those of them whose live row has the higher version, so that a merge keeps it.
+    pub live_newer: u64,
+    /// Rows that differ in no compared column.
+    pub same: u64,
+    /// The columns in which rows differ, in the table's order.
+    pub columns: Vec<ColumnDiff>,
+}
+
+impl Diff {
+    /// Whether there is any difference.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.added == 0 && self.changed == 0 && self.missing.unwrap_or(0) == 0
+    }
+}
+
+/// What a merge does beyond putting staged rows into the live table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MergeOptions {
+    /// Removes the live rows that a [`Diff`] counts as missing.
+    pub remove_missing: bool,
+    /// Counts all of it and changes nothing.
+    pub dry_run: bool,
+}
+
+/// What a merge did. Every staged row counts once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// Rows that were not there.
+    pub inserted: u64,
+    /// Rows that differed in a compared column.
+    pub replaced: u64,
+    /// Rows that differed in none; they have the staged row's version now, if it is the higher one.
+    pub unchanged: u64,
+    /// Rows that differed, and whose live version is higher: they stand as they stood.
+    pub kept: u64,
+    /// Live rows that were removed.
+    pub removed: u64,
+}
+
+/// Why staging is not as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ReprocessError {
+    /// Ask again later: nothing is changed, or all of it is and asking again is harmless.
+    #[error("the warehouse is unavailable: {0}")]
+    Unavailable(String),
+    /// There is no staging table: replay first.
+    #[error("{0}")]
+    NotStaged(String),
+    /// Another replay has filled it, or its own replay has not ended: merge it, drop it, or resume.
+    #[error("{0}")]
+    Taken(String),
+    /// Staging, live table and configuration contradict each other; only a person can decide.
+    #[error("{0}")]
+    Mismatch(String),
+}
+
+/// Staging tables beside the live ones.
+#[async_trait]
+pub trait Reprocessing: Send + Sync + 'static {
+    /// The warehouse that staging tables are written in.
+    fn warehouse(&self) -> Arc<dyn Warehouse>;
+
+    /// Makes the staging tables of `table` for this replay; those that it has made before stay
+    /// with their rows.
+    ///
+    /// # Errors
+    /// [`ReprocessError::Taken`] when they stand from another replay, or from this one and are
+    /// complete; [`ReprocessError::Mismatch`] when `table` has no key and version, or changed
+    /// since the replay began.
+    async fn stage(&self, table: &TableSpec, replay: &str)
+    -> Result<StagingTables, ReprocessError>;
+
+    /// Notes durably that the replay has written everything, after all its writes have been
+    /// answered. Again, it changes nothing.
+    ///
+    /// # Errors
+    /// [`ReprocessError::NotStaged`] when no staging table of `table` stands from this replay.
+    async fn complete(&self, table: &str, replay: &str) -> Result<(), ReprocessError>;
+
+    /// The staging table of `table`, if there is one.
+    ///
+    /// # Errors
+    /// [`ReprocessError::Unavailable`].
+    async fn staged(&self, table: &str) -> Result<Option<Staged>, ReprocessError>;
+
+    /// Compares the staging table of `table` with the live one; a live table that is not there has
+    /// no rows. Waits for nobody who writes, and keeps nobody waiting. In a staging table that is
+    /// not complete nothing is known to be missing.
+    ///
+    /// # Errors
+    /// [`ReprocessError`].
+    async fn diff(&self, table: &TableSpec, how: &Comparison) -> Result<Diff, ReprocessError>;
+
+    /// Puts the newest staged row of each key into the live table, but where the live version is
+    /// higher. Readers see all of it or nothing, where the warehouse can. The staging table stays.
+    ///
+    /// # Errors
+    /// [`ReprocessError::Taken`] when the staging table is not complete. A cancelled call may
+    /// have merged; merging again changes nothing more.
+    async fn merge(
+        &self,
+        table: &TableSpec,
+        how: &Comparison,
+        options: MergeOptions,
+    ) -> Result<Merged, ReprocessError>;
+
+    /// Drops the staging tables of `table`; whether there were any.
+    ///
+    /// # Errors
+    /// [`ReprocessError::Unavailable`].
+    async fn drop_staging(&self, table: &str) -> Result<bool, ReprocessError>;
+}

@@ -1,0 +1,253 @@
+//! Staging against live, by key, in as few passes as SQLite can make.
+//!
+//! The rows that differ are found by SQLite and counted here; what is alike never leaves it.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use kappa_actors::port::{
+    ColumnDiff, Comparison, Diff, Example, ReprocessError, Scope, Shown, StagingTables,
+};
+use kappa_actors::row::{ColumnType, TableSpec};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
+
+use super::{Error, join, notes};
+use crate::backend::embedded::warehouse::table::{self, list, quoted};
+
+/// One comparison, within the caller's transaction.
+pub(super) struct Compare<'a> {
+    connection: &'a Connection,
+    table: &'a TableSpec,
+    how: &'a Comparison,
+    version: usize,
+    staging: String,
+    /// Whether there is a live table, and what of it.
+    live: Option<table::Fit>,
+    /// Indexes of the compared columns.
+    compared: Vec<usize>,
+}
+
+impl<'a> Compare<'a> {
+    /// Checks that the tables can be compared.
+    pub(super) fn new(
+        connection: &'a Connection,
+        table: &'a TableSpec,
+        how: &'a Comparison,
+    ) -> Result<Self, Error> {
+        let version = join::check_keyed(table)?;
+        let staging = StagingTables::of(table).rows;
+        join::check_staging(connection, &staging)?;
+        let live = table::fit(connection, "live", table)?;
+        if let Some(Scope { event_id, .. }) = &how.scope
+            && table.column(event_id).is_none()
+        {
+            let says = format!("table {} has no column {event_id}", table.name);
+            return Err(Error::Says(ReprocessError::Mismatch(says)));
+        }
+        let compared = (0..table.columns.len())
+            .filter(|at| !table.key.contains(at) && *at != version)
+            .filter(|&at| !how.passed_over.contains(&table.columns[at].name))
+            .collect();
+        let staging = format!("main.{}", quoted(&staging.name));
+        Ok(Self { connection, table, how, version, staging, live, compared })
+    }
+
+    /// Counts and shows every difference.
+    pub(super) fn diff(&self) -> Result<Diff, Error> {
+        let mut diff = Diff {
+            columns: self.compared.iter().map(|&at| self.no_diff(at)).collect(),
+            ..Diff::default()
+        };
+        let mut statement = self.connection.prepare(&self.differing())?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            self.count(row, &mut diff)?;
+        }
+        diff.columns.retain(|column| column.rows > 0);
+        let staged = format!("SELECT count(*) FROM {}", self.staging);
+        let staged: i64 = self.connection.query_row(&staged, (), |row| row.get(0))?;
+        diff.same = staged.unsigned_abs() - diff.added - diff.changed;
+        if self.how.scope.is_some() {
+            self.missing(&mut diff)?;
+        }
+        Ok(diff)
+    }
+
+    /// Puts every staged row into the live table that has no newer one.
+    pub(super) fn put(&self) -> Result<(), Error> {
+        let all = list(self.table.columns.iter().map(|column| quoted(&column.name)));
+        let key = list(self.table.key.iter().map(|&at| self.name(at)));
+        let idle = self.live.iter().flat_map(|live| &live.idle);
+        let replaced = (0..self.table.columns.len())
+            .filter(|at| !self.table.key.contains(at))
+            .map(|at| format!("{0} = excluded.{0}", self.name(at)))
+            .chain(idle.map(|column| format!("{} = NULL", quoted(column))));
+        let version = self.name(self.version);
+        let sql = format!(
+            "INSERT INTO live.{} AS l({all}) SELECT {all} FROM {} WHERE true ORDER BY {key} \
+             ON CONFLICT({key}) DO UPDATE SET {} \
+             WHERE (l.{version} > excluded.{version}) IS NOT TRUE",
+            quoted(&self.table.name),
+            self.staging,
+            list(replaced),
+        );
+        self.connection.execute_batch(&sql)?;
+        Ok(())
+    }
+
+    /// Removes the live rows that [`Compare::diff`] counts as missing.
+    pub(super) fn remove_missing(&self) -> Result<(), Error> {
+        if let (Some(scope), Some(_)) = (&self.how.scope, &self.live) {
+            let condition = self.is_missing(scope);
+            let live = quoted(&self.table.name);
+            let sql = format!("DELETE FROM live.{live} AS l WHERE {condition}");
+            self.connection.execute(&sql, [scope.up_to_version])?;
+        }
+        Ok(())
+    }
+
+    fn name(&self, at: usize) -> String {
+        quoted(&self.table.columns[at].name)
+    }
+
+    fn no_diff(&self, at: usize) -> ColumnDiff {
+        let name = self.table.columns[at].name.clone();
+        ColumnDiff { name, rows: 0, examples: Vec::new() }
+    }
+
+    /// The live value of a column; a column that the live table lacks is NULL in every row.
+    fn live_value(&self, at: usize) -> String {
+        let column = &self.table.columns[at].name;
+        match &self.live {
+            Some(live) if !live.lacking.contains(column) => format!("l.{}", quoted(column)),
+            _ => "NULL".to_owned(),
+        }
+    }
+
+    /// Selects the rows that only staging has, or that differ: whether it is added, whether live is
+    /// newer, the key, and of each compared column whether it differs, the live and the staged
+    /// value.
+    fn differing(&self) -> String {
+        let key = |of: &str| {
+            self.table.key.iter().map(|&at| format!("{of}.{}", self.name(at))).collect::<Vec<_>>()
+        };
+        let differs: Vec<_> = self
+            .compared
+            .iter()
+            .map(|&at| format!("s.{} IS NOT {}", self.name(at), self.live_value(at)))
+            .collect();
+        let added = format!("l.{} IS NULL", self.name(self.table.key[0]));
+        let newer =
+            format!("({} > s.{}) IS TRUE", self.live_value(self.version), self.name(self.version));
+        let cells = self.compared.iter().zip(&differs).map(|(&at, differs)| {
+            format!("{differs}, {}, s.{}", self.live_value(at), self.name(at))
+        });
+        let selected = [added.clone(), newer].into_iter().chain(key("s")).chain(cells);
+        let live = match self.live {
+            Some(_) => format!("live.{}", quoted(&self.table.name)),
+            None => {
+                let columns = self.table.key.iter();
+                let columns = columns.map(|&at| format!("NULL AS {}", self.name(at)));
+                format!("(SELECT {} WHERE false)", list(columns))
+            }
+        };
+        let same_key: Vec<_> = key("l")
+            .iter()
+            .zip(key("s"))
+            .map(|(live, staged)| format!("{live} = {staged}"))
+            .collect();
+        let conditions: Vec<_> = std::iter::once(added).chain(differs.iter().cloned()).collect();
+        format!(
+            "SELECT {} FROM {} AS s LEFT JOIN {live} AS l ON {} WHERE {}",
+            list(selected),
+            self.staging,
+            same_key.join(" AND "),
+            conditions.join(" OR ")
+        )
+    }
+
+    fn count(&self, row: &Row<'_>, diff: &mut Diff) -> Result<(), Error> {
+        let first_cell = 2 + self.table.key.len();
+        if row.get(0)? {
+            diff.added += 1;
+            if diff.added_examples.len() < self.how.examples {
+                diff.added_examples.push(self.key(row, 2)?);
+            }
+            return Ok(());
+        }
+        diff.changed += 1;
+        diff.live_newer += u64::from(row.get::<_, bool>(1)?);
+        for (nth, &at) in self.compared.iter().enumerate() {
+            let cell = first_cell + 3 * nth;
+            if row.get(cell)? {
+                let column = &mut diff.columns[nth];
+                column.rows += 1;
+                if column.examples.len() < self.how.examples {
+                    let kind = self.table.columns[at].kind;
+                    let [live, staged] = [cell + 1, cell + 2].map(|at| row.get_ref(at));
+                    let (live, staged) = (shown(kind, live?), shown(kind, staged?));
+                    column.examples.push(Example { key: self.key(row, 2)?, live, staged });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The key's values, which stand in `row` from `from` on.
+    fn key(&self, row: &Row<'_>, from: usize) -> rusqlite::Result<Vec<Shown>> {
+        let columns = self.table.key.iter().enumerate();
+        columns
+            .map(|(nth, &at)| Ok(shown(self.table.columns[at].kind, row.get_ref(from + nth)?)))
+            .collect()
+    }
+
+    /// True of a live row `l` of a replayed event that staging does not have.
+    fn is_missing(&self, scope: &Scope) -> String {
+        let same_key: Vec<_> =
+            self.table.key.iter().map(|&at| format!("s.{0} = l.{0}", self.name(at))).collect();
+        let event_id = self.table.column(&scope.event_id);
+        format!(
+            "{} IN (SELECT event_id FROM {}) AND ({} > ?) IS NOT TRUE \
+             AND NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})",
+            event_id.map_or_else(|| "NULL".to_owned(), |at| self.live_value(at)),
+            notes::events_table(self.table),
+            self.live_value(self.version),
+            self.staging,
+            same_key.join(" AND ")
+        )
+    }
+
+    fn missing(&self, diff: &mut Diff) -> Result<(), Error> {
+        diff.missing = Some(0);
+        let (Some(scope), Some(_)) = (&self.how.scope, &self.live) else { return Ok(()) };
+        let key = list(self.table.key.iter().map(|&at| format!("l.{}", self.name(at))));
+        let sql = format!(
+            "SELECT {key} FROM live.{} AS l WHERE {}",
+            quoted(&self.table.name),
+            self.is_missing(scope)
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        let mut rows = statement.query([scope.up_to_version])?;
+        let mut count = 0;
+        while let Some(row) = rows.next()? {
+            count += 1;
+            if diff.missing_examples.len() < self.how.examples {
+                diff.missing_examples.push(self.key(row, 0)?);
+            }
+        }
+        diff.missing = Some(count);
+        Ok(())
+    }
+}
+
+/// A value as people read it.
+fn shown(kind: ColumnType, value: ValueRef<'_>) -> Shown {
+    Some(match value {
+        ValueRef::Null => return None,
+        ValueRef::Integer(integer) if kind == ColumnType::Boolean => (integer != 0).to_string(),
+        ValueRef::Integer(integer) => integer.to_string(),
+        ValueRef::Real(real) => real.to_string(),
+        ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        ValueRef::Blob(bytes) => BASE64_STANDARD.encode(bytes),
+    })
+}

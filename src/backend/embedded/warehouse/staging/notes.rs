@@ -1,0 +1,109 @@
+//! Which replay fills which staging table, and whether it has ended.
+
+use kappa_actors::port::{ReprocessError, Staged, StagingTables, staging_name};
+use kappa_actors::row::TableSpec;
+use kappa_actors::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::Error;
+use crate::backend::embedded::warehouse::table::quoted;
+
+/// No staging table has this name: theirs end in `_reprocessed` or `_reprocessed_events`.
+const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS staging(\
+    live TEXT PRIMARY KEY, replay TEXT NOT NULL, began INTEGER NOT NULL, completed INTEGER)";
+
+/// Notes that this replay fills the staging table of `live`, or finds that it does.
+pub(super) fn begin(connection: &mut Connection, live: &str, replay: &str) -> Result<(), Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(SCHEMA)?;
+    let name = staging_name(live);
+    match note(&transaction, live)? {
+        None => {
+            let sql = "INSERT INTO staging(live, replay, began) VALUES(?, ?, ?)";
+            transaction.execute(sql, params![live, replay, Timestamp::now().micros()])?;
+        }
+        Some(staged) if staged.replay != replay => {
+            let says = format!(
+                "{name} stands from the replay {} that began {}",
+                staged.replay, staged.began
+            );
+            return Err(Error::Says(ReprocessError::Taken(says)));
+        }
+        Some(Staged { completed: Some(at), .. }) => {
+            let says = format!("{name} is complete: the replay {replay} ended {at}");
+            return Err(Error::Says(ReprocessError::Taken(says)));
+        }
+        Some(_) => {}
+    }
+    Ok(transaction.commit()?)
+}
+
+pub(super) fn complete(connection: &mut Connection, live: &str, replay: &str) -> Result<(), Error> {
+    if standing(connection, live)?.replay != replay {
+        return Err(absent(live));
+    }
+    // The first end counts: rows of a later version are not of this replay.
+    let sql = "UPDATE staging SET completed = coalesce(completed, ?) WHERE live = ?";
+    connection.execute(sql, params![Timestamp::now().micros(), live])?;
+    Ok(())
+}
+
+/// The note on the staging table of `live`, with the count of its rows.
+pub(super) fn find(connection: &Connection, live: &str) -> Result<Option<Staged>, Error> {
+    let Some(staged) = note(connection, live)? else { return Ok(None) };
+    let name = staging_name(live);
+    let rows = if connection.table_exists(Some("main"), &name)? {
+        let sql = format!("SELECT count(*) FROM main.{}", quoted(&name));
+        connection.query_row(&sql, (), |row| row.get(0))?
+    } else {
+        0_i64
+    };
+    Ok(Some(Staged { rows: rows.unsigned_abs(), ..staged }))
+}
+
+/// The note, without the rows; it is an error if there is none.
+pub(super) fn standing(connection: &Connection, live: &str) -> Result<Staged, Error> {
+    note(connection, live)?.ok_or_else(|| absent(live))
+}
+
+/// Drops the tables together with the note.
+pub(super) fn remove(connection: &mut Connection, live: &str) -> Result<bool, Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = note(&transaction, live)?.is_some();
+    if found {
+        let name = staging_name(live);
+        for table in [format!("{name}_events"), name] {
+            transaction.execute_batch(&format!("DROP TABLE IF EXISTS main.{}", quoted(&table)))?;
+        }
+        transaction.execute("DELETE FROM staging WHERE live = ?", [live])?;
+    }
+    transaction.commit()?;
+    Ok(found)
+}
+
+fn note(connection: &Connection, live: &str) -> Result<Option<Staged>, Error> {
+    if !connection.table_exists(Some("main"), "staging")? {
+        return Ok(None);
+    }
+    let sql = "SELECT replay, began, completed FROM main.staging WHERE live = ?";
+    let staged = connection.query_row(sql, [live], |row| {
+        let completed: Option<i64> = row.get(2)?;
+        Ok(Staged {
+            replay: row.get(0)?,
+            began: Timestamp::from_micros(row.get(1)?),
+            completed: completed.map(Timestamp::from_micros),
+            rows: 0,
+        })
+    });
+    Ok(staged.optional()?)
+}
+
+fn absent(live: &str) -> Error {
+    let says = format!("{live} has no staging table: nothing was replayed into it");
+    Error::Says(ReprocessError::NotStaged(says))
+}
+
+/// Names of the tables that a replay fills, for those who take them apart.
+pub(super) fn events_table(live: &TableSpec) -> String {
+    format!("main.{}", quoted(&StagingTables::of(live).events.name))
+}

@@ -1,0 +1,69 @@
+//! `kappa merge`
+
+use std::io::Write;
+
+use kappa_actors::port::MergeOptions;
+
+use super::Failure;
+use super::process::runtime;
+use super::staged::StagedTable;
+use crate::settings::Settings;
+
+/// Put what a replay has staged into the live table
+///
+/// In one transaction: readers see all of it or nothing. A live row of a higher version stays.
+/// Afterwards the staging table is dropped. If the command is killed, merge again: what was
+/// merged is merged no second time.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kappa merge orders --dry-run
+  kappa merge orders
+  kappa merge orders --remove-missing --keep-staging")]
+pub struct Args {
+    /// The live table
+    #[arg(value_name = "TABLE")]
+    pub table: String,
+    /// Count what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not drop the staging table afterwards
+    #[arg(long)]
+    pub keep_staging: bool,
+    /// Remove live rows of replayed events that the present rule no longer makes
+    #[arg(long)]
+    pub remove_missing: bool,
+}
+
+/// Merges, and writes to `out` what that did.
+pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+    let options = MergeOptions { remove_missing: args.remove_missing, dry_run: args.dry_run };
+    let merged = runtime()?.block_on(async {
+        let staged = StagedTable::open(settings, &args.table).await?;
+        if options.remove_missing && staged.how.scope.is_none() {
+            let error = anyhow::anyhow!(
+                "which rows of {} are missing cannot be told: no column holds the event's id, or \
+                 the replay has not ended",
+                args.table
+            );
+            return Err(Failure::with_hint(error, "merge without --remove-missing"));
+        }
+        let merged = staged.store.merge(&staged.table, &staged.how, options).await?;
+        // Only now: what is dropped stands in the live table.
+        if !args.dry_run && !args.keep_staging {
+            staged.store.drop_staging(&args.table).await?;
+        }
+        Ok(merged)
+    })?;
+    let counts = [
+        ("inserted", merged.inserted),
+        ("replaced", merged.replaced),
+        ("unchanged", merged.unchanged),
+        ("kept because live is newer", merged.kept),
+        ("removed", merged.removed),
+    ];
+    for (what, rows) in counts {
+        writeln!(out, "{what}\t{rows}")?;
+    }
+    Ok(out.flush()?)
+}

@@ -1,0 +1,97 @@
+//! A table of the configuration, and what a replay has staged for it.
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use kappa_actors::port::{Comparison, ReprocessError, Reprocessing, Scope, Staged};
+use kappa_actors::processor::{Processor as _, version};
+use kappa_actors::row::TableSpec;
+use kappa_actors::time::Timestamp;
+
+use super::Failure;
+use super::output::tell;
+use crate::backend::embedded::warehouse::{EmbeddedStaging, STAGING_FILE};
+use crate::settings::Settings;
+use crate::wiring::{Blueprint, Rule};
+
+/// Differences of each kind that are shown.
+const EXAMPLES: usize = 3;
+
+/// One table's staging.
+pub(super) struct StagedTable {
+    pub(super) store: Box<dyn Reprocessing>,
+    pub(super) table: Arc<TableSpec>,
+    pub(super) how: Comparison,
+}
+
+impl StagedTable {
+    /// That of the table with this name. Says on stderr which replay it is from.
+    pub(super) async fn open(settings: &Settings, name: &str) -> Result<Self, Failure> {
+        let blueprint = Blueprint::of(settings)?;
+        let tables = || blueprint.processors.iter().map(|rule| rule.plan.table().name.as_str());
+        let Some(rule) = blueprint.processors.iter().find(|it| it.plan.table().name == name) else {
+            let names: Vec<_> = tables().collect();
+            let hint = format!("choose from {}", names.join(", "));
+            return Err(Failure::with_hint(anyhow!("no processor fills a table {name:?}"), hint));
+        };
+        if !settings.data_dir.join(STAGING_FILE).exists() {
+            return Err(not_staged(&anyhow!("{name} has no staging table")));
+        }
+        let store =
+            Box::new(EmbeddedStaging::open(&settings.data_dir).map_err(anyhow::Error::from)?);
+        let Some(staged) = store.staged(name).await? else {
+            return Err(not_staged(&anyhow!("{name} has no staging table")));
+        };
+        tell("note", &said(name, &staged));
+        let how = comparison(settings, rule, &staged);
+        Ok(Self { store, table: Arc::clone(rule.plan.table()), how })
+    }
+}
+
+/// Which replay it is, so that one left from long ago is noticed.
+fn said(name: &str, Staged { replay, began, completed, rows }: &Staged) -> String {
+    match completed {
+        Some(at) => format!("{name}_reprocessed: {rows} rows of the replay {replay}, ended {at}"),
+        None => format!(
+            "{name}_reprocessed: {rows} rows of the replay {replay}, begun {began} and not ended"
+        ),
+    }
+}
+
+fn comparison(settings: &Settings, rule: &Rule, staged: &Staged) -> Comparison {
+    let columns = || rule.config.columns.iter();
+    let id = Some(&settings.envelope.id);
+    // In a row of an element the event is the root.
+    let holds_id = |from: &Option<String>, root: &Option<String>| {
+        if rule.config.explode.is_some() { root.as_ref() == id } else { from.as_ref() == id }
+    };
+    let event_id = columns().find(|(_, column)| holds_id(&column.from, &column.root));
+    let revision = u16::try_from(rule.config.revision).unwrap_or(0);
+    let ended: Option<Timestamp> = staged.completed;
+    Comparison {
+        passed_over: columns().filter(|(_, it)| it.now).map(|(name, _)| name.clone()).collect(),
+        scope: event_id.zip(ended).map(|((name, _), ended)| Scope {
+            event_id: name.clone(),
+            up_to_version: version(revision, ended),
+        }),
+        examples: EXAMPLES,
+    }
+}
+
+fn not_staged(error: &anyhow::Error) -> Failure {
+    Failure::with_hint(anyhow!("{error}"), "fill it with `kappa replay --into staging`")
+}
+
+impl From<ReprocessError> for Failure {
+    fn from(error: ReprocessError) -> Self {
+        match &error {
+            ReprocessError::NotStaged(_) => not_staged(&error.into()),
+            ReprocessError::Taken(_) => {
+                Self::with_hint(error, "go on with it: `kappa replay --resume ID`")
+            }
+            ReprocessError::Unavailable(_) | ReprocessError::Mismatch(_) => {
+                anyhow::Error::from(error).into()
+            }
+        }
+    }
+}
