@@ -30,3 +30,30 @@ pub struct PubSubOptions {
     /// The largest payload that is published, in bytes.
     pub max_event_bytes: usize,
 }
+
+impl PubSubOptions {
+    /// The topic's full name; `None` where none is configured.
+    #[must_use]
+    pub fn topic_name(&self) -> Option<String> {
+        (!self.topic.is_empty()).then(|| self.full("topics", &self.topic))
+    }
+
+    /// The subscription's full name.
+    #[must_use]
+    pub fn subscription_name(&self) -> String {
+        self.full("subscriptions", &self.subscription)
+    }
+
+    /// Where the administration is asked; `None` for the service itself.
+    pub(super) fn rest_endpoint(&self) -> Option<&str> {
+        self.admin_endpoint.as_deref().or(self.endpoint.as_deref())
+    }
+
+    fn full(&self, kind: &str, id: &str) -> String {
+        if id.starts_with("projects/") {
+            id.to_owned()
+        } else {
+            format!("projects/{}/{kind}/{id}", self.project)
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What is on loan from Pub/Sub: the messages that wait here, and the means to answer for those
+//! handed out.
+//!
+//! A message is in exactly one place: waiting, out, or being confirmed. Each holds its share of the
+//! account, and gives it back by being dropped.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use google_cloud_pubsub::subscriber::handler::{ExactlyOnce, Handler};
+use kappa_actors::message::{Lease, Message};
+use kappa_actors::port::{LogError, Pulled, Room};
+use kappa_actors::time::Timestamp;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::Instant;
+
+/// Lease numbers, none used twice while the process lives.
+#[derive(Clone, Default)]
+pub(super) struct Numbers(Arc<AtomicU64>);
+
+impl Numbers {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A message's share of the account: one message, and its bytes.
+pub(super) struct Share {
+    pub(super) _message: OwnedSemaphorePermit,
+    pub(super) _bytes: OwnedSemaphorePermit,
+}
+
+/// The means to answer for one message.
+struct Loan {
+    handler: Handler,
+    publish_time: Timestamp,
+    since: Instant,
+    warned: bool,
+    share: Share,
+}
+
+#[derive(Default)]
+struct Books {
+    waiting: VecDeque<(Message, Loan)>,
+    out: HashMap<Lease, Loan>,
+    confirming: HashMap<Lease, Share>,
+    /// Why a stream is broken, by its number; the probe's word stands under [`PROBE`].
+    broken: HashMap<usize, String>,
+    /// Streams that have shown that they work, or that they do not.
+    heard: HashSet<usize>,
+    ended: bool,
+}
+
+/// The place of the probe among the streams' troubles.
+pub(super) const PROBE: usize = usize::MAX;
+
+/// Loans whose leases end soon.
+pub(super) struct Ageing {
+    pub(super) count: usize,
+    pub(super) oldest: Duration,
+}
+
+/// All loans of one session.
+pub(super) struct Loans {
+    books: Mutex<Books>,
+    /// Something can be pulled, or pulling makes no sense any more.
+    changed: Notify,
+    confirmed: Notify,
+    numbers: Numbers,
+    arrivals: AtomicU64,
+}
+
+impl Loans {
+    pub(super) fn new(numbers: Numbers) -> Self {
+        Self {
+            books: Mutex::default(),
+            changed: Notify::new(),
+            confirmed: Notify::new(),
+            numbers,
+            arrivals: AtomicU64::new(0),
+        }
+    }
+
+    /// A panic with the lock held leaves the books whole: each change is one insertion or removal.
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a message that came. After the end it goes back at once, by being dropped.
+    pub(super) fn arrive(&self, mut message: Message, handler: Handler, share: Share) {
+        message.lease = Lease(self.numbers.next());
+        let publish_time = message.publish_time;
+        let since = Instant::now();
+        let loan = Loan { handler, publish_time, since, warned: false, share };
+        self.arrivals.fetch_add(1, Ordering::Relaxed);
+        let mut books = self.books();
+        if !books.ended {
+            books.waiting.push_back((message, loan));
+        }
+        drop(books);
+        self.changed.notify_waiters();
+    }
+
+    /// How many messages ever came.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::Relaxed)
+    }
+
+    /// As [`kappa_actors::port::EventLog::pull`]. No await stands between taking messages out of
+    /// `waiting` and answering with them, so that a cancelled pull takes none.
+    pub(super) async fn pull(&self, room: Room, patience: Duration) -> Result<Pulled, LogError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // From here on no arrival is missed.
+            changed.as_mut().enable();
+            {
+                let mut books = self.books();
+                let messages = hand_out(&mut books, room);
+                if !messages.is_empty() {
+                    return Ok(Pulled::Messages(messages));
+                }
+                if let Some(words) = books.broken.values().next() {
+                    return Err(LogError::Unavailable(words.clone()));
+                }
+                if books.ended {
+                    return Ok(Pulled::Quiet);
+                }
+            }
+            if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                return Ok(Pulled::Quiet);
+            }
+        }
+    }
+
+    /// Acknowledges what needs no confirmation and answers with what does.
+    pub(super) fn acknowledge(&self, leases: &[Lease]) -> Vec<(Lease, ExactlyOnce)> {
+        let mut books = self.books();
+        let mut to_confirm = Vec::new();
+        for lease in leases {
+            let Some(loan) = books.out.remove(lease) else { continue };
+            match loan.handler {
+                Handler::ExactlyOnce(handler) => {
+                    books.confirming.insert(*lease, loan.share);
+                    to_confirm.push((*lease, handler));
+                }
+                handler => handler.ack(),
+            }
+        }
+        to_confirm
+    }
+
+    /// A confirmation has come, or will not come any more.
+    pub(super) fn confirmed(&self, lease: Lease) {
+        self.books().confirming.remove(&lease);
+        self.confirmed.notify_waiters();
+    }
+
+    /// Waits until none of `leases` waits for its confirmation.
+    pub(super) async fn all_confirmed(&self, leases: &[Lease]) {
+        loop {
+            let mut confirmed = std::pin::pin!(self.confirmed.notified());
+            confirmed.as_mut().enable();
+            {
+                let books = self.books();
+                if books.confirming.is_empty()
+                    || !leases.iter().any(|lease| books.confirming.contains_key(lease))
+                {
+                    return;
+                }
+            }
+            confirmed.await;
+        }
+    }
+
+    /// Gives back by name; unknown leases do nothing.
+    pub(super) fn give_back(&self, leases: &[Lease]) {
+        let loans: Vec<Loan> = {
+            let mut books = self.books();
+            leases.iter().filter_map(|lease| books.out.remove(lease)).collect()
+        };
+        for loan in loans {
+            loan.handler.nack();
+        }
+    }
+
+    /// Gives back everything and takes nothing any more: every lease is void from here on.
+    pub(super) fn end(&self) {
+        let (waiting, out) = {
+            let mut books = self.books();
+            books.ended = true;
+            (std::mem::take(&mut books.waiting), std::mem::take(&mut books.out))
+        };
+        self.changed.notify_waiters();
+        for (_, loan) in waiting {
+            loan.handler.nack();
+        }
+        for loan in out.into_values() {
+            loan.handler.nack();
+        }
+    }
+
+    /// Notes why `stream` does not work. True if it is news.
+    pub(super) fn broke(&self, stream: usize, words: String) -> bool {
+        let news = {
+            let mut books = self.books();
+            books.heard.insert(stream);
+            books.broken.insert(stream, words.clone()).as_ref() != Some(&words)
+        };
+        self.changed.notify_waiters();
+        news
+    }
+
+    /// Notes that `stream` works. True if it did not before.
+    pub(super) fn works(&self, stream: usize) -> bool {
+        let recovered = {
+            let mut books = self.books();
+            books.heard.insert(stream);
+            books.broken.remove(&stream).is_some()
+        };
+        self.changed.notify_waiters();
+        recovered
+    }
+
+    /// Waits until one stream is broken or all `streams` have shown that they work.
+    pub(super) async fn first_word(&self, streams: usize) -> Result<(), LogError> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            self.trouble()?;
+            if self.books().heard.len() >= streams {
+                return Ok(());
+            }
+            changed.await;
+        }
+    }
+
+    /// The trouble of any stream.
+    pub(super) fn trouble(&self) -> Result<(), LogError> {
+        match self.books().broken.values().next() {
+            Some(words) => Err(LogError::Unavailable(words.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Publish time of the oldest message in hand.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let books = self.books();
+        let waiting = books.waiting.iter().map(|(_, loan)| loan.publish_time);
+        waiting.chain(books.out.values().map(|loan| loan.publish_time)).min()
+    }
+
+    /// Loans older than `age` that were not counted by an earlier call.
+    pub(super) fn ageing(&self, age: Duration) -> Ageing {
+        let mut found = Ageing { count: 0, oldest: Duration::ZERO };
+        let mut books = self.books();
+        let Books { waiting, out, .. } = &mut *books;
+        for loan in waiting.iter_mut().map(|(_, loan)| loan).chain(out.values_mut()) {
+            let held = loan.since.elapsed();
+            if held >= age && !loan.warned {
+                loan.warned = true;
+                found.count += 1;
+                found.oldest = found.oldest.max(held);
+            }
+        }
+        found
+    }
+}
+
+/// Takes what fits in `room` from the front; a first message may be larger than it.
+fn hand_out(books: &mut Books, room: Room) -> Vec<Message> {
+    let mut messages = Vec::new();
+    let mut bytes = 0_u64;
+    while messages.len() < room.messages.max(1) {
+        let Some((message, _)) = books.waiting.front() else { break };
+        bytes += message.payload.len() as u64;
+        if !messages.is_empty() && bytes > room.bytes {
+            break;
+        }
+        if let Some((message, loan)) = books.waiting.pop_front() {
+            books.out.insert(message.lease, loan);
+            messages.push(message);
+        }
+    }
+    messages
+}

@@ -1,0 +1,248 @@
+//! The streams between two seeks.
+//!
+//! Each stream is a task of its own. It asks for a message only when the account has room for one,
+//! and opens its stream anew, ever more rarely, when the stream breaks. Handlers outlive their
+//! stream: the crate goes on extending and acknowledging for a closed stream until its last handler
+//! is used, and [`Session::end`] waits for that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use google_cloud_pubsub::client::Subscriber;
+use google_cloud_pubsub::model::Message as Received;
+use google_cloud_pubsub::subscriber::handler::{ExactlyOnce, Handler};
+use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior};
+use kappa_actors::message::{Lease, Message};
+use kappa_actors::port::LogError;
+use kappa_actors::time::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::admin::Admin;
+use super::loans::{Loans, Numbers, Share};
+use super::{PubSubOptions, fault, from_wkt, watch};
+
+/// How long one call of `acknowledge` waits for confirmations; a later one waits for the same.
+const CONFIRMATION: Duration = Duration::from_secs(10);
+/// A stream without an error for this long works, though no message has come: refusals come at
+/// once, and silence is all that an empty subscription says.
+pub(super) const SETTLED: Duration = Duration::from_secs(2);
+/// The first pause before a broken stream is opened again, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// What is asked of the service as a lease at a time: as the subscription's own deadline. The crate
+/// extends it until `max_lease`.
+const EXTENSION: Duration = Duration::from_secs(60);
+/// Bytes are counted in units of this many, so that any account fits a semaphore's `u32`.
+const UNIT_BYTES: u64 = 64;
+
+/// The open streams and what came by them.
+pub(super) struct Session {
+    pub(super) loans: Loans,
+    pub(super) options: Arc<PubSubOptions>,
+    pub(super) stop: CancellationToken,
+    subscriber: Subscriber,
+    messages: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    account_units: u32,
+    tasks: TaskTracker,
+}
+
+/// Why a stream is read no more.
+enum Break {
+    Stopped,
+    Fault(String),
+}
+
+impl Session {
+    pub(super) fn start(
+        options: Arc<PubSubOptions>,
+        subscriber: Subscriber,
+        admin: Arc<Admin>,
+        numbers: Numbers,
+    ) -> Arc<Self> {
+        let units = (options.max_outstanding_bytes / UNIT_BYTES).clamp(1, u64::from(u32::MAX));
+        let messages = options.max_outstanding_messages.clamp(1, u64::from(u32::MAX));
+        // Both fit by the clamps above.
+        let account_units = units as u32;
+        let session = Arc::new(Self {
+            loans: Loans::new(numbers),
+            stop: CancellationToken::new(),
+            subscriber,
+            messages: Arc::new(Semaphore::new(messages as usize)),
+            bytes: Arc::new(Semaphore::new(account_units as usize)),
+            account_units,
+            tasks: TaskTracker::new(),
+            options,
+        });
+        for stream in 0..session.streams() {
+            session.tasks.spawn(session.clone().keep_open(stream));
+        }
+        session.tasks.spawn(watch::run(session.clone(), admin));
+        session
+    }
+
+    pub(super) fn streams(&self) -> usize {
+        self.options.streams.max(1)
+    }
+
+    /// Acknowledges, and waits where the subscription confirms.
+    pub(super) async fn acknowledge(self: &Arc<Self>, leases: &[Lease]) -> Result<(), LogError> {
+        for (lease, handler) in self.loans.acknowledge(leases) {
+            // A task of its own: a cancelled or impatient caller must not lose the confirmation.
+            self.tasks.spawn(self.clone().confirm(lease, handler));
+        }
+        tokio::time::timeout(CONFIRMATION, self.loans.all_confirmed(leases)).await.map_err(|_| {
+            LogError::Unavailable("Pub/Sub has not confirmed the acknowledgements yet".into())
+        })
+    }
+
+    async fn confirm(self: Arc<Self>, lease: Lease, handler: ExactlyOnce) {
+        // The crate repeats transient failures by itself. What is refused for good comes again and
+        // is recognised by its id, so there is nothing to repeat.
+        if let Err(error) = handler.confirmed_ack().await {
+            metrics::counter!("kappa_pubsub_lost_acknowledgements_total").increment(1);
+            tracing::debug!(%error, "an acknowledgement was not taken; its message comes again");
+        }
+        self.loans.confirmed(lease);
+    }
+
+    /// Gives back all loans, closes the streams and waits until every answer is sent. False if
+    /// that took longer than `patience`.
+    pub(super) async fn end(&self, patience: Duration) -> bool {
+        self.abandon();
+        self.tasks.close();
+        tokio::time::timeout(patience, self.tasks.wait()).await.is_ok()
+    }
+
+    /// The same without waiting.
+    pub(super) fn abandon(&self) {
+        self.stop.cancel();
+        self.loans.end();
+    }
+
+    async fn keep_open(self: Arc<Self>, number: usize) {
+        let mut pause = PAUSE.0;
+        loop {
+            let mut stream = self.open();
+            let token = stream.shutdown_token();
+            let before = self.loans.arrivals();
+            let end = self.read(&mut stream, number).await;
+            drop(stream);
+            // Ends when the last handler of this stream is used and its answer sent.
+            self.tasks.spawn(async move { token.shutdown().await });
+            let Break::Fault(words) = end else { return };
+            if self.loans.arrivals() != before {
+                pause = PAUSE.0;
+            }
+            if self.loans.broke(number, words.clone()) {
+                tracing::warn!(stream = number, "a stream from Pub/Sub broke: {words}");
+            }
+            let jittered = pause.mul_f64(rand::random_range(0.5..1.0));
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(jittered) => {}
+            }
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    fn open(&self) -> MessageStream {
+        let streams = self.streams() as u64;
+        let share = |account: u64| i64::try_from((account / streams).max(1)).unwrap_or(i64::MAX);
+        self.subscriber
+            .subscribe(self.options.subscription_name())
+            .set_max_outstanding_messages(share(self.options.max_outstanding_messages))
+            .set_max_outstanding_bytes(share(self.options.max_outstanding_bytes))
+            .set_max_lease(self.options.max_lease)
+            .set_max_lease_extension(EXTENSION.min(self.options.max_lease))
+            .set_shutdown_behavior(ShutdownBehavior::WaitForProcessing)
+            .build()
+    }
+
+    async fn read(&self, stream: &mut MessageStream, number: usize) -> Break {
+        loop {
+            let message = tokio::select! {
+                () = self.stop.cancelled() => return Break::Stopped,
+                permit = self.messages.clone().acquire_owned() => permit,
+            };
+            let Ok(message) = message else { return Break::Stopped };
+            let (received, handler) = match self.next(stream, number).await {
+                Ok(one) => one,
+                Err(end) => return end,
+            };
+            if self.loans.works(number) {
+                tracing::info!(stream = number, "the stream from Pub/Sub works again");
+            }
+            if !self.admit(received, handler, message).await {
+                return Break::Stopped;
+            }
+        }
+    }
+
+    /// The next message. Only the end of the session cancels it: a stream that is being opened
+    /// would start over at every cancellation.
+    async fn next(
+        &self,
+        stream: &mut MessageStream,
+        number: usize,
+    ) -> Result<(Received, Handler), Break> {
+        let mut next = std::pin::pin!(stream.next());
+        let mut settled = std::pin::pin!(tokio::time::sleep(SETTLED));
+        let mut waits = true;
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(Break::Stopped),
+                () = &mut settled, if waits => {
+                    waits = false;
+                    if self.loans.works(number) {
+                        tracing::info!(stream = number, "the stream from Pub/Sub works again");
+                    }
+                }
+                item = &mut next => return match item {
+                    Some(Ok(one)) => Ok(one),
+                    Some(Err(error)) => {
+                        let name = self.options.subscription_name();
+                        Err(Break::Fault(fault::reading(&name, &error)))
+                    }
+                    None => Err(Break::Fault("the stream was closed".into())),
+                },
+            }
+        }
+    }
+
+    /// Lets a message in when the account has room for it, in the order of asking, or alone if it
+    /// is larger than the account. False at the end of the session; it is given back then.
+    async fn admit(
+        &self,
+        received: Received,
+        handler: Handler,
+        message_permit: OwnedSemaphorePermit,
+    ) -> bool {
+        let message = translated(received, &handler);
+        let units = message.cost_bytes().div_ceil(UNIT_BYTES).min(u64::from(self.account_units));
+        let bytes = tokio::select! {
+            () = self.stop.cancelled() => return false,
+            permit = self.bytes.clone().acquire_many_owned(units as u32) => permit,
+        };
+        let Ok(bytes) = bytes else { return false };
+        self.loans.arrive(message, handler, Share { _message: message_permit, _bytes: bytes });
+        true
+    }
+}
+
+fn translated(received: Received, handler: &Handler) -> Message {
+    let attributes: BTreeMap<_, _> = received.attributes.into_iter().collect();
+    Message {
+        id: received.message_id.into(),
+        payload: received.data,
+        // The service always sets it; without one, the time of arrival is the nearest guess.
+        publish_time: received.publish_time.as_ref().map_or_else(Timestamp::now, from_wkt),
+        attributes: (!attributes.is_empty()).then(|| Arc::new(attributes)),
+        ordering_key: received.ordering_key.into(),
+        attempt: handler.delivery_attempt().and_then(|attempt| u32::try_from(attempt).ok()),
+        // Given when the message is taken in.
+        lease: Lease(0),
+    }
+}
