@@ -1,6 +1,6 @@
 module kappa/tests/emulators/pstest
 
-go 1.25.0
+go 1.26.8
 
 require cloud.google.com/go/pubsub/v2 v2.8.1
 
