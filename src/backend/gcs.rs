@@ -28,7 +28,7 @@ pub use options::GcsOptions;
 use super::object_name;
 use trouble::{Trouble, store_error, trouble};
 
-/// Sources that one call may compose: https://cloud.google.com/storage/docs/composite-objects
+/// Sources that one call may compose: <https://cloud.google.com/storage/docs/composite-objects>
 const MAX_SOURCES: usize = 32;
 
 /// One bucket, or what stands below a prefix of it.

@@ -2,6 +2,5 @@
 #![cfg(feature = "gcp")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
-mod bigquery;
 mod gcs;
 mod pubsub;

@@ -3,7 +3,7 @@
 pub mod thread;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
@@ -78,7 +78,7 @@ fn prepare(
 ) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "page_size", page_bytes)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    switch_to_wal(connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // Immediate: of two processes that create the file, one waits and then finds it made.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -90,6 +90,21 @@ fn prepare(
     transaction.commit()
 }
 
+/// SQLite does not wait for another process that makes the same switch, whatever the timeout says:
+/// <https://sqlite.org/c3ref/busy_handler.html>, on deadlocks.
+fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        let switched = connection.pragma_update(None, "journal_mode", "WAL");
+        match switched.as_ref().err().and_then(rusqlite::Error::sqlite_error_code) {
+            Some(ErrorCode::DatabaseBusy) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            _ => return switched,
+        }
+    }
+}
+
 /// Whether the row itself is at fault, so that writing it again can never succeed.
 #[must_use]
 pub fn refuses_the_row(error: &rusqlite::Error) -> bool {
@@ -97,4 +112,28 @@ pub fn refuses_the_row(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn a_new_file_is_opened_by_all_who_come_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..50 {
+            let path = folder.path().join(round.to_string());
+            let together = Barrier::new(6);
+            std::thread::scope(|scope| {
+                for _ in 0..6 {
+                    scope.spawn(|| {
+                        together.wait();
+                        open(&path, 1, "CREATE TABLE once (id)").unwrap()
+                    });
+                }
+            });
+        }
+    }
 }

@@ -29,7 +29,7 @@ pub trait Methods: Clone + Send + Sync + 'static {
     /// The service's full name, as in `google.pubsub.v1.Subscriber`.
     const NAME: &'static str;
 
-    /// Answers the call of `method`, by [`unary`], [`streaming`] or [`unimplemented`].
+    /// Answers the call of `method`, by [`unary`], [`streaming`] or [`unimplemented()`].
     fn call(self, method: String, call: Call) -> impl Future<Output = Answer> + Send;
 }
 

@@ -1,1 +1,0 @@
-//! BigQuery as the warehouse.

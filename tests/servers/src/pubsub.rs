@@ -1,1 +1,0 @@
-//! Pub/Sub: gRPC for publishing and pulling, REST for administration.
