@@ -11,7 +11,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
+#[cfg(not(feature = "gcp"))]
+use anyhow::bail;
 use kappa_actors::archive::LineFormat;
 use kappa_actors::dead_letter_table;
 use kappa_actors::envelope::EnvelopePlan;
@@ -193,8 +195,23 @@ pub async fn open_dead_letters(
             }
             Ok(Some(Arc::new(blocking(settings, embedded_warehouse).await?)))
         }
+        #[cfg(feature = "gcp")]
+        WarehouseBackend::BigQuery => {
+            let payloads = open_archive(settings).await?;
+            Ok(Some(Arc::new(bigquery(settings, payloads)?)))
+        }
+        #[cfg(not(feature = "gcp"))]
         WarehouseBackend::BigQuery => bail!(no_connection("warehouse.backend", "bigquery")),
     }
+}
+
+#[cfg(feature = "gcp")]
+fn bigquery(
+    settings: &Settings,
+    payloads: Arc<dyn ArchiveStore>,
+) -> anyhow::Result<crate::backend::bigquery::BigQueryWarehouse> {
+    let options = cloud::bigquery_options(settings)?;
+    Ok(crate::backend::bigquery::BigQueryWarehouse::connect(options, Some(payloads))?)
 }
 
 /// The archive of a configuration.
@@ -220,16 +237,20 @@ pub async fn open_archive(settings: &Settings) -> anyhow::Result<Arc<dyn Archive
 /// What is wrong with the files, naming them, or what the services refuse.
 pub async fn open_ports(settings: &Settings) -> anyhow::Result<Ports> {
     let log = open_log(settings).await?;
+    let archive = open_archive(settings).await?;
     let warehouse: Arc<dyn Warehouse> = match settings.warehouse.backend {
         WarehouseBackend::Embedded => Arc::new(blocking(settings, embedded_warehouse).await?),
+        #[cfg(feature = "gcp")]
+        WarehouseBackend::BigQuery => Arc::new(bigquery(settings, Arc::clone(&archive))?),
+        #[cfg(not(feature = "gcp"))]
         WarehouseBackend::BigQuery => bail!(no_connection("warehouse.backend", "bigquery")),
     };
-    let archive = open_archive(settings).await?;
     let faults = Faults::armed(settings.faults.fail.as_ref(), settings.faults.slow.as_ref());
     Ok(Ports { log, warehouse: faults.warehouse(warehouse), archive: faults.archive(archive) })
 }
 
 /// A service is never stood in for by files on this machine.
+#[cfg(not(feature = "gcp"))]
 fn no_connection(key: &str, backend: &str) -> String {
     format!("{key} is \"{backend}\", which this version of kappa does not connect to")
 }

@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 pub const NAME: &str = "dead_letters";
 
 /// The columns, in the order of [`DeadLetter::row`].
-const COLUMNS: [(&str, ColumnType, &str); 16] = [
+const COLUMNS: [(&str, ColumnType, &str); 17] = [
     ("id", ColumnType::String, "hash of message, stage and duty"),
     ("event_id", ColumnType::String, "the event's id, where it could be read"),
     ("event_type", ColumnType::String, "the event's type, where it could be read"),
@@ -33,7 +33,16 @@ const COLUMNS: [(&str, ColumnType, &str); 16] = [
     ("requeued_at", ColumnType::Timestamp, "when it was published again, if it was"),
     ("replay_id", ColumnType::String, "the replay it failed in, if it was one"),
     ("ordering_key", ColumnType::String, "the message's ordering key, if it had one"),
+    (PAYLOAD_OBJECT, ColumnType::String, "the archive's object with a payload too large for a row"),
 ];
+
+/// The column that names where a payload is that no row of the warehouse can hold.
+pub const PAYLOAD_OBJECT: &str = "payload_object";
+
+/// Index of the payload among the columns.
+const PAYLOAD: usize = 7;
+/// Index of [`PAYLOAD_OBJECT`] among the columns.
+const OBJECT: usize = 16;
 
 /// The table as every warehouse is asked to hold it.
 #[must_use]
@@ -159,7 +168,92 @@ impl DeadLetter {
             self.requeued_at.map_or(Value::Null, Value::Timestamp),
             optional(self.replay_id.as_ref()),
             optional(ordering_key),
+            Value::Null,
         ]))
+    }
+
+    /// The letter that a row of [`spec`] holds; empty where its payload is an object.
+    ///
+    /// # Errors
+    /// The name of the column that holds what no letter has there.
+    pub fn from_row(row: &Row) -> Result<Self, UnreadableLetter> {
+        let column = |at: usize| row.0.get(at).unwrap_or(&Value::Null);
+        let text = |at: usize| match column(at) {
+            Value::Text(text) => Some(text.clone()),
+            _ => None,
+        };
+        let time = |at: usize| match column(at) {
+            Value::Timestamp(time) => Some(*time),
+            _ => None,
+        };
+        let unreadable = |at: usize| UnreadableLetter(COLUMNS[at].0);
+        let attributes = match text(8) {
+            Some(json) => Some(Arc::new(serde_json::from_str(&json).map_err(|_| unreadable(8))?)),
+            None => None,
+        };
+        Ok(Self {
+            id: text(0).ok_or_else(|| unreadable(0))?.into(),
+            event_id: text(1),
+            event_type: text(2),
+            stage: text(3).and_then(|name| Stage::from_name(&name)).ok_or_else(|| unreadable(3))?,
+            actor: text(4).unwrap_or_default().into(),
+            processor: text(5).map(String::from),
+            reason: text(6).unwrap_or_default().into(),
+            payload: match column(PAYLOAD) {
+                Value::Bytes(payload) => Bytes::clone(payload),
+                _ => Bytes::new(),
+            },
+            attributes,
+            message_id: text(9).unwrap_or_default(),
+            publish_time: time(10).unwrap_or_default(),
+            failed_at: time(11).unwrap_or_default(),
+            attempts: match column(12) {
+                Value::Integer(count) => u32::try_from(*count).unwrap_or(u32::MAX),
+                _ => 0,
+            },
+            requeued_at: time(13),
+            replay_id: text(14).map(String::from),
+            ordering_key: text(15).unwrap_or_default(),
+        })
+    }
+}
+
+/// A row of dead letters that somebody else wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("column {0} of {NAME} holds what no dead letter has there")]
+pub struct UnreadableLetter(&'static str);
+
+/// The payload that stands in a row of [`spec`] itself.
+#[must_use]
+pub fn payload(row: &Row) -> Option<&Bytes> {
+    match row.0.get(PAYLOAD) {
+        Some(Value::Bytes(payload)) => Some(payload),
+        _ => None,
+    }
+}
+
+/// Puts a payload into a row of [`spec`].
+pub fn set_payload(row: &mut Row, payload: Bytes) {
+    if let Some(value) = row.0.get_mut(PAYLOAD) {
+        *value = Value::Bytes(payload.into());
+    }
+}
+
+/// The object that holds the payload of a row of [`spec`], where the row does not.
+#[must_use]
+pub fn payload_object(row: &Row) -> Option<&str> {
+    match row.0.get(OBJECT) {
+        Some(Value::Text(name)) => Some(name),
+        _ => None,
+    }
+}
+
+/// Lets a row of [`spec`] name the object that holds its payload from now on.
+pub fn move_payload(row: &mut Row, object: &str) {
+    for (at, value) in [(PAYLOAD, Value::Null), (OBJECT, text(object))] {
+        if let Some(standing) = row.0.get_mut(at) {
+            *standing = value;
+        }
     }
 }
 
@@ -188,6 +282,38 @@ mod tests {
         ] {
             assert_ne!(id, other);
         }
+    }
+
+    #[test]
+    fn a_letter_comes_back_from_its_row() {
+        let letter = DeadLetter {
+            id: "1".to_owned(),
+            event_id: Some("e".into()),
+            event_type: None,
+            stage: Stage::Write,
+            actor: "kappa.writer".to_owned(),
+            processor: Some("orders".to_owned()),
+            reason: "too long".to_owned(),
+            payload: Bytes::from_static(b"{}"),
+            attributes: Some(Arc::default()),
+            message_id: "17".into(),
+            publish_time: Timestamp::from_micros(1),
+            failed_at: Timestamp::from_micros(2),
+            attempts: 3,
+            requeued_at: None,
+            replay_id: None,
+            ordering_key: "k".into(),
+        };
+        let mut row = letter.row();
+        assert_eq!(row.0.len(), COLUMNS.len());
+        assert_eq!(DeadLetter::from_row(&row).as_ref(), Ok(&letter));
+        let places = [PAYLOAD, OBJECT].map(|at| COLUMNS[at].0);
+        assert_eq!(places, ["payload", PAYLOAD_OBJECT]);
+        assert_eq!((payload(&row), payload_object(&row)), (Some(&letter.payload), None));
+        move_payload(&mut row, "there");
+        assert_eq!((payload(&row), payload_object(&row)), (None, Some("there")));
+        row.0[3] = text("posted");
+        assert_eq!(DeadLetter::from_row(&row), Err(UnreadableLetter("stage")));
     }
 
     #[test]

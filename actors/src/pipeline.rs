@@ -208,11 +208,13 @@ impl Pipeline {
         let archive_closed = timeout_at(deadline, self.drain()).await.unwrap_or(false);
         self.root.kill();
         let log = Arc::clone(&self.tree.ports().log);
+        let warehouse = Arc::clone(&self.tree.ports().warehouse);
         let ledger = self.tree.ledger();
         let _ = timeout(FAREWELL, async {
             ledger.close(&*log).await;
             end_of(&mut self.acknowledger).await;
-            log.close().await;
+            // Side by side: neither waits for the other's service.
+            futures::join!(log.close(), warehouse.close());
         })
         .await;
         // What is settled, but could not be acknowledged in time, comes again too.

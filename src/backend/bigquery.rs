@@ -1,5 +1,140 @@
-//! BigQuery as the warehouse.
+//! BigQuery as the warehouse, written through the Storage Write API.
+//!
+//! - A table with a key is written in one of two modes. `upsert` lets BigQuery keep the newest row
+//!   of each key; `append` adds every row to a committed stream whose offsets keep a retry from
+//!   doubling, and a view shows the newest row of each key.
+//! - A write is answered when the service has answered for every row of it.
+//! - A table without a key is always appended to; one with a key and no version (the dead letters)
+//!   is always upserted, the first row of a key standing highest.
 
+mod append;
+mod connection;
+mod dead_letters;
+mod encode;
+mod fault;
 mod options;
+mod pause;
+mod rest;
+mod schema;
+mod table_writer;
+mod tables;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use kappa_actors::dead_letter_table;
+use kappa_actors::port::{ArchiveStore, EnsureError, Ensured, Refusal, Warehouse, WriteError};
+use kappa_actors::row::{Row, TableSpec};
 
 pub use options::{BigQueryOptions, TableOptions, WriteMode};
+
+use encode::Rank;
+use rest::Rest;
+use table_writer::TableWriter;
+
+/// One dataset.
+pub struct BigQueryWarehouse {
+    options: Arc<BigQueryOptions>,
+    rest: Rest,
+    /// Takes the payloads of dead letters that are too large for a row.
+    payloads: Option<Arc<dyn ArchiveStore>>,
+    writers: Mutex<HashMap<String, Arc<TableWriter>>>,
+}
+
+impl fmt::Debug for BigQueryWarehouse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BigQueryWarehouse")
+            .field("dataset", &self.rest.dataset_name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl BigQueryWarehouse {
+    /// A warehouse that has asked nothing of the service yet. Payloads of dead letters that are
+    /// too large for a row go to `payloads`.
+    ///
+    /// # Errors
+    /// [`EnsureError::Mismatch`] when no client can be made of these options.
+    pub fn connect(
+        options: BigQueryOptions,
+        payloads: Option<Arc<dyn ArchiveStore>>,
+    ) -> Result<Self, EnsureError> {
+        Ok(Self {
+            rest: Rest::new(&options)?,
+            options: Arc::new(options),
+            payloads,
+            writers: Mutex::default(),
+        })
+    }
+
+    /// How a table is written.
+    fn mode(&self, table: &TableSpec) -> WriteMode {
+        match (table.key.is_empty(), table.version) {
+            (true, _) => WriteMode::Append,
+            (false, None) => WriteMode::Upsert,
+            (false, Some(_)) => self.table_options(&table.name).mode,
+        }
+    }
+
+    fn table_options(&self, name: &str) -> TableOptions {
+        let mut options = self.options.each.get(name).unwrap_or(&self.options.tables).clone();
+        if name == dead_letter_table::NAME && !self.options.each.contains_key(name) {
+            // Who requeues letters must see which of them were requeued already.
+            options.max_staleness = std::time::Duration::ZERO;
+        }
+        options
+    }
+
+    /// The writer of a table in this shape; one for another shape is closed.
+    async fn writer(&self, table: &Arc<TableSpec>) -> Arc<TableWriter> {
+        let (writer, replaced) = {
+            let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+            let standing = writers.get(&table.name);
+            if let Some(same) = standing.filter(|standing| standing.table == *table) {
+                return Arc::clone(same);
+            }
+            let (options, rest) = (Arc::clone(&self.options), self.rest.clone());
+            let writer = TableWriter::new(Arc::clone(table), self.mode(table), options, rest);
+            let writer = Arc::new(writer);
+            (Arc::clone(&writer), writers.insert(table.name.clone(), writer))
+        };
+        if let Some(replaced) = replaced {
+            replaced.close().await;
+        }
+        writer
+    }
+}
+
+#[async_trait]
+impl Warehouse for BigQueryWarehouse {
+    async fn ensure_table(&self, table: &TableSpec) -> Result<Ensured, EnsureError> {
+        let options = self.table_options(&table.name);
+        tables::ensure(&self.rest, table, self.mode(table), &options).await
+    }
+
+    async fn write(
+        &self,
+        table: &Arc<TableSpec>,
+        rows: Arc<Vec<Row>>,
+    ) -> Result<Vec<Refusal>, WriteError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = if table.name == dead_letter_table::NAME {
+            self.put_away_payloads(rows).await?
+        } else {
+            rows
+        };
+        self.writer(table).await.write(&rows, Rank::Arrival).await
+    }
+
+    async fn close(&self) {
+        let writers: Vec<_> = {
+            let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+            writers.drain().map(|(_, writer)| writer).collect()
+        };
+        futures::future::join_all(writers.iter().map(|writer| writer.close())).await;
+    }
+}

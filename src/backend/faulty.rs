@@ -174,6 +174,10 @@ impl Warehouse for Faulty<dyn Warehouse> {
         met.map_err(WriteError::Unavailable)?;
         self.inner.write(table, rows).await
     }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
 }
 
 impl Faulty<dyn ArchiveStore> {

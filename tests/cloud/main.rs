@@ -2,5 +2,6 @@
 #![cfg(feature = "gcp")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+mod bigquery;
 mod gcs;
 mod pubsub;

@@ -42,11 +42,11 @@ pub trait DeadLetterStore: Send + Sync + 'static {
     /// [`DeadLettersUnavailable`]: ask later.
     async fn get(&self, id: &str) -> Result<Option<DeadLetter>, DeadLettersUnavailable>;
 
-    /// Notes durably that these letters were published again at `at`, all of them or none. Ids
-    /// that are not there are passed over.
+    /// Notes durably that these letters were published again at `at`. Ids that are not there are
+    /// passed over.
     ///
     /// # Errors
-    /// [`DeadLettersUnavailable`]: none or all are marked; mark them again.
+    /// [`DeadLettersUnavailable`]: any of them may or may not be marked; mark them again.
     async fn mark_requeued(
         &self,
         ids: &[String],

@@ -73,4 +73,7 @@ pub trait Warehouse: Send + Sync + 'static {
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
     ) -> Result<Vec<Refusal>, WriteError>;
+
+    /// Ends what was opened for writing. Called once, when nothing more will be written.
+    async fn close(&self) {}
 }

@@ -78,10 +78,11 @@ impl DeadLetterStore for EmbeddedWarehouse {
     }
 }
 
-/// All columns of [`dead_letter_table`], in its order.
+/// The columns of [`dead_letter_table`], in its order; all payloads stand in their rows here.
 fn select() -> String {
-    let spec = dead_letter_table::spec();
-    format!("SELECT {} FROM dead_letters", list(spec.columns.iter().map(|it| quoted(&it.name))))
+    let mut columns = dead_letter_table::spec().columns;
+    columns.retain(|column| column.name != dead_letter_table::PAYLOAD_OBJECT);
+    format!("SELECT {} FROM dead_letters", list(columns.iter().map(|it| quoted(&it.name))))
 }
 
 fn letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {

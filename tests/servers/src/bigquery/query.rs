@@ -12,7 +12,11 @@ use super::state::State;
 use super::table::Table;
 
 fn invalid(error: impl std::fmt::Display) -> Refused {
-    Refused::new(400, "invalidQuery", error.to_string())
+    let told = error.to_string();
+    match told.strip_prefix("no such table: ") {
+        Some(table) => Refused::new(404, "notFound", format!("Not found: Table {table}")),
+        None => Refused::new(400, "invalidQuery", told),
+    }
 }
 
 fn sql(value: &Value) -> Sql {

@@ -1,0 +1,295 @@
+//! The committed stream of a table that rows are appended to.
+//!
+//! - A request sent at an offset stays as it is, rows and offset, until its outcome is known; only
+//!   then is the offset given to another. Rows encode the same every time, so the rows themselves
+//!   are kept, not their bytes.
+//! - A row that is stored while its caller was told nothing is remembered: when it comes again it
+//!   counts as written.
+//! - Where an outcome can no longer be known at an offset that others are to take, the stream is
+//!   given up for a new one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use kappa_actors::port::Refusal;
+use kappa_actors::row::Row;
+
+use super::connection::Connection;
+use super::encode::{Rank, encode};
+use super::fault::{Fault, ended};
+use super::table_writer::{Outcome, TableWriter, refuse};
+
+/// Rows remembered as stored unbeknown to their callers, at most. Callers that never come again
+/// would fill the memory.
+const MAX_UNTOLD: usize = 100_000;
+
+/// What is known of the stream.
+#[derive(Default)]
+pub(super) struct AppendLog {
+    stream: Option<String>,
+    /// The offset behind all that was sent.
+    next: i64,
+    /// Requests of unknown outcome, in the order of their offsets.
+    unresolved: VecDeque<Sent>,
+    /// Encoded rows that are stored and were not told, with their number.
+    untold: HashMap<Vec<u8>, usize>,
+}
+
+/// A request with its place in the stream.
+#[derive(Clone)]
+struct Sent {
+    offset: i64,
+    rows: Arc<Vec<Row>>,
+    picked: Vec<usize>,
+}
+
+/// What became of the unresolved requests.
+#[derive(Default)]
+struct Driven {
+    stored: Vec<Sent>,
+    /// Rows that were not stored and may be sent again, by their index.
+    again: Vec<usize>,
+    refusals: Vec<Refusal>,
+    fault: Option<Fault>,
+}
+
+impl AppendLog {
+    /// Writes rows that are told as written when this returns `Ok`.
+    pub(super) async fn write(
+        &mut self,
+        to: &TableWriter,
+        rows: &Arc<Vec<Row>>,
+    ) -> Result<Vec<Refusal>, Fault> {
+        self.resolve(to).await?;
+        let mut open = self.unknown_to_the_stream(to, rows);
+        let (mut refusals, mut stored) = (Vec::new(), Vec::new());
+        while !open.is_empty() {
+            let requests = to.requests(rows, &open, Rank::Arrival, &mut refusals);
+            for request in requests {
+                let sent =
+                    Sent { offset: self.next, rows: Arc::clone(rows), picked: request.picked };
+                self.next = sent.end();
+                self.unresolved.push_back(sent);
+            }
+            let mut driven = self.drive(to).await;
+            stored.append(&mut driven.stored);
+            refusals.append(&mut driven.refusals);
+            if let Some(fault) = driven.fault {
+                self.remember(to, &stored);
+                return Err(fault);
+            }
+            open = driven.again;
+        }
+        Ok(refusals)
+    }
+
+    /// Ends the stream for good.
+    pub(super) async fn close(&mut self, to: &TableWriter) {
+        let Some(stream) = self.stream.take() else { return };
+        if let Ok(connection) = to.connection(&stream).await
+            && let Err(status) = connection.finalize_stream(&stream).await
+        {
+            tracing::warn!(stream, %status, "a stream could not be finalized");
+        }
+    }
+
+    /// Learns what became of the requests that earlier calls left behind.
+    async fn resolve(&mut self, to: &TableWriter) -> Result<(), Fault> {
+        while !self.unresolved.is_empty() {
+            let driven = self.drive(to).await;
+            self.remember(to, &driven.stored);
+            if let Some(fault) = driven.fault {
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows that are not stored already, unbeknown to the caller.
+    fn unknown_to_the_stream(&mut self, to: &TableWriter, rows: &[Row]) -> Vec<usize> {
+        if self.untold.is_empty() {
+            return (0..rows.len()).collect();
+        }
+        let is_new = |row: &Row| {
+            let bytes = encode(&to.table, to.mode, row, Rank::Arrival);
+            let Some(count) = self.untold.get_mut(&bytes) else { return true };
+            *count -= 1;
+            if *count == 0 {
+                self.untold.remove(&bytes);
+            }
+            false
+        };
+        let new: Vec<bool> = rows.iter().map(is_new).collect();
+        (0..rows.len()).filter(|&at| new.get(at).copied().unwrap_or(true)).collect()
+    }
+
+    fn remember(&mut self, to: &TableWriter, stored: &[Sent]) {
+        if self.untold.len() > MAX_UNTOLD {
+            self.untold.clear();
+        }
+        for row in stored.iter().flat_map(Sent::rows) {
+            *self.untold.entry(encode(&to.table, to.mode, row, Rank::Arrival)).or_default() += 1;
+        }
+    }
+
+    /// Sends what is unresolved, and waits for every answer; a second time where the first
+    /// connection broke. What is still unresolved then comes with a fault.
+    async fn drive(&mut self, to: &TableWriter) -> Driven {
+        let mut driven = Driven::default();
+        for last in [false, true] {
+            let fault = match self.connect(to).await {
+                Ok((connection, stream)) => {
+                    self.send_all(to, &connection, &stream, &mut driven).await
+                }
+                Err(fault) => Some(fault),
+            };
+            let Some(fault) = fault else { break };
+            to.disconnect().await;
+            if last || !matches!(fault, Fault::Broken(_)) {
+                driven.fault = Some(fault);
+                break;
+            }
+        }
+        driven
+    }
+
+    /// The connection, and the stream, which is made if it has to be.
+    async fn connect(&mut self, to: &TableWriter) -> Result<(Arc<Connection>, String), Fault> {
+        if let Some(stream) = self.stream.clone() {
+            return Ok((to.connection(&stream).await?, stream));
+        }
+        let connection = to.connection(&to.path).await?;
+        let created = connection.create_stream(&to.path).await;
+        let stream = created.map_err(|status| ended(&to.table.name, &status))?;
+        // The connection is routed by the stream's name.
+        to.disconnect().await;
+        self.stream = Some(stream.clone());
+        self.renumber(0);
+        Ok((to.connection(&stream).await?, stream))
+    }
+
+    /// Sends all that is unresolved, and takes out what is resolved by the answers.
+    async fn send_all(
+        &mut self,
+        to: &TableWriter,
+        connection: &Connection,
+        stream: &str,
+        driven: &mut Driven,
+    ) -> Option<Fault> {
+        let mut tickets = Vec::new();
+        for sent in &self.unresolved {
+            let rows = sent.rows();
+            let rows = rows.map(|row| encode(&to.table, to.mode, row, Rank::Arrival)).collect();
+            tickets.push(connection.send(to.request(stream, Some(sent.offset), rows)).await);
+        }
+        let mut outcomes = VecDeque::new();
+        for ticket in tickets {
+            outcomes.push_back(to.outcome(ticket).await);
+        }
+        self.take_stored(&mut outcomes, driven);
+        let first = outcomes.pop_front()?;
+        // Behind a request that is not stored none can be: their offsets are past the end. But
+        // one that was not answered may still be on its way, and must not find its offset free.
+        let all_known = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Refused(_)));
+        match first {
+            Outcome::Stored => None,
+            // An earlier sending may have been stored unanswered: the same again, later, will tell.
+            Outcome::Lost(fault)
+            | Outcome::Refused(fault @ (Fault::Later(_) | Fault::Quota(_) | Fault::Schema(_))) => {
+                Some(fault)
+            }
+            Outcome::Refused(fault) => {
+                let ended =
+                    matches!(fault, Fault::StreamEnded(_) | Fault::NoTable(_) | Fault::Gap(_));
+                if ended {
+                    self.settle_by_count(to, connection, stream, driven).await;
+                }
+                let fault = self.take_refused(fault, driven);
+                if ended || !all_known {
+                    self.leave(to, connection, stream).await;
+                }
+                fault
+            }
+        }
+    }
+
+    fn take_stored(&mut self, outcomes: &mut VecDeque<Outcome>, driven: &mut Driven) {
+        while let Some(Outcome::Stored | Outcome::Refused(Fault::AlreadyThere)) = outcomes.front() {
+            outcomes.pop_front();
+            driven.stored.extend(self.unresolved.pop_front());
+        }
+    }
+
+    /// Nothing of what is unresolved is stored, because the first request was refused: its good
+    /// rows and all behind them may be sent again. The answer is what keeps them from it.
+    fn take_refused(&mut self, fault: Fault, driven: &mut Driven) -> Option<Fault> {
+        let mut behind = std::mem::take(&mut self.unresolved).into_iter();
+        let first = behind.next()?;
+        self.next = first.offset;
+        let fault = match fault {
+            Fault::Rows(errors) => match refuse(&first.picked, errors, &mut driven.refusals) {
+                Ok(good) => {
+                    driven.again.extend(good);
+                    None
+                }
+                Err(fault) => Some(fault),
+            },
+            // A new stream takes them at once.
+            Fault::StreamEnded(_) | Fault::Gap(_) => {
+                driven.again.extend(&first.picked);
+                None
+            }
+            fault => Some(fault),
+        };
+        driven.again.extend(behind.flat_map(|sent| sent.picked));
+        fault
+    }
+
+    /// A stream that takes no more rows tells how many it has: those requests are stored.
+    async fn settle_by_count(
+        &mut self,
+        to: &TableWriter,
+        connection: &Connection,
+        stream: &str,
+        driven: &mut Driven,
+    ) {
+        match connection.finalize_stream(stream).await {
+            Ok(count) => {
+                while self.unresolved.front().is_some_and(|sent| sent.end() <= count) {
+                    driven.stored.extend(self.unresolved.pop_front());
+                }
+            }
+            Err(status) => {
+                let table = &to.table.name;
+                tracing::warn!(table, stream, %status, "a stream is gone; rows in doubt go again");
+            }
+        }
+    }
+
+    /// Gives the stream up, so that nothing still on its way to it can be stored there.
+    async fn leave(&mut self, to: &TableWriter, connection: &Connection, stream: &str) {
+        // It may be finalized or gone already.
+        drop(connection.finalize_stream(stream).await);
+        to.disconnect().await;
+        self.stream = None;
+    }
+
+    /// Gives what is unresolved its place in a new stream; in the old one nothing of it is stored.
+    fn renumber(&mut self, from: i64) {
+        self.next = from;
+        for sent in &mut self.unresolved {
+            sent.offset = self.next;
+            self.next = sent.end();
+        }
+    }
+}
+
+impl Sent {
+    fn end(&self) -> i64 {
+        self.offset.saturating_add(i64::try_from(self.picked.len()).unwrap_or(i64::MAX))
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.picked.iter().filter_map(|&at| self.rows.get(at))
+    }
+}

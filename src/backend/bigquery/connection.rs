@@ -1,0 +1,252 @@
+//! One long-lived `AppendRows` connection.
+//!
+//! - Answers come in the order of the requests, so the waiting are a queue.
+//! - A connection that ends tells everyone who waits; what they sent may or may not be stored.
+//! - A connection that owes an answer for too long is given up: its TCP connection may be half
+//!   open, and nothing else would ever notice.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gcp_bigquery_client::google::cloud::bigquery::storage::v1 as api;
+use http::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Status};
+
+use super::BigQueryOptions;
+use super::rest::headers;
+use api::append_rows_response::Response;
+use api::big_query_write_client::BigQueryWriteClient;
+
+/// The service's own address.
+const SERVICE: &str = "https://bigquerystorage.googleapis.com";
+/// A connection without traffic is asked whether it lives: an end that vanished shows by itself.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// What became of a request.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// The service answered.
+    Came(Box<api::AppendRowsResponse>),
+    /// The connection ended before the answer.
+    Lost(Status),
+}
+
+type Waiter = (oneshot::Sender<Answer>, OwnedSemaphorePermit);
+
+#[derive(Default)]
+struct Waiting {
+    queue: VecDeque<Waiter>,
+    ended: Option<Status>,
+}
+
+/// The connection.
+pub(super) struct Connection {
+    client: BigQueryWriteClient<Channel>,
+    headers: HeaderMap,
+    requests: mpsc::UnboundedSender<api::AppendRowsRequest>,
+    waiting: Arc<Mutex<Waiting>>,
+    in_flight: Arc<Semaphore>,
+    patience: Duration,
+    task: JoinHandle<()>,
+}
+
+/// A request on its way.
+pub(super) struct Ticket {
+    answer: oneshot::Receiver<Answer>,
+    waiting: Arc<Mutex<Waiting>>,
+    patience: Duration,
+}
+
+impl Connection {
+    /// A connection for appends to `stream`. Nothing is asked before the first request.
+    ///
+    /// # Errors
+    /// Words, where no connection can be made of the options or no credentials are to be had.
+    pub(super) async fn open(options: &BigQueryOptions, stream: &str) -> Result<Self, String> {
+        let headers = headers(&options.credentials).await?;
+        let client = BigQueryWriteClient::new(channel(options)?);
+        let (requests, queue) = mpsc::unbounded_channel();
+        let waiting = Arc::new(Mutex::new(Waiting::default()));
+        let mut call = Request::new(UnboundedReceiverStream::new(queue));
+        *call.metadata_mut() = metadata(&headers, "write_stream", stream);
+        let task = tokio::spawn(run(client.clone(), call, Arc::clone(&waiting)));
+        Ok(Self {
+            client,
+            headers,
+            requests,
+            waiting,
+            in_flight: Arc::new(Semaphore::new(options.max_requests_in_flight)),
+            patience: options.request_timeout,
+            task,
+        })
+    }
+
+    /// Whether it takes no more requests.
+    pub(super) fn has_ended(&self) -> bool {
+        lock(&self.waiting).ended.is_some()
+    }
+
+    /// Sends a request as soon as fewer than the most are in flight.
+    pub(super) async fn send(&self, request: api::AppendRowsRequest) -> Ticket {
+        let (tell, answer) = oneshot::channel();
+        let permit = Arc::clone(&self.in_flight).acquire_owned().await;
+        let mut waiting = lock(&self.waiting);
+        match (permit, waiting.ended.clone()) {
+            // Under one lock with the queue: requests and waiters stand in the same order.
+            (Ok(permit), None) => {
+                waiting.queue.push_back((tell, permit));
+                let _ = self.requests.send(request);
+            }
+            (_, ended) => {
+                let status = ended.unwrap_or_else(|| Status::cancelled("closed"));
+                let _ = tell.send(Answer::Lost(status));
+            }
+        }
+        drop(waiting);
+        Ticket { answer, waiting: Arc::clone(&self.waiting), patience: self.patience }
+    }
+
+    /// Makes a committed stream of the table `parent` (`projects/…/tables/…`).
+    pub(super) async fn create_stream(&self, parent: &str) -> Result<String, Status> {
+        let kind = api::write_stream::Type::Committed.into();
+        let mut request = Request::new(api::CreateWriteStreamRequest {
+            parent: parent.to_owned(),
+            write_stream: Some(api::WriteStream { r#type: kind, ..Default::default() }),
+        });
+        *request.metadata_mut() = metadata(&self.headers, "parent", parent);
+        let call = self.client.clone();
+        let answer = within(self.patience, async move {
+            let mut call = call;
+            call.create_write_stream(request).await
+        });
+        Ok(answer.await?.name)
+    }
+
+    /// Closes a stream for good and tells how many rows it holds.
+    pub(super) async fn finalize_stream(&self, name: &str) -> Result<i64, Status> {
+        let body = api::FinalizeWriteStreamRequest { name: name.to_owned() };
+        let mut request = Request::new(body);
+        *request.metadata_mut() = metadata(&self.headers, "name", name);
+        let call = self.client.clone();
+        let answer = within(self.patience, async move {
+            let mut call = call;
+            call.finalize_write_stream(request).await
+        });
+        Ok(answer.await?.row_count)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Ticket {
+    /// What became of the request.
+    pub(super) async fn answer(self) -> Answer {
+        let closed = || Answer::Lost(Status::cancelled("the connection was given up"));
+        match tokio::time::timeout(self.patience, self.answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| closed()),
+            Err(_) => {
+                let told =
+                    format!("no answer within {}", humantime::format_duration(self.patience));
+                let status = Status::deadline_exceeded(told);
+                end(&self.waiting, &status);
+                Answer::Lost(status)
+            }
+        }
+    }
+}
+
+/// Whether the rows are stored, for an answer that came.
+pub(super) fn outcome(
+    response: api::AppendRowsResponse,
+) -> Result<(), (gcp_bigquery_client::google::rpc::Status, Vec<api::RowError>)> {
+    match response.response {
+        Some(Response::Error(status)) => Err((status, response.row_errors)),
+        Some(Response::AppendResult(_)) | None => Ok(()),
+    }
+}
+
+async fn run(
+    mut client: BigQueryWriteClient<Channel>,
+    call: Request<UnboundedReceiverStream<api::AppendRowsRequest>>,
+    waiting: Arc<Mutex<Waiting>>,
+) {
+    let status = match client.append_rows(call).await {
+        Err(status) => status,
+        Ok(answers) => {
+            let mut answers = answers.into_inner();
+            loop {
+                match answers.message().await {
+                    Ok(Some(answer)) => {
+                        let first = lock(&waiting).queue.pop_front();
+                        let Some((tell, _permit)) = first else {
+                            break Status::internal("an answer came that no request asked for");
+                        };
+                        let _ = tell.send(Answer::Came(Box::new(answer)));
+                    }
+                    Ok(None) => break Status::unavailable("the service closed the connection"),
+                    Err(status) => break status,
+                }
+            }
+        }
+    };
+    end(&waiting, &status);
+}
+
+fn end(waiting: &Mutex<Waiting>, status: &Status) {
+    let mut waiting = lock(waiting);
+    waiting.ended.get_or_insert_with(|| status.clone());
+    for (tell, _permit) in waiting.queue.drain(..) {
+        let _ = tell.send(Answer::Lost(status.clone()));
+    }
+}
+
+async fn within<T>(
+    patience: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Status> {
+    match tokio::time::timeout(patience, call).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(late) => Err(Status::deadline_exceeded(late.to_string())),
+    }
+}
+
+fn channel(options: &BigQueryOptions) -> Result<Channel, String> {
+    let address = options.write_endpoint.as_deref().unwrap_or(SERVICE);
+    let wrong = |error: tonic::transport::Error| format!("`{address}` is no address: {error}");
+    let mut endpoint = Endpoint::from_shared(address.to_owned())
+        .map_err(wrong)?
+        .connect_timeout(options.request_timeout)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .user_agent(concat!("kappa/", env!("CARGO_PKG_VERSION")))
+        .map_err(wrong)?;
+    if address.starts_with("https://") {
+        endpoint =
+            endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(wrong)?;
+    }
+    Ok(endpoint.connect_lazy())
+}
+
+/// Who asks, and for what: the service routes a call by this header.
+fn metadata(headers: &HeaderMap, what: &str, name: &str) -> MetadataMap {
+    let mut headers = headers.clone();
+    let routing = format!("{what}={}", name.replace('/', "%2F"));
+    if let Ok(routing) = routing.parse() {
+        headers.insert("x-goog-request-params", routing);
+    }
+    MetadataMap::from_headers(headers)
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}

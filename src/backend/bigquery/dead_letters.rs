@@ -1,0 +1,177 @@
+//! The dead letters, in BigQuery.
+//!
+//! A mark is another row of the same key with a higher sequence number: BigQuery refuses UPDATE on
+//! tables that upserts go to. A payload that is too large for a row is an object of the archive
+//! store, put before the row that names it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use kappa_actors::dead_letter_table::{self, DeadLetter};
+use kappa_actors::port::{
+    DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable, StoreError, WriteError,
+};
+use kappa_actors::row::{ColumnType, Row, TableSpec, Value};
+use kappa_actors::time::Timestamp;
+use serde_json::Value as Json;
+
+use super::BigQueryWarehouse;
+use super::encode::Rank;
+use super::rest::RestError;
+
+/// A row may have 10 MB, and an answer to a query too, where bytes stand in base64: a third more.
+const MAX_PAYLOAD_BYTES: usize = 6 << 20;
+
+fn unavailable(error: impl std::fmt::Display) -> DeadLettersUnavailable {
+    DeadLettersUnavailable(error.to_string())
+}
+
+impl BigQueryWarehouse {
+    /// The same rows with each payload that is too large for a row in the archive store.
+    pub(super) async fn put_away_payloads(
+        &self,
+        rows: Arc<Vec<Row>>,
+    ) -> Result<Arc<Vec<Row>>, WriteError> {
+        let is_large = |row: &Row| {
+            dead_letter_table::payload(row).is_some_and(|payload| payload.len() > MAX_PAYLOAD_BYTES)
+        };
+        let (Some(store), true) = (&self.payloads, rows.iter().any(is_large)) else {
+            return Ok(rows);
+        };
+        let mut rows = Vec::clone(&rows);
+        for row in rows.iter_mut().filter(|row| is_large(row)) {
+            let (Some(Value::Text(id)), Some(payload)) =
+                (row.0.first(), dead_letter_table::payload(row))
+            else {
+                continue;
+            };
+            let name = format!("dead-letters/{id}");
+            // The name is the letter's: what stands there already is the same payload.
+            let put = store.put_if_absent(&name, payload.clone()).await;
+            put.map_err(|error| {
+                WriteError::Unavailable(format!(
+                    "a dead letter's payload cannot be stored: {error}"
+                ))
+            })?;
+            dead_letter_table::move_payload(row, &name);
+        }
+        Ok(Arc::new(rows))
+    }
+
+    /// A letter's row as it stands.
+    async fn letter_row(&self, spec: &TableSpec, id: &str) -> Result<Option<Row>, RestError> {
+        let columns: Vec<_> = spec.columns.iter().map(|column| column.name.as_str()).collect();
+        let sql = format!(
+            "SELECT {} FROM {} WHERE id = @id",
+            columns.join(", "),
+            self.rest.sql_name(&spec.name)
+        );
+        let found = match self.rest.query(&sql, &[("id", id)]).await {
+            Err(RestError::NotFound(_)) => return Ok(None),
+            found => found?,
+        };
+        let row = found.into_iter().next().map(|cells| {
+            let values = spec.columns.iter().zip(cells);
+            Row(values.map(|(column, cell)| value(column.kind, &cell)).collect())
+        });
+        Ok(row)
+    }
+}
+
+#[async_trait]
+impl DeadLetterStore for BigQueryWarehouse {
+    async fn find(&self, filter: &DeadLetterFilter) -> Result<Vec<String>, DeadLettersUnavailable> {
+        let mut wanted = vec!["TRUE"];
+        let mut parameters = Vec::new();
+        if let Some(prefix) = &filter.id_prefix {
+            wanted.push("SUBSTR(id, 1, LENGTH(@prefix)) = @prefix");
+            parameters.push(("prefix", prefix.as_str()));
+        }
+        if let Some(reason) = &filter.reason {
+            wanted.push("INSTR(reason, @reason) > 0");
+            parameters.push(("reason", reason.as_str()));
+        }
+        wanted.extend(filter.requeued.map(|requeued| {
+            if requeued { "requeued_at IS NOT NULL" } else { "requeued_at IS NULL" }
+        }));
+        let sql = format!(
+            "SELECT id FROM {} WHERE {} ORDER BY failed_at DESC, id LIMIT {}",
+            self.rest.sql_name(dead_letter_table::NAME),
+            wanted.join(" AND "),
+            filter.limit,
+        );
+        match self.rest.query(&sql, &parameters).await {
+            Err(RestError::NotFound(_)) => Ok(Vec::new()),
+            Err(error) => Err(unavailable(error)),
+            Ok(rows) => {
+                let ids = rows.iter().filter_map(|row| row.first()?.as_str());
+                Ok(ids.map(str::to_owned).collect())
+            }
+        }
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<DeadLetter>, DeadLettersUnavailable> {
+        let row = self.letter_row(&dead_letter_table::spec(), id).await.map_err(unavailable)?;
+        let Some(mut row) = row else { return Ok(None) };
+        if let Some(name) = dead_letter_table::payload_object(&row).map(str::to_owned) {
+            let Some(store) = &self.payloads else {
+                return Err(unavailable(format!("its payload is {name} of an archive not given")));
+            };
+            let read = |error: StoreError| unavailable(format!("payload of {id}: {error}"));
+            let chunks = store.read(&name).await.map_err(read)?;
+            let payload: Vec<Bytes> = chunks.try_collect().await.map_err(read)?;
+            dead_letter_table::set_payload(&mut row, payload.concat().into());
+        }
+        DeadLetter::from_row(&row).map(Some).map_err(unavailable)
+    }
+
+    async fn mark_requeued(
+        &self,
+        ids: &[String],
+        at: Timestamp,
+    ) -> Result<(), DeadLettersUnavailable> {
+        let spec = Arc::new(dead_letter_table::spec());
+        for id in ids {
+            let row = self.letter_row(&spec, id).await.map_err(unavailable)?;
+            let Some(mut row) = row else { continue };
+            if let Some(mark) = spec.column("requeued_at").and_then(|column| row.0.get_mut(column))
+            {
+                *mark = Value::Timestamp(at);
+            }
+            let writer = self.writer(&spec).await;
+            let refused = writer.write(&Arc::new(vec![row]), Rank::Correction).await;
+            if let Some(refusal) = refused.map_err(unavailable)?.first() {
+                return Err(unavailable(format!(
+                    "the mark on {id} was refused: {}",
+                    refusal.reason
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value as a query shows it: a text, whatever its type.
+fn value(kind: ColumnType, cell: &Json) -> Value {
+    use base64::Engine as _;
+    let Some(text) = cell.as_str() else { return Value::Null };
+    let parsed = match kind {
+        ColumnType::String | ColumnType::Numeric | ColumnType::Json => {
+            Some(Value::Text(text.into()))
+        }
+        ColumnType::Integer => text.parse().ok().map(Value::Integer),
+        ColumnType::Float => text.parse().ok().map(Value::Float),
+        ColumnType::Boolean => text.parse().ok().map(Value::Boolean),
+        ColumnType::Timestamp => {
+            text.parse().ok().map(|micros| Value::Timestamp(Timestamp::from_micros(micros)))
+        }
+        ColumnType::Date => None,
+        ColumnType::Bytes => base64::prelude::BASE64_STANDARD
+            .decode(text)
+            .ok()
+            .map(|bytes| Value::Bytes(Bytes::from(bytes).into())),
+    };
+    parsed.unwrap_or(Value::Null)
+}

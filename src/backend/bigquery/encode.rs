@@ -1,0 +1,199 @@
+//! Rows in protobuf, as the Storage Write API takes them.
+//!
+//! - A field's number is the column's place, counted from 1, so one message type is one
+//!   [`TableSpec`]; NULL is a field left out.
+//! - An upsert says behind its columns what change it is and where it stands among the changes of
+//!   its key: <https://cloud.google.com/bigquery/docs/change-data-capture>.
+//!
+//! The types are those of
+//! <https://cloud.google.com/bigquery/docs/supported-data-types#supported_protobuf_data_types>.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kappa_actors::row::{ColumnType, Row, TableSpec, Value};
+use kappa_actors::time::Timestamp;
+use prost::encoding::{WireType, encode_key, encode_varint};
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, FieldDescriptorProto};
+
+use super::WriteMode;
+
+/// The changes of a row without a version are numbered by their arrival, the first one highest.
+/// Shared by all tables: no two of this process have the same number.
+static ARRIVALS: AtomicU64 = AtomicU64::new(0);
+
+/// Which of the changes of a key without versions wins, before their arrival decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// As it came: the first of a key stays.
+    Arrival,
+    /// A correction of what arrived.
+    Correction,
+}
+
+/// The message type that the rows of `table` are encoded as.
+pub(super) fn descriptor(table: &TableSpec, mode: WriteMode) -> DescriptorProto {
+    let columns = table.columns.iter().map(|column| (&*column.name, wire_type(column.kind)));
+    let change: &[_] = match mode {
+        WriteMode::Upsert => {
+            &[("_CHANGE_TYPE", Type::String), ("_CHANGE_SEQUENCE_NUMBER", Type::String)]
+        }
+        WriteMode::Append => &[],
+    };
+    let field = (1..).zip(columns.chain(change.iter().copied())).map(|(number, (name, kind))| {
+        FieldDescriptorProto {
+            name: Some(name.to_owned()),
+            number: Some(number),
+            label: Some(Label::Optional.into()),
+            r#type: Some(kind.into()),
+            ..FieldDescriptorProto::default()
+        }
+    });
+    DescriptorProto {
+        name: Some("Row".to_owned()),
+        field: field.collect(),
+        ..DescriptorProto::default()
+    }
+}
+
+const fn wire_type(kind: ColumnType) -> Type {
+    match kind {
+        ColumnType::String | ColumnType::Numeric | ColumnType::Json => Type::String,
+        ColumnType::Integer | ColumnType::Timestamp => Type::Int64,
+        ColumnType::Float => Type::Double,
+        ColumnType::Boolean => Type::Bool,
+        ColumnType::Date => Type::Int32,
+        ColumnType::Bytes => Type::Bytes,
+    }
+}
+
+/// One row as a message of [`descriptor`].
+pub(super) fn encode(table: &TableSpec, mode: WriteMode, row: &Row, rank: Rank) -> Vec<u8> {
+    // A key and a small value are 11 bytes at most; texts come on top.
+    let mut out = Vec::with_capacity(row.0.iter().map(|value| 11 + text_len(value)).sum());
+    let mut number = 0;
+    for value in &row.0 {
+        number += 1;
+        put(&mut out, number, value);
+    }
+    if mode == WriteMode::Upsert {
+        put_bytes(&mut out, number + 1, b"UPSERT");
+        let version = table.version.and_then(|at| row.0.get(at));
+        let (digits, len) = sequence(version, rank);
+        put_bytes(&mut out, number + 2, digits.get(..len).unwrap_or_default());
+    }
+    out
+}
+
+fn text_len(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        _ => 0,
+    }
+}
+
+fn put(out: &mut Vec<u8>, number: u32, value: &Value) {
+    match value {
+        Value::Null => {}
+        Value::Text(text) => put_bytes(out, number, text.as_bytes()),
+        Value::Bytes(bytes) => put_bytes(out, number, bytes),
+        Value::Integer(value) => put_varint(out, number, *value),
+        Value::Timestamp(time) => put_varint(out, number, time.micros()),
+        Value::Date(days) => put_varint(out, number, i64::from(*days)),
+        Value::Boolean(value) => put_varint(out, number, i64::from(*value)),
+        Value::Float(value) => {
+            encode_key(number, WireType::SixtyFourBit, out);
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    encode_key(number, WireType::LengthDelimited, out);
+    encode_varint(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
+}
+
+fn put_varint(out: &mut Vec<u8>, number: u32, value: i64) {
+    encode_key(number, WireType::Varint, out);
+    encode_varint(value.cast_unsigned(), out);
+}
+
+/// The sequence number: the version in sixteen hexadecimal digits, or the rank and the arrival.
+fn sequence(version: Option<&Value>, rank: Rank) -> ([u8; 18], usize) {
+    let mut out = [0; 18];
+    if let Some(Value::Integer(version)) = version {
+        // Versions are never negative: see `kappa_actors::processor::version`.
+        hexadecimal(&mut out[..16], version.cast_unsigned());
+        return (out, 16);
+    }
+    out[0] = if rank == Rank::Arrival { b'0' } else { b'1' };
+    out[1] = b'/';
+    hexadecimal(&mut out[2..], u64::MAX - arrival());
+    (out, 18)
+}
+
+fn hexadecimal(out: &mut [u8], value: u64) {
+    for (at, digit) in out.iter_mut().enumerate() {
+        let nibble = (value >> (60 - 4 * at)) & 0xf;
+        *digit = b"0123456789ABCDEF"[usize::try_from(nibble).unwrap_or_default()];
+    }
+}
+
+/// Microseconds since 1970, later than every one before.
+fn arrival() -> u64 {
+    let now = u64::try_from(Timestamp::now().micros()).unwrap_or_default();
+    let next = |last: u64| Some(now.max(last + 1));
+    let last = ARRIVALS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    last.map_or(now, |last| now.max(last + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use kappa_actors::row::Column;
+
+    use super::*;
+
+    fn table(columns: &[(&str, ColumnType)], version: Option<usize>) -> TableSpec {
+        let column = |&(name, kind): &(&str, ColumnType)| Column {
+            name: name.to_owned(),
+            kind,
+            description: None,
+        };
+        TableSpec {
+            name: "t".to_owned(),
+            columns: columns.iter().map(column).collect(),
+            key: vec![0],
+            version,
+            partition_by: None,
+            cluster_by: vec![],
+        }
+    }
+
+    #[test]
+    fn a_row_is_the_message_that_its_descriptor_tells() {
+        let spec = table(&[("id", ColumnType::String), ("v", ColumnType::Integer)], Some(1));
+        let fields = descriptor(&spec, WriteMode::Upsert).field;
+        let told: Vec<_> = fields.iter().map(|field| (field.number(), field.name())).collect();
+        let expected = [(1, "id"), (2, "v"), (3, "_CHANGE_TYPE"), (4, "_CHANGE_SEQUENCE_NUMBER")];
+        assert_eq!(told, expected);
+        let row = Row(Box::new([Value::Text("ab".into()), Value::Integer(300)]));
+        let bytes = encode(&spec, WriteMode::Upsert, &row, Rank::Arrival);
+        let expected = b"\x0a\x02ab\x10\xac\x02\x1a\x06UPSERT\x22\x10000000000000012C";
+        assert_eq!(bytes, expected);
+        let bytes = encode(&spec, WriteMode::Append, &row, Rank::Arrival);
+        assert_eq!(bytes, b"\x0a\x02ab\x10\xac\x02");
+        assert_eq!(descriptor(&spec, WriteMode::Append).field.len(), 2);
+    }
+
+    #[test]
+    fn without_a_version_the_first_has_the_highest_number_but_for_a_correction() {
+        let text =
+            |(digits, len): ([u8; 18], usize)| String::from_utf8(digits[..len].to_vec()).unwrap();
+        let numbers: Vec<_> = (0..1000).map(|_| text(sequence(None, Rank::Arrival))).collect();
+        assert!(numbers.is_sorted_by(|earlier, later| earlier > later), "{numbers:?}");
+        assert!(numbers[0].starts_with("0/FFF"), "{}", numbers[0]);
+        assert!(text(sequence(None, Rank::Correction)) > numbers[0]);
+    }
+}

@@ -1,0 +1,115 @@
+//! What an answer of the Storage Write API means.
+
+use gcp_bigquery_client::google::cloud::bigquery::storage::v1::storage_error::StorageErrorCode;
+use gcp_bigquery_client::google::cloud::bigquery::storage::v1::{RowError, StorageError};
+use gcp_bigquery_client::google::rpc;
+use kappa_actors::port::WriteError;
+use prost::Message as _;
+use tonic::{Code, Status};
+
+/// The role that writing needs.
+const ROLE: &str = "roles/bigquery.dataEditor";
+/// Error details name their type by this path.
+const STORAGE_ERROR: &str = "google.cloud.bigquery.storage.v1.StorageError";
+
+/// Why a request was not answered with success.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// Nobody knows whether the rows are stored; the connection is of no more use.
+    Broken(String),
+    /// Nothing is stored; the same request may be taken later.
+    Later(String),
+    /// Nothing is stored, and asking soon again makes it worse.
+    Quota(String),
+    /// Nothing is stored, because these rows are none of the table's; the others are good.
+    Rows(Vec<RowError>),
+    /// Nothing is stored: the writer's schema and the table's differ.
+    Schema(String),
+    /// Nothing is stored: the table is not there.
+    NoTable(String),
+    /// The stream takes no more rows, or does not exist.
+    StreamEnded(String),
+    /// These rows stand at this offset already.
+    AlreadyThere,
+    /// Nothing is stored: rows before these are missing.
+    Gap(String),
+}
+
+impl Fault {
+    /// What the caller of a write hears when nothing else is left to try.
+    pub(super) fn told(self, table: &str) -> WriteError {
+        match self {
+            Self::Schema(message) | Self::NoTable(message) => {
+                WriteError::Gone(format!("{table}: {message}"))
+            }
+            Self::Broken(message)
+            | Self::Later(message)
+            | Self::Quota(message)
+            | Self::StreamEnded(message)
+            | Self::Gap(message) => WriteError::Unavailable(format!("{table}: {message}")),
+            Self::AlreadyThere => {
+                WriteError::Unavailable(format!("{table}: rows stand at their offset already"))
+            }
+            Self::Rows(rows) => {
+                WriteError::Unavailable(format!("{table}: {} rows were refused", rows.len()))
+            }
+        }
+    }
+}
+
+/// What the end of a connection means for the requests that it left unanswered.
+pub(super) fn ended(table: &str, status: &Status) -> Fault {
+    sort(table, status.code(), status.message(), storage_code(status.details()))
+}
+
+/// What an answer that holds an error means.
+pub(super) fn answered(table: &str, status: &rpc::Status, rows: Vec<RowError>) -> Fault {
+    if !rows.is_empty() {
+        return Fault::Rows(rows);
+    }
+    let storage = status.details.iter().find(|detail| detail.type_url.ends_with(STORAGE_ERROR));
+    let storage = storage.and_then(|detail| StorageError::decode(&*detail.value).ok());
+    sort(table, Code::from(status.code), &status.message, storage.map(|error| error.code()))
+}
+
+/// The storage error in the details of a status, which are an `rpc::Status` themselves.
+fn storage_code(details: &[u8]) -> Option<StorageErrorCode> {
+    let status = rpc::Status::decode(details).ok()?;
+    let detail = status.details.iter().find(|detail| detail.type_url.ends_with(STORAGE_ERROR))?;
+    Some(StorageError::decode(&*detail.value).ok()?.code())
+}
+
+fn sort(table: &str, code: Code, message: &str, storage: Option<StorageErrorCode>) -> Fault {
+    let told = format!("{message} ({code:?})");
+    match storage {
+        Some(StorageErrorCode::TableNotFound) => return Fault::NoTable(told),
+        Some(
+            StorageErrorCode::StreamFinalized
+            | StorageErrorCode::StreamNotFound
+            | StorageErrorCode::InvalidStreamState,
+        ) => return Fault::StreamEnded(told),
+        Some(StorageErrorCode::SchemaMismatchExtraFields) => return Fault::Schema(told),
+        Some(StorageErrorCode::OffsetAlreadyExists) => return Fault::AlreadyThere,
+        Some(StorageErrorCode::OffsetOutOfRange) => return Fault::Gap(told),
+        _ => {}
+    }
+    match code {
+        Code::ResourceExhausted => Fault::Quota(told),
+        Code::PermissionDenied => Fault::Later(missing_role(table, message)),
+        Code::Unauthenticated => {
+            Fault::Later(format!("the credentials were not accepted: {message}"))
+        }
+        Code::NotFound => Fault::NoTable(told),
+        Code::AlreadyExists => Fault::AlreadyThere,
+        Code::OutOfRange => Fault::Gap(told),
+        // Whether the table fits is asked over REST: a person may have to decide.
+        Code::InvalidArgument => Fault::Schema(told),
+        Code::FailedPrecondition => Fault::Later(told),
+        _ => Fault::Broken(told),
+    }
+}
+
+/// Words for a permission that is lacking.
+pub(super) fn missing_role(on: &str, message: &str) -> String {
+    format!("grant {ROLE} on {on} to the account Kappa runs as: {message}")
+}

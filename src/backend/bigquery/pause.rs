@@ -1,0 +1,40 @@
+//! The longer wait after a quota error: asking soon again makes it last.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// When a table may be written again.
+#[derive(Debug)]
+pub(super) struct Pause {
+    first: Duration,
+    longest: Duration,
+    next: Duration,
+    until: Option<(Instant, String)>,
+}
+
+impl Pause {
+    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, next: first, until: None }
+    }
+
+    /// Starts a pause, twice as long as the one before it.
+    pub(super) fn start(&mut self, why: &str) {
+        self.until = Some((Instant::now() + self.next, why.to_owned()));
+        self.next = (self.next * 2).min(self.longest);
+    }
+
+    /// Why nothing may be sent now, if it may not.
+    pub(super) fn holds(&self) -> Option<String> {
+        let (until, why) = self.until.as_ref()?;
+        let left = until.checked_duration_since(Instant::now())?;
+        let left = humantime::format_duration(Duration::from_secs(left.as_secs() + 1));
+        Some(format!("{why}; a quota is waited for, {left} more"))
+    }
+
+    /// Rows were taken.
+    pub(super) fn end(&mut self) {
+        self.next = self.first;
+        self.until = None;
+    }
+}

@@ -1,0 +1,247 @@
+//! BigQuery's REST interface, asked with bodies of our own: the crate's model of a table knows
+//! neither primary keys nor `maxStaleness`.
+
+use std::time::Duration;
+
+use google_cloud_auth::credentials::{CacheableResource, Credentials};
+use http::{Extensions, HeaderMap};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+use super::BigQueryOptions;
+use super::fault::missing_role;
+
+/// The service's own address.
+const SERVICE: &str = "https://bigquery.googleapis.com";
+/// How long a query may take to answer before it is asked for again.
+const QUERY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RestError {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// There is such a thing already, or it was changed meanwhile.
+    #[error("{0}")]
+    Conflict(String),
+    /// The request is not what the service takes.
+    #[error("{0}")]
+    Invalid(String),
+    /// The caller may not.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Later it may work.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A client of one dataset.
+#[derive(Clone)]
+pub(super) struct Rest {
+    http: Client,
+    credentials: Credentials,
+    base: String,
+    project: String,
+    dataset: String,
+    location: String,
+}
+
+impl Rest {
+    pub(super) fn new(options: &BigQueryOptions) -> Result<Self, RestError> {
+        let http = Client::builder()
+            .timeout(options.request_timeout)
+            .build()
+            .map_err(|error| RestError::Invalid(format!("no client can be made: {error}")))?;
+        let base = options.endpoint.as_deref().unwrap_or(SERVICE).trim_end_matches('/');
+        let base = base.trim_end_matches("/bigquery/v2");
+        Ok(Self {
+            http,
+            credentials: options.credentials.clone(),
+            base: format!("{base}/bigquery/v2/projects/{}", options.project),
+            project: options.project.clone(),
+            dataset: options.dataset.clone(),
+            location: options.location.clone(),
+        })
+    }
+
+    pub(super) async fn create_dataset(&self) -> Result<Value, RestError> {
+        let body = json!({
+            "datasetReference": { "projectId": self.project, "datasetId": self.dataset },
+            "location": self.location,
+        });
+        self.send(Method::POST, "/datasets", Some(&body), None).await
+    }
+
+    /// A table's or a view's resource.
+    pub(super) async fn table(&self, name: &str) -> Result<Value, RestError> {
+        self.send(Method::GET, &self.table_path(name), None, None).await
+    }
+
+    /// Makes a table or a view; the reference is filled in here.
+    pub(super) async fn create_table(
+        &self,
+        name: &str,
+        mut body: Value,
+    ) -> Result<Value, RestError> {
+        body["tableReference"] =
+            json!({ "projectId": self.project, "datasetId": self.dataset, "tableId": name });
+        self.send(Method::POST, &format!("/datasets/{}/tables", self.dataset), Some(&body), None)
+            .await
+    }
+
+    /// Changes a table that is still as `etag` names it.
+    pub(super) async fn patch_table(
+        &self,
+        name: &str,
+        body: &Value,
+        etag: Option<&str>,
+    ) -> Result<Value, RestError> {
+        self.send(Method::PATCH, &self.table_path(name), Some(body), etag).await
+    }
+
+    /// The rows that a query finds, each a list of values; timestamps are microseconds.
+    ///
+    /// `parameters` are texts with their names.
+    pub(super) async fn query(
+        &self,
+        sql: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<Vec<Vec<Value>>, RestError> {
+        let parameters: Vec<_> = parameters
+            .iter()
+            .map(|(name, value)| {
+                json!({
+                    "name": name,
+                    "parameterType": { "type": "STRING" },
+                    "parameterValue": { "value": value },
+                })
+            })
+            .collect();
+        let body = json!({
+            "query": sql,
+            "useLegacySql": false,
+            "parameterMode": "NAMED",
+            "queryParameters": parameters,
+            "location": self.location,
+            "timeoutMs": QUERY_PATIENCE.as_millis().to_string(),
+            "formatOptions": { "useInt64Timestamp": true },
+        });
+        let mut answer = self.send(Method::POST, "/queries", Some(&body), None).await?;
+        let mut rows = Vec::new();
+        loop {
+            if let Some(error) = answer["errors"].as_array().and_then(|errors| errors.first())
+                && answer["jobComplete"] == json!(true)
+                && answer["rows"].is_null()
+            {
+                return Err(RestError::Invalid(text(&error["message"])));
+            }
+            rows.extend(answer["rows"].as_array().into_iter().flatten().map(cells));
+            let job = text(&answer["jobReference"]["jobId"]);
+            let page = answer["pageToken"].as_str().unwrap_or_default();
+            let complete = answer["jobComplete"] == json!(true);
+            if complete && page.is_empty() {
+                return Ok(rows);
+            }
+            let path = format!(
+                "/queries/{job}?location={}&timeoutMs={}&formatOptions.useInt64Timestamp=true\
+                 &pageToken={page}",
+                self.location,
+                QUERY_PATIENCE.as_millis(),
+            );
+            answer = self.send(Method::GET, &path, None, None).await?;
+        }
+    }
+
+    /// The name by which SQL knows a table.
+    pub(super) fn sql_name(&self, table: &str) -> String {
+        format!("`{}.{}.{table}`", self.project, self.dataset)
+    }
+
+    /// The name by which people know the dataset.
+    pub(super) fn dataset_name(&self) -> String {
+        format!("{}.{}", self.project, self.dataset)
+    }
+
+    fn table_path(&self, name: &str) -> String {
+        format!("/datasets/{}/tables/{name}", self.dataset)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        etag: Option<&str>,
+    ) -> Result<Value, RestError> {
+        let headers = headers(&self.credentials).await.map_err(RestError::Unavailable)?;
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        request = request.headers(headers);
+        if let Some(etag) = etag {
+            request = request.header(http::header::IF_MATCH, etag);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let unreachable = |error: reqwest::Error| RestError::Unavailable(told(&error));
+        let answer = request.send().await.map_err(unreachable)?;
+        let status = answer.status().as_u16();
+        let bytes = answer.bytes().await.map_err(unreachable)?;
+        match serde_json::from_slice(&bytes) {
+            Ok(value) if status < 300 => Ok(value),
+            Err(_) if status < 300 => {
+                Err(RestError::Unavailable(format!("{} answered no JSON", self.base)))
+            }
+            answer => Err(self.refusal(status, &answer.unwrap_or_default())),
+        }
+    }
+
+    /// What an error means: <https://cloud.google.com/bigquery/docs/error-messages>
+    fn refusal(&self, status: u16, answer: &Value) -> RestError {
+        let error = &answer["error"];
+        let reason = text(&error["errors"][0]["reason"]);
+        let mut message = text(&error["message"]);
+        if message.is_empty() {
+            message = format!("HTTP status {status}");
+        }
+        match (status, &*reason) {
+            (404, _) => RestError::NotFound(message),
+            (409 | 412, _) => RestError::Conflict(message),
+            (403, "quotaExceeded" | "rateLimitExceeded" | "backendError")
+            | (408 | 429 | 500.., _) => RestError::Unavailable(message),
+            (401, _) => {
+                RestError::Forbidden(format!("the credentials were not accepted: {message}"))
+            }
+            (403, _) => RestError::Forbidden(missing_role(&self.dataset_name(), &message)),
+            _ => RestError::Invalid(message),
+        }
+    }
+}
+
+/// What a request says of who asks.
+pub(super) async fn headers(credentials: &Credentials) -> Result<HeaderMap, String> {
+    match credentials.headers(Extensions::new()).await {
+        Ok(CacheableResource::New { data, .. }) => Ok(data),
+        Ok(CacheableResource::NotModified) => Ok(HeaderMap::new()),
+        Err(error) => Err(format!("no credentials could be had: {error}")),
+    }
+}
+
+/// An error with all that caused it: the outermost says little.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        told = format!("{told}: {error}");
+        cause = error.source();
+    }
+    told
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn cells(row: &Value) -> Vec<Value> {
+    row["f"].as_array().into_iter().flatten().map(|cell| cell["v"].clone()).collect()
+}

@@ -1,0 +1,306 @@
+//! What goes wrong between the daemon and the Storage Write API.
+//!
+//! Every test ends with the oracle: a reader sees every row once, and the server was never sent
+//! different rows at a used offset.
+
+use kappa_test_servers::bigquery::AppendFault;
+use proptest::prelude::*;
+use tonic::Code;
+
+use super::*;
+
+const MODES: [WriteMode; 2] = [WriteMode::Upsert, WriteMode::Append];
+
+/// Writes until the warehouse takes the rows; a table that is gone is made again.
+async fn written(cloud: &Cloud, spec: &Arc<TableSpec>, rows: Arc<Vec<Row>>) -> Vec<Refusal> {
+    for _ in 0..50 {
+        match cloud.write(spec, Arc::clone(&rows)).await {
+            Ok(refusals) => return refusals,
+            Err(WriteError::Gone(_)) => drop(cloud.ensure_table(spec).await),
+            Err(WriteError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+    panic!("never taken");
+}
+
+async fn ready(mode: WriteMode) -> (Cloud, Arc<TableSpec>) {
+    let cloud = Cloud::start(mode).await;
+    let spec = table("orders", &VERSIONED, 1);
+    cloud.ensure_table(&spec).await.unwrap();
+    (cloud, spec)
+}
+
+/// Each of `count` rows is there once; in append mode in the table itself, not only in its view.
+async fn assert_once(cloud: &Cloud, spec: &TableSpec, count: usize) {
+    let ids: Vec<_> = cloud.said(spec).await.into_iter().map(|(id, _)| id).collect();
+    let expected: Vec<_> = (0..count).map(|n| format!("{n:06}")).collect();
+    assert_eq!(ids, expected);
+    if cloud.mode == WriteMode::Append {
+        assert_eq!(cloud.control().appended_count("p.d.orders"), count);
+    }
+    assert_eq!(cloud.control().violations(), [""; 0]);
+}
+
+/// Rows of about 100 kB: a call of them is several requests.
+fn large(first: usize, count: usize) -> Arc<Vec<Row>> {
+    let words = "x".repeat(100_000);
+    Arc::new((first..first + count).map(|n| said(&format!("{n:06}"), &words, 1)).collect())
+}
+
+#[tokio::test]
+async fn what_passes_is_not_even_noticed_and_what_lasts_is_unavailable() {
+    let codes = [Code::Unavailable, Code::Aborted, Code::Internal, Code::DeadlineExceeded];
+    for mode in MODES {
+        for fault in
+            codes.map(AppendFault::EndsWith).into_iter().chain(codes.map(AppendFault::Answers))
+        {
+            let (cloud, spec) = ready(mode).await;
+            cloud.control().fail_appends(1, fault);
+            assert_eq!(cloud.write(&spec, many(0, 3)).await.unwrap(), [], "{mode:?} {fault:?}");
+            cloud.control().fail_appends(2, fault);
+            let error = cloud.write(&spec, many(3, 3)).await.unwrap_err();
+            assert!(matches!(error, WriteError::Unavailable(_)), "{mode:?} {fault:?}: {error}");
+            assert_eq!(written(&cloud, &spec, many(3, 3)).await, []);
+            assert_once(&cloud, &spec, 6).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_stored_unanswered_are_not_doubled() {
+    for mode in MODES {
+        let (cloud, spec) = ready(mode).await;
+        cloud.control().fail_appends(1, AppendFault::LosesAnswer);
+        assert_eq!(cloud.write(&spec, many(0, 3)).await.unwrap(), []);
+        // The second answer is lost too: the caller hears of trouble, and comes with more rows.
+        cloud.control().fail_appends(1, AppendFault::LosesAnswer);
+        cloud.control().fail_appends(1, AppendFault::EndsWith(Code::Unavailable));
+        let error = cloud.write(&spec, many(3, 3)).await.unwrap_err();
+        assert!(matches!(error, WriteError::Unavailable(_)), "{error}");
+        assert_eq!(written(&cloud, &spec, many(3, 5)).await, []);
+        assert_once(&cloud, &spec, 8).await;
+    }
+}
+
+#[tokio::test]
+async fn refused_rows_are_named_and_take_no_neighbour_with_them() {
+    for mode in MODES {
+        let (cloud, spec) = ready(mode).await;
+        cloud.control().refuse_rows("p.d.orders", "said", "bad");
+        let mut rows = Vec::clone(&large(0, 60));
+        for at in [7, 8, 31, 59] {
+            rows[at] = said(&format!("{at:06}"), "bad", 1);
+        }
+        let refusals = cloud.write(&spec, Arc::new(rows)).await.unwrap();
+        let refused: Vec<_> = refusals.iter().map(|refusal| refusal.row).collect();
+        assert_eq!(refused, [7, 8, 31, 59]);
+        assert!(refusals[0].reason.contains("column said is refused"), "{refusals:?}");
+        cloud.control().refuse_no_rows();
+        let mended = [7, 8, 31, 59].map(|at| said(&format!("{at:06}"), "good", 1));
+        assert_eq!(cloud.write(&spec, Arc::new(mended.to_vec())).await.unwrap(), []);
+        assert_once(&cloud, &spec, 60).await;
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_is_too_large_is_refused_before_it_is_sent() {
+    for mode in MODES {
+        let (cloud, spec) = ready(mode).await;
+        let rows = vec![
+            said("000000", "small", 1),
+            said("large", &"x".repeat(9_000_000), 1),
+            said("000001", "small", 1),
+        ];
+        let refusals = cloud.write(&spec, Arc::new(rows)).await.unwrap();
+        assert_eq!(refusals.len(), 1);
+        assert_eq!(refusals[0].row, 1);
+        assert!(refusals[0].reason.contains("at most"), "{refusals:?}");
+        assert_once(&cloud, &spec, 2).await;
+    }
+}
+
+#[tokio::test]
+async fn several_requests_are_in_flight() {
+    for mode in MODES {
+        let (cloud, spec) = ready(mode).await;
+        cloud.write(&spec, many(0, 1)).await.unwrap();
+        cloud.control().delay_answers(Duration::from_millis(400));
+        let began = std::time::Instant::now();
+        assert_eq!(cloud.write(&spec, large(1, 40)).await.unwrap(), []);
+        // One after the other, the four requests would take four delays.
+        assert!(cloud.control().appends() >= 5 && began.elapsed() < Duration::from_millis(1500));
+        assert_once(&cloud, &spec, 41).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_owes_an_answer_for_too_long_is_replaced() {
+    for mode in MODES {
+        let shorter = |options: &mut BigQueryOptions| {
+            options.request_timeout = Duration::from_millis(300);
+        };
+        let cloud = Cloud::with(mode, shorter, None).await;
+        let spec = table("orders", &VERSIONED, 1);
+        cloud.ensure_table(&spec).await.unwrap();
+        cloud.control().fail_appends(1, AppendFault::Hangs);
+        assert_eq!(cloud.write(&spec, many(0, 3)).await.unwrap(), []);
+        assert_once(&cloud, &spec, 3).await;
+        assert!(cloud.control().connections().opened >= 2);
+    }
+}
+
+#[tokio::test]
+async fn a_spent_quota_is_waited_for_without_asking() {
+    for mode in MODES {
+        let (cloud, spec) = ready(mode).await;
+        cloud.control().fail_appends(1, AppendFault::Answers(Code::ResourceExhausted));
+        let error = cloud.write(&spec, many(0, 3)).await.unwrap_err();
+        assert!(matches!(&error, WriteError::Unavailable(_)), "{error}");
+        let asked = cloud.control().appends();
+        let told = cloud.write(&spec, many(0, 3)).await.unwrap_err().to_string();
+        assert!(told.contains("a quota is waited for"), "{told}");
+        assert_eq!(cloud.control().appends(), asked);
+        assert_eq!(written(&cloud, &spec, many(0, 3)).await, []);
+        assert_once(&cloud, &spec, 3).await;
+    }
+}
+
+#[tokio::test]
+async fn a_new_column_that_still_spreads_refuses_no_row() {
+    for mode in MODES {
+        let (cloud, spec) = ready(mode).await;
+        cloud.control().spread_schema_late();
+        let columns = [&VERSIONED[..], &[("total", ColumnType::Integer)]].concat();
+        let wider = table("orders", &columns, 1);
+        assert_eq!(cloud.ensure_table(&wider).await.unwrap().added, ["total"]);
+        let wide = |n: usize| {
+            let id = format!("{n:06}");
+            row([text(&id), text("hello"), Value::Integer(1), Value::Integer(5)])
+        };
+        let rows = Arc::new(vec![wide(0), wide(1)]);
+        let error = cloud.write(&wider, Arc::clone(&rows)).await.unwrap_err();
+        assert!(matches!(error, WriteError::Unavailable(_)), "{error}");
+        assert!(error.to_string().contains("still spreads"), "{error}");
+        cloud.control().spread_schema();
+        assert_eq!(cloud.write(&wider, rows).await.unwrap(), []);
+        assert_once(&cloud, &wider, 2).await;
+        drop(spec);
+    }
+}
+
+#[tokio::test]
+async fn a_permission_that_is_revoked_is_waited_for_in_words() {
+    for mode in MODES {
+        let (cloud, spec) = ready(mode).await;
+        cloud.write(&spec, many(0, 1)).await.unwrap();
+        cloud.control().revoke(true);
+        let error = cloud.write(&spec, many(1, 2)).await.unwrap_err();
+        assert!(matches!(error, WriteError::Unavailable(_)), "{error}");
+        assert!(error.to_string().contains("grant roles/bigquery.dataEditor"), "{error}");
+        cloud.control().revoke(false);
+        assert_eq!(written(&cloud, &spec, many(1, 2)).await, []);
+        assert_once(&cloud, &spec, 3).await;
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_is_deleted_is_gone_until_it_is_made_again() {
+    for mode in MODES {
+        let (cloud, spec) = ready(mode).await;
+        cloud.write(&spec, many(0, 5)).await.unwrap();
+        cloud.control().delete_table("p.d.orders");
+        let error = cloud.write(&spec, many(0, 2)).await.unwrap_err();
+        assert!(matches!(error, WriteError::Gone(_)), "{error}");
+        assert_eq!(written(&cloud, &spec, many(0, 2)).await, []);
+        assert_once(&cloud, &spec, 2).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_somebody_finalized_is_replaced_and_what_it_holds_is_known() {
+    let (cloud, spec) = ready(WriteMode::Append).await;
+    cloud.write(&spec, many(0, 2)).await.unwrap();
+    // Stored, not answered, and then the stream ends: only its length tells.
+    cloud.control().fail_appends(1, AppendFault::LosesAnswer);
+    cloud.control().fail_appends(1, AppendFault::EndsWith(Code::Unavailable));
+    cloud.write(&spec, many(2, 2)).await.unwrap_err();
+    let stream = cloud.control().streams()[0].name.clone();
+    finalize(&cloud, &stream).await;
+    assert_eq!(written(&cloud, &spec, many(2, 4)).await, []);
+    assert_once(&cloud, &spec, 6).await;
+    assert_eq!(cloud.control().streams().len(), 2);
+}
+
+async fn finalize(cloud: &Cloud, stream: &str) {
+    use gcp_bigquery_client::google::cloud::bigquery::storage::v1 as api;
+    let client =
+        api::big_query_write_client::BigQueryWriteClient::connect(cloud.server.grpc_endpoint());
+    let request = api::FinalizeWriteStreamRequest { name: stream.to_owned() };
+    client.await.unwrap().finalize_write_stream(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_write_that_is_cancelled_loses_no_row_and_uses_no_offset_twice() {
+    for mode in MODES {
+        let (cloud, spec) = ready(mode).await;
+        cloud.control().delay_answers(Duration::from_millis(200));
+        let write = cloud.write(&spec, large(0, 30));
+        drop(tokio::time::timeout(Duration::from_millis(100), write).await);
+        assert_eq!(written(&cloud, &spec, large(0, 30)).await, []);
+        assert_once(&cloud, &spec, 30).await;
+    }
+}
+
+fn faults() -> impl Strategy<Value = Vec<Option<AppendFault>>> {
+    let fault = prop_oneof![
+        4 => Just(None),
+        1 => Just(Some(AppendFault::LosesAnswer)),
+        1 => Just(Some(AppendFault::EndsWith(Code::Unavailable))),
+        1 => Just(Some(AppendFault::Answers(Code::Aborted))),
+        1 => Just(Some(AppendFault::Answers(Code::ResourceExhausted))),
+        1 => Just(Some(AppendFault::Hangs)),
+    ];
+    prop::collection::vec(fault, 0..24)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// Whatever goes wrong in whatever order: each row once, the bad ones named.
+    #[test]
+    fn no_order_of_faults_loses_or_doubles_a_row(
+        faults in faults(),
+        bad in prop::collection::btree_set(0_usize..90, 0..6),
+        appends in any::<bool>(),
+    ) {
+        let mode = if appends { WriteMode::Append } else { WriteMode::Upsert };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let quick = |options: &mut BigQueryOptions| {
+                options.request_timeout = Duration::from_millis(100);
+                options.quota_backoff = Duration::from_millis(10);
+            };
+            let cloud = Cloud::with(mode, quick, None).await;
+            let spec = table("orders", &VERSIONED, 1);
+            cloud.ensure_table(&spec).await.unwrap();
+            cloud.control().refuse_rows("p.d.orders", "said", "bad");
+            for fault in faults.into_iter().rev().flatten() {
+                cloud.control().fail_appends(1, fault);
+            }
+            let mut refused = Vec::new();
+            for first in [0, 30, 60] {
+                let mut rows = Vec::clone(&large(first, 30));
+                for &at in bad.range(first..first + 30) {
+                    rows[at - first] = said(&format!("{at:06}"), "bad", 1);
+                }
+                let refusals = written(&cloud, &spec, Arc::new(rows)).await;
+                refused.extend(refusals.iter().map(|refusal| refusal.row + first));
+            }
+            assert!(refused.iter().eq(&bad), "{refused:?} {bad:?}");
+            cloud.control().refuse_no_rows();
+            let mended: Vec<_> = bad.iter().map(|at| said(&format!("{at:06}"), "x", 1)).collect();
+            assert_eq!(written(&cloud, &spec, Arc::new(mended)).await, []);
+            assert_once(&cloud, &spec, 90).await;
+        });
+    }
+}

@@ -1,0 +1,71 @@
+//! Dead letters in BigQuery.
+
+use bytes::Bytes;
+use kappa::backend::embedded::archive::LocalArchive;
+use kappa_actors::dead_letter_table::{self, DeadLetter, Stage};
+use kappa_actors::port::{DeadLetterFilter, DeadLetterStore};
+
+use super::*;
+
+fn letter(id: &str, payload: Bytes) -> DeadLetter {
+    DeadLetter {
+        id: id.to_owned(),
+        event_id: Some("e".into()),
+        event_type: None,
+        stage: Stage::Process,
+        actor: "kappa.processor.orders".to_owned(),
+        processor: Some("orders".to_owned()),
+        reason: "no order_id".to_owned(),
+        payload,
+        attributes: None,
+        message_id: "17".into(),
+        publish_time: Timestamp::from_micros(1_700_000_000_000_000),
+        failed_at: Timestamp::from_micros(1_700_000_000_000_001),
+        attempts: 1,
+        requeued_at: None,
+        replay_id: None,
+        ordering_key: "".into(),
+    }
+}
+
+fn all() -> DeadLetterFilter {
+    DeadLetterFilter { id_prefix: None, reason: None, requeued: None, limit: 10 }
+}
+
+#[tokio::test]
+async fn letters_are_found_marked_and_kept_marked() {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn ArchiveStore> = Arc::new(LocalArchive::open(folder.path()).unwrap());
+    // Even where tables are appended to: letters are marked, and a mark is an upsert.
+    let cloud = Cloud::with(WriteMode::Append, |_| {}, Some(store)).await;
+    let warehouse = &cloud.warehouse;
+    assert_eq!(warehouse.find(&all()).await.unwrap(), [""; 0]);
+    let spec = Arc::new(dead_letter_table::spec());
+    warehouse.ensure_table(&spec).await.unwrap();
+    let small = letter("small", Bytes::from_static(b"{}"));
+    let large = letter("large", Bytes::from(vec![7; 7 << 20]));
+    let rows = Arc::new(vec![small.row(), large.row()]);
+    assert_eq!(warehouse.write(&spec, Arc::clone(&rows)).await.unwrap(), []);
+    let made = cloud.control().resource("p.d.dead_letters").unwrap();
+    assert!(made["maxStaleness"].is_null(), "{made}");
+
+    assert_eq!(warehouse.get("small").await.unwrap(), Some(small));
+    assert_eq!(warehouse.get("large").await.unwrap(), Some(large));
+    let stored = cloud.control().rows("p.d.dead_letters");
+    assert_eq!(stored[1]["payload_object"], json!("dead-letters/large"));
+    let found = |filter| async move { warehouse.find(&filter).await.unwrap() };
+    assert_eq!(found(all()).await, ["large", "small"]);
+    assert_eq!(found(DeadLetterFilter { id_prefix: Some("sm".into()), ..all() }).await, ["small"]);
+    assert_eq!(found(DeadLetterFilter { reason: Some("other".into()), ..all() }).await, [""; 0]);
+
+    let at = Timestamp::from_micros(1_800_000_000_000_000);
+    let ids = ["large".to_owned(), "nobody".to_owned()];
+    warehouse.mark_requeued(&ids, at).await.unwrap();
+    // The same failure again is the same letter, and stays marked.
+    assert_eq!(warehouse.write(&spec, rows).await.unwrap(), []);
+    let marked = warehouse.get("large").await.unwrap().unwrap();
+    assert_eq!((marked.requeued_at, marked.payload.len()), (Some(at), 7 << 20));
+    assert_eq!(found(DeadLetterFilter { requeued: Some(true), ..all() }).await, ["large"]);
+    assert_eq!(found(DeadLetterFilter { requeued: Some(false), ..all() }).await, ["small"]);
+    assert_eq!(cloud.control().violations(), [""; 0]);
+}

@@ -1,0 +1,89 @@
+//! How tables are made.
+
+use super::*;
+
+fn orders() -> TableSpec {
+    let columns = [
+        ("order_id", ColumnType::String),
+        ("placed_at", ColumnType::Timestamp),
+        ("customer", ColumnType::String),
+        ("_version", ColumnType::Integer),
+    ];
+    let mut spec = TableSpec::clone(&table("orders", &columns, 1));
+    spec.columns[2].description = Some("who ordered".to_owned());
+    spec.partition_by = Some(1);
+    spec.cluster_by = vec![2];
+    spec
+}
+
+#[tokio::test]
+async fn a_table_is_made_as_configured_in_a_dataset_that_is_made_too() {
+    let cloud = Cloud::start(WriteMode::Upsert).await;
+    assert!(cloud.ensure_table(&orders()).await.unwrap().created);
+    let made = cloud.control().resource("p.d.orders").unwrap();
+    assert_eq!(made["timePartitioning"], json!({ "type": "DAY", "field": "placed_at" }));
+    assert_eq!(made["clustering"], json!({ "fields": ["customer"] }));
+    assert_eq!(made["tableConstraints"], json!({ "primaryKey": { "columns": ["order_id"] } }));
+    assert_eq!(made["maxStaleness"], json!("0-0 0 0:10:0"));
+    assert_eq!(made["labels"], json!({ "team": "data" }));
+    assert_eq!(made["schema"]["fields"][2]["description"], json!("who ordered"));
+    let requests = cloud.control().requests();
+    assert!(requests.contains(&"POST /bigquery/v2/projects/p/datasets".to_owned()), "{requests:?}");
+    // A second look asks and changes nothing.
+    assert_eq!(cloud.ensure_table(&orders()).await.unwrap(), Ensured::default());
+    assert_eq!(cloud.control().requests().len(), requests.len() + 1);
+}
+
+#[tokio::test]
+async fn an_appended_table_has_no_key_and_a_view_that_grows_with_it() {
+    let cloud = Cloud::start(WriteMode::Append).await;
+    let mut spec = orders();
+    cloud.ensure_table(&spec).await.unwrap();
+    let made = cloud.control().resource("p.d.orders").unwrap();
+    assert!(made["tableConstraints"].is_null() && made["maxStaleness"].is_null(), "{made}");
+    spec.columns.extend(table("more", &[("total", ColumnType::Numeric)], 0).columns.clone());
+    assert_eq!(cloud.ensure_table(&spec).await.unwrap().added, ["total"]);
+    let view = cloud.control().resource("p.d.orders_deduplicated").unwrap();
+    let query = view["view"]["query"].as_str().unwrap();
+    let part = "PARTITION BY `order_id` ORDER BY `_version` DESC";
+    assert!(query.contains("`total`") && query.contains(part), "{query}");
+}
+
+#[tokio::test]
+async fn a_table_of_the_other_mode_is_a_contradiction() {
+    let cloud = Cloud::start(WriteMode::Upsert).await;
+    cloud.ensure_table(&orders()).await.unwrap();
+    let appends = options(&cloud.server, WriteMode::Append);
+    let other = BigQueryWarehouse::connect(appends, None).unwrap();
+    let told = other.ensure_table(&orders()).await.unwrap_err().to_string();
+    assert!(
+        told.contains("has the primary key (order_id)") && told.contains("\"upsert\""),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn what_the_service_does_not_take_is_told_before_it_is_asked() {
+    let cloud = Cloud::start(WriteMode::Upsert).await;
+    let names: Vec<String> = (0..18).map(|n| format!("c{n}")).collect();
+    let columns: Vec<_> = names.iter().map(|name| (&**name, ColumnType::String)).collect();
+    let mut spec = TableSpec::clone(&table("wide", &columns, 17));
+    spec.version = Some(17);
+    let told = cloud.ensure_table(&spec).await.unwrap_err().to_string();
+    assert!(told.contains("a key of 17 columns: at most 16"), "{told}");
+}
+
+#[tokio::test]
+async fn trouble_over_rest_is_waited_for_and_says_what_to_do() {
+    let cloud = Cloud::start(WriteMode::Upsert).await;
+    cloud.control().revoke(true);
+    let error = cloud.ensure_table(&orders()).await.unwrap_err();
+    assert!(matches!(error, EnsureError::Unavailable(_)), "{error}");
+    assert!(error.to_string().contains("grant roles/bigquery.dataEditor on p.d"), "{error}");
+    cloud.control().revoke(false);
+    let fault = kappa_test_servers::bigquery::RestFault { status: 503, body: String::new() };
+    cloud.control().fail_rest(1, &fault);
+    let error = cloud.ensure_table(&orders()).await.unwrap_err();
+    assert!(matches!(error, EnsureError::Unavailable(_)), "{error}");
+    assert!(cloud.ensure_table(&orders()).await.unwrap().created);
+}
