@@ -5,3 +5,4 @@
 mod bigquery;
 mod gcs;
 mod pubsub;
+mod replicas;

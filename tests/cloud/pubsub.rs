@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at the first surprise")]
 
 mod rest;
-mod server;
+pub(crate) mod server;
 
 use std::time::Duration;
 

@@ -14,40 +14,40 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Request, Status, Streaming};
 
 #[derive(Default)]
-pub(super) struct Books {
+pub(crate) struct Books {
     stored: Vec<pb::PubsubMessage>,
     /// By ack id: the place in `stored`.
     leased: HashMap<String, usize>,
     to_send: Vec<usize>,
-    pub(super) acked: Vec<String>,
-    pub(super) extended: usize,
-    pub(super) sent: usize,
+    pub(crate) acked: Vec<String>,
+    pub(crate) extended: usize,
+    pub(crate) sent: usize,
     hand_outs: usize,
     /// What opening a stream answers instead of a stream.
-    pub(super) refuse_streams: Option<Status>,
+    pub(crate) refuse_streams: Option<Status>,
     /// What publishing answers, by the payload that must be in the request.
-    pub(super) refuse_publish: Option<(Vec<u8>, Status)>,
-    pub(super) lose_acks: bool,
+    pub(crate) refuse_publish: Option<(Vec<u8>, Status)>,
+    pub(crate) lose_acks: bool,
     /// Acknowledgements take effect half a second late.
-    pub(super) slow_acks: bool,
-    pub(super) exactly_once: bool,
+    pub(crate) slow_acks: bool,
+    pub(crate) exactly_once: bool,
     /// What the administration answers.
-    pub(super) permitted: bool,
-    pub(super) missing: bool,
+    pub(crate) permitted: bool,
+    pub(crate) missing: bool,
     /// How many were acknowledged when a seek came.
-    pub(super) acked_at_seek: Option<usize>,
+    pub(crate) acked_at_seek: Option<usize>,
 }
 
 #[derive(Clone)]
-pub(super) struct Server {
-    pub(super) books: Arc<Mutex<Books>>,
+pub(crate) struct Server {
+    pub(crate) books: Arc<Mutex<Books>>,
     /// Raised when there may be something to send; the second counts the cuts.
     bell: Arc<watch::Sender<(u64, u64)>>,
-    pub(super) endpoint: String,
+    pub(crate) endpoint: String,
 }
 
 impl Server {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (listener, address) = grpc::listen().await.unwrap();
         let server = Self {
             books: Arc::default(),
@@ -67,7 +67,7 @@ impl Server {
         server
     }
 
-    pub(super) fn store(&self, mut message: pb::PubsubMessage) -> String {
+    pub(crate) fn store(&self, mut message: pb::PubsubMessage) -> String {
         let mut books = self.books.lock().unwrap();
         let place = books.stored.len();
         message.message_id = format!("m{place}");
@@ -86,12 +86,12 @@ impl Server {
     }
 
     /// Ends every open stream with `UNAVAILABLE`, or as `refuse_streams` says.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.bell.send_modify(|(_, cuts)| *cuts += 1);
     }
 
     /// Sends all that is leased once more, as when their leases ran out.
-    pub(super) fn expire_leases(&self) {
+    pub(crate) fn expire_leases(&self) {
         let mut books = self.books.lock().unwrap();
         let places: Vec<_> = books.leased.drain().map(|(_, place)| place).collect();
         books.to_send.extend(places);
@@ -113,7 +113,7 @@ impl Server {
     }
 
     /// All messages come again; ack ids from before stay valid, the worst that may be.
-    pub(super) fn seek_to_start(&self) {
+    pub(crate) fn seek_to_start(&self) {
         let mut books = self.books.lock().unwrap();
         books.acked_at_seek = Some(books.acked.len());
         books.to_send = (0..books.stored.len()).collect();

@@ -1,0 +1,191 @@
+//! The daemon as a process with all three services, and several of it on one subscription.
+//!
+//! Replicas share the subscription and nothing else: what one held that died comes again to the
+//! others.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::PubsubMessage;
+use kappa::generate::{DEFAULT_START, Event, Generator, Ids, Options};
+use kappa_test_servers::bigquery::BigQueryServer;
+use kappa_test_servers::storage::StorageServer;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::pubsub::server::Server;
+
+/// How long anything may take before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+struct Services {
+    pubsub: Server,
+    bigquery: BigQueryServer,
+    storage: StorageServer,
+    folder: tempfile::TempDir,
+}
+
+/// A daemon; dropping it kills it.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Daemon {
+    fn stop(&mut self, signal: Signal) -> Option<i32> {
+        let pid = Pid::from_child(&self.0);
+        kill_process(pid, signal).unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Services {
+    async fn start() -> Self {
+        let services = Self {
+            pubsub: Server::start().await,
+            bigquery: BigQueryServer::start().await.unwrap(),
+            storage: StorageServer::start().await.unwrap(),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        services.storage.control().create_bucket("b", "STANDARD");
+        let configuration = format!(
+            "gcp.project = 'p'
+             [event_log]
+             backend = 'pubsub'
+             subscription = 's'
+             pubsub = {{ topic = 't', endpoint = '{}' }}
+             [warehouse]
+             backend = 'bigquery'
+             [warehouse.bigquery]
+             dataset = 'd'
+             endpoint = '{}'
+             write_endpoint = '{}'
+             [archive]
+             backend = 'gcs'
+             gcs = {{ bucket = 'b', endpoint = '{}', control_endpoint = '{}' }}
+             [actors.archive_window]
+             flush_interval = '200ms'
+             grace = '1s'
+             [status]
+             listen = '127.0.0.1:0'
+            ",
+            services.pubsub.endpoint,
+            services.bigquery.rest_endpoint(),
+            services.bigquery.grpc_endpoint(),
+            services.storage.rest_endpoint(),
+            services.storage.grpc_endpoint(),
+        );
+        std::fs::write(services.folder.path().join("kappa.toml"), configuration).unwrap();
+        services
+    }
+
+    fn daemon(&self, name: &str) -> Daemon {
+        let log = File::create(self.folder.path().join(format!("{name}.log"))).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
+        command
+            .args(["--config", "kappa.toml", "--data-dir", name, "run"])
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_string_lossy().starts_with("KAPPA__") {
+                command.env_remove(variable);
+            }
+        }
+        Daemon(command.spawn().unwrap())
+    }
+
+    fn publish(&self, events: &[Event]) {
+        for event in events {
+            self.pubsub.store(PubsubMessage { data: event.payload.clone(), ..Default::default() });
+        }
+    }
+
+    fn acknowledged(&self) -> usize {
+        let books = self.pubsub.books.lock().unwrap();
+        let names: std::collections::BTreeSet<_> = books.acked.iter().collect();
+        names.len()
+    }
+
+    /// Waits until so many messages are acknowledged. Leases of the dead run out meanwhile.
+    async fn until_acknowledged(&self, count: usize) {
+        let began = Instant::now();
+        let mut last = (0, Instant::now());
+        while self.acknowledged() < count {
+            if self.acknowledged() > last.0 {
+                last = (self.acknowledged(), Instant::now());
+            } else if last.1.elapsed() > Duration::from_secs(3) {
+                self.pubsub.expire_leases();
+                last.1 = Instant::now();
+            }
+            let told = |name: &str| {
+                std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+            };
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{} of {count} acknowledged\n{}\n{}",
+                last.0,
+                told("one.log"),
+                told("three.log")
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Every valid event is one row and at least one line, every invalid one a dead letter.
+    fn check(&self, events: &[Event]) {
+        let control = self.bigquery.control();
+        let mut rows: BTreeMap<String, usize> = BTreeMap::new();
+        for table in ["orders", "users", "products", "other"] {
+            for row in control.rows(&format!("p.d.{table}")) {
+                *rows.entry(row["event_id"].as_str().unwrap().to_owned()).or_default() += 1;
+            }
+        }
+        let valid = || events.iter().filter(|event| event.expected.defect.is_none());
+        let expected: BTreeMap<_, _> =
+            valid().map(|event| (event.expected.id.to_string(), 1)).collect();
+        assert_eq!(rows.len(), expected.len());
+        assert!(rows == expected, "a row is doubled or of no event");
+        let letters = control.rows("p.d.dead_letters").len();
+        assert_eq!(letters, events.len() - valid().count());
+        assert_eq!(control.violations(), [""; 0]);
+        let objects = self.storage.control().objects("b");
+        let lines: std::collections::BTreeSet<&[u8]> =
+            objects.iter().flat_map(|(_, body)| body.split(|byte| *byte == b'\n')).collect();
+        for event in valid() {
+            assert!(lines.contains(&*event.payload), "not archived: {}", event.expected.id);
+        }
+    }
+}
+
+fn generated(count: usize) -> Vec<Event> {
+    let options =
+        Options { seed: 7, invalid_percent: 2.0, ids: Ids::Ordered, start: DEFAULT_START };
+    Generator::new(options).take(count).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_killed_and_one_stopped_of_three_lose_and_double_nothing() {
+    let services = Services::start().await;
+    let events = generated(6_000);
+    services.publish(&events[..2_000]);
+    let mut one = services.daemon("one");
+    let mut two = services.daemon("two");
+    let three = services.daemon("three");
+    services.until_acknowledged(200).await;
+    services.publish(&events[2_000..4_000]);
+    one.stop(Signal::KILL);
+    services.pubsub.expire_leases();
+    services.until_acknowledged(2_500).await;
+    services.publish(&events[4_000..]);
+    assert_eq!(two.stop(Signal::TERM), Some(0));
+    services.until_acknowledged(events.len()).await;
+    services.check(&events);
+    drop(three);
+}
