@@ -109,3 +109,32 @@ fn a_running_daemon_is_found_by_its_folder_and_shares_it_with_the_other_commands
     folder.run("dead-letters list").done();
     drop(daemon);
 }
+
+/// Every key of the cloud stands in `config/gcp.toml`, and with project and bucket it is whole.
+#[test]
+fn the_configuration_for_google_cloud_is_whole() {
+    let file = |name: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+        std::fs::read_to_string(path).unwrap()
+    };
+    let keys = |text: &str, section: &str| -> Vec<String> {
+        let parsed: toml::Table = text.parse().unwrap();
+        let mut table = &parsed;
+        for name in section.split('.') {
+            table = table[name].as_table().unwrap();
+        }
+        table.keys().cloned().collect()
+    };
+    let (default, cloud) = (file("default.toml"), file("gcp.toml"));
+    for section in ["gcp", "event_log.pubsub", "warehouse.bigquery", "archive.gcs"] {
+        assert_eq!(keys(&cloud, section), keys(&default, section), "{section}");
+    }
+
+    let folder = Folder::new();
+    folder.file("gcp.toml", cloud.as_bytes());
+    let check = "check --config gcp.toml --set gcp.project=p";
+    folder.run(&format!("{check} --set archive.gcs.bucket=b")).done();
+    let lacking = folder.run(check).to_string();
+    assert!(lacking.contains("archive.gcs.bucket"), "{lacking}");
+    assert!(folder.run("check --config gcp.toml").to_string().contains("gcp.project"));
+}
