@@ -11,3 +11,5 @@ pub mod gcs;
 mod object_name;
 #[cfg(feature = "gcp")]
 pub mod pubsub;
+#[cfg(feature = "gcp")]
+pub mod setup;

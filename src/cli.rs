@@ -19,6 +19,8 @@ mod process;
 pub mod publish;
 mod range;
 pub mod run;
+#[cfg(feature = "gcp")]
+pub mod setup;
 mod source;
 mod staged;
 pub mod status;
@@ -62,6 +64,8 @@ pub enum Command {
     Generate(generate::Args),
     Try(try_events::Args),
     Check(check::Args),
+    #[cfg(feature = "gcp")]
+    Setup(setup::Args),
     Status(status::Args),
     DeadLetters(dead_letters::Args),
     Diff(diff::Args),
@@ -110,6 +114,8 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
         Command::Try(args) => try_events::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Status(args) => status::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Check(args) => check::main(&args, &settings()?, &mut std::io::stdout().lock()),
+        #[cfg(feature = "gcp")]
+        Command::Setup(args) => setup::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::DeadLetters(args) => {
             dead_letters::main(&args, &settings()?, &mut std::io::stdout().lock())
         }

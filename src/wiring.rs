@@ -6,6 +6,8 @@
 #[cfg(feature = "gcp")]
 pub mod cloud;
 mod rules;
+#[cfg(feature = "gcp")]
+mod setup;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -30,6 +32,8 @@ use crate::settings::{
     ArchiveBackend, EventLogBackend, Fault, Problem, Problems, Settings, WarehouseBackend,
 };
 pub use rules::{RuleChange, changed_rules, note_rules};
+#[cfg(feature = "gcp")]
+pub use setup::set_up;
 
 /// A configuration with its rules compiled.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ mod options;
 mod pause;
 mod rest;
 mod schema;
+mod setup;
 mod table_writer;
 mod tables;
 

@@ -6,6 +6,7 @@
 //! was sent; what is read, with the checksum of the store.
 
 mod options;
+mod setup;
 mod trouble;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use google_cloud_storage::retry_policy::RetryableErrors;
 use kappa_actors::port::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, StoreError};
 
 pub use options::GcsOptions;
+pub use setup::WantedBucket;
 
 use super::object_name;
 use trouble::{Trouble, store_error, trouble};

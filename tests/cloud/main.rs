@@ -6,3 +6,4 @@ mod bigquery;
 mod gcs;
 mod pubsub;
 mod replicas;
+mod setup;

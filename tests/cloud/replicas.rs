@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::PubsubMessage;
@@ -101,6 +101,22 @@ impl Services {
         Daemon(command.spawn().unwrap())
     }
 
+    /// Runs a command that ends by itself; what it wrote to stdout.
+    async fn run(&self, arguments: &str, input: &[u8]) -> String {
+        let file = self.folder.path().join("input");
+        std::fs::write(&file, input).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
+        command
+            .args(["--config", "kappa.toml", "--data-dir", "commands"])
+            .args(arguments.split_whitespace())
+            .current_dir(self.folder.path())
+            .stdin(File::open(file).unwrap());
+        let run = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let Output { status, stdout, stderr } = run.await.unwrap();
+        assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+        String::from_utf8(stdout).unwrap()
+    }
+
     fn publish(&self, events: &[Event]) {
         for event in events {
             self.pubsub.store(PubsubMessage { data: event.payload.clone(), ..Default::default() });
@@ -188,4 +204,30 @@ async fn one_killed_and_one_stopped_of_three_lose_and_double_nothing() {
     services.until_acknowledged(events.len()).await;
     services.check(&events);
     drop(three);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_work_on_the_same_services() {
+    let services = Services::start().await;
+    let events = generated(300);
+    let lines: Vec<u8> =
+        events.iter().flat_map(|event| [&event.payload[..], b"\n"].concat()).collect();
+    services.run("publish -", &lines).await;
+    // Nothing is left unsent when the command has ended.
+    assert_eq!(services.pubsub.stored(), events.len());
+    let mut daemon = services.daemon("one");
+    services.until_acknowledged(events.len()).await;
+    assert_eq!(daemon.stop(Signal::TERM), Some(0));
+    services.check(&events);
+
+    let letters = services.run("dead-letters list --json", b"").await;
+    let invalid = events.iter().filter(|event| event.expected.defect.is_some()).count();
+    assert_eq!(letters.matches("\"id\"").count(), invalid, "{letters}");
+    services.run("dead-letters requeue", b"").await;
+    assert_eq!(services.pubsub.stored(), events.len() + invalid);
+    // A letter that was requeued is not requeued again.
+    services.run("dead-letters requeue", b"").await;
+    assert_eq!(services.pubsub.stored(), events.len() + invalid);
+    let archived = services.run("archive cat", b"").await;
+    assert_eq!(archived.lines().count(), events.len() - invalid);
 }

@@ -100,7 +100,7 @@ impl DeadLetterStore for BigQueryWarehouse {
             "SELECT id FROM {} WHERE {} ORDER BY failed_at DESC, id LIMIT {}",
             self.rest.sql_name(dead_letter_table::NAME),
             wanted.join(" AND "),
-            filter.limit,
+            i64::try_from(filter.limit).unwrap_or(i64::MAX),
         );
         match self.rest.query(&sql, &parameters).await {
             Err(RestError::NotFound(_)) => Ok(Vec::new()),

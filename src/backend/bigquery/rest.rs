@@ -65,6 +65,11 @@ impl Rest {
         })
     }
 
+    /// The dataset's resource.
+    pub(super) async fn dataset(&self) -> Result<Value, RestError> {
+        self.send(Method::GET, &format!("/datasets/{}", self.dataset), None, None).await
+    }
+
     pub(super) async fn create_dataset(&self) -> Result<Value, RestError> {
         let body = json!({
             "datasetReference": { "projectId": self.project, "datasetId": self.dataset },
@@ -156,6 +161,11 @@ impl Rest {
     /// The name by which SQL knows a table.
     pub(super) fn sql_name(&self, table: &str) -> String {
         format!("`{}.{}.{table}`", self.project, self.dataset)
+    }
+
+    /// The name by which people know a table.
+    pub(super) fn full_name(&self, table: &str) -> String {
+        format!("{}.{}.{table}", self.project, self.dataset)
     }
 
     /// The name by which people know the dataset.

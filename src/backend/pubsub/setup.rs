@@ -12,9 +12,10 @@ use kappa_actors::port::LogError;
 
 use super::admin::Admin;
 use super::{PubSubOptions, fault};
+use crate::backend::setup::{Difference, State, Thing};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long topic and subscription keep messages: what a seek back can reach.
+/// How long the subscription keeps messages: what a seek back can reach.
 const RETENTION: Duration = DAY.saturating_mul(7);
 /// The longest pause between extensions of a lease that costs no redelivery.
 const ACK_DEADLINE: Duration = Duration::from_secs(120);
@@ -31,6 +32,8 @@ pub struct Wanted {
     pub ordering: bool,
     /// The subscription's filter; empty for none.
     pub filter: String,
+    /// How long the topic keeps messages, for seeks.
+    pub topic_retention: Duration,
 }
 
 /// A topic as it is.
@@ -64,17 +67,6 @@ pub struct SubscriptionState {
     pub dead_letter_topic: Option<String>,
 }
 
-/// One way in which what exists differs from what is configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// The property.
-    pub what: &'static str,
-    /// As it is.
-    pub is: String,
-    /// As it is configured.
-    pub wanted: String,
-}
-
 /// All that was found; `None` where a thing does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -91,6 +83,15 @@ pub enum Made {
     Created,
     /// It was there already, and was left as it is.
     Kept,
+}
+
+impl From<Made> for State {
+    fn from(made: Made) -> Self {
+        match made {
+            Made::Created => Self::Created,
+            Made::Kept => Self::Kept,
+        }
+    }
 }
 
 /// A permission that the caller lacks.
@@ -135,14 +136,44 @@ impl PubSubSetup {
         Ok(Found { topic: topic.as_ref().map(topic_state), subscription: found.map(state) })
     }
 
+    /// Topic and subscription; what is missing is made unless this is a `dry_run`.
+    ///
+    /// # Errors
+    /// As [`Self::describe`].
+    pub async fn set_up(&self, dry_run: bool) -> Result<Vec<Thing>, LogError> {
+        let Found { topic, subscription } = self.describe().await?;
+        let mut things = Vec::new();
+        if let Some(name) = self.options.topic_name() {
+            let state = if topic.is_some() {
+                State::of(self.differences(&Found { topic, subscription: None }))
+            } else if dry_run {
+                State::Missing
+            } else {
+                self.create_topic().await?.into()
+            };
+            things.push(Thing { kind: "topic", name, state });
+        }
+        let state = if subscription.is_some() {
+            State::of(self.differences(&Found { topic: None, subscription }))
+        } else if dry_run {
+            State::Missing
+        } else {
+            self.create_subscription().await?.into()
+        };
+        let name = self.options.subscription_name();
+        things.push(Thing { kind: "subscription", name, state });
+        Ok(things)
+    }
+
     /// In what `found` differs from the configuration. Retention above what is wanted is none.
     #[must_use]
     pub fn differences(&self, found: &Found) -> Vec<Difference> {
         let mut all = Vec::new();
         if let Some(topic) = &found.topic
-            && topic.retention.is_none_or(|kept| kept < RETENTION)
+            && topic.retention.is_none_or(|kept| kept < self.wanted.topic_retention)
         {
-            all.push(difference("topic retention", shown(topic.retention), shown(Some(RETENTION))));
+            let wanted = shown(Some(self.wanted.topic_retention));
+            all.push(difference("topic retention", shown(topic.retention), wanted));
         }
         let Some(is) = &found.subscription else { return all };
         let wanted = &self.wanted;
@@ -179,12 +210,16 @@ impl PubSubSetup {
     /// As [`Self::describe`]; [`LogError::Refused`] where no topic is configured.
     pub async fn create_topic(&self) -> Result<Made, LogError> {
         let Some(name) = self.options.topic_name() else {
-            return Err(LogError::Refused("no topic is configured; set event_log.topic".into()));
+            return Err(LogError::Refused(
+                "no topic is configured; set event_log.pubsub.topic".into(),
+            ));
         };
         if let Ok(Some(_)) = self.admin.topic(&name).await {
             return Ok(Made::Kept);
         }
-        let topic = Topic::new().set_name(&name).set_message_retention_duration(to_wkt(RETENTION));
+        let topic = Topic::new()
+            .set_name(&name)
+            .set_message_retention_duration(to_wkt(self.wanted.topic_retention));
         made(&name, self.admin.create_topic(topic).await)
     }
 
@@ -198,7 +233,9 @@ impl PubSubSetup {
             return Ok(Made::Kept);
         }
         let Some(topic) = self.options.topic_name() else {
-            return Err(LogError::Refused("no topic is configured; set event_log.topic".into()));
+            return Err(LogError::Refused(
+                "no topic is configured; set event_log.pubsub.topic".into(),
+            ));
         };
         let wanted = Subscription::new()
             .set_name(&name)

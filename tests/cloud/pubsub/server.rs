@@ -67,6 +67,11 @@ impl Server {
         server
     }
 
+    /// How many messages were published or stored.
+    pub(crate) fn stored(&self) -> usize {
+        self.books.lock().unwrap().stored.len()
+    }
+
     pub(crate) fn store(&self, mut message: pb::PubsubMessage) -> String {
         let mut books = self.books.lock().unwrap();
         let place = books.stored.len();

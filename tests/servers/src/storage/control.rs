@@ -35,6 +35,21 @@ impl Control {
         self.state().buckets.insert(name.to_owned(), storage_class.to_owned());
     }
 
+    /// A bucket as it was asked for over gRPC: its location, and the prefixes whose objects it
+    /// deletes with their age in days.
+    #[must_use]
+    pub fn made_bucket(&self, name: &str) -> Option<(String, Vec<(String, i32)>)> {
+        let state = self.state();
+        let bucket = state.made_buckets.get(name)?;
+        let rules = bucket.lifecycle.iter().flat_map(|lifecycle| &lifecycle.rule);
+        let conditions = rules.filter_map(|rule| rule.condition.as_ref());
+        let deleted = conditions.flat_map(|condition| {
+            let days = condition.age_days.unwrap_or_default();
+            condition.matches_prefix.iter().map(move |prefix| (prefix.clone(), days))
+        });
+        Some((bucket.location.clone(), deleted.collect()))
+    }
+
     /// Removes a bucket; its objects are there again when it is.
     pub fn remove_bucket(&self, name: &str) {
         self.state().buckets.remove(name);

@@ -31,6 +31,16 @@ impl Methods for Storage {
                 })
                 .await
             }
+            "GetBucket" => {
+                unary(call, move |request| {
+                    self.clone().answer(request, |it: &v2::GetBucketRequest| &*it.name, get_bucket)
+                })
+                .await
+            }
+            "CreateBucket" => {
+                unary(call, move |request| self.clone().answer(request, bucket_id, create_bucket))
+                    .await
+            }
             "ComposeObject" => {
                 unary(call, move |request| self.clone().answer(request, destination, compose)).await
             }
@@ -43,6 +53,10 @@ impl Methods for Storage {
             other => unimplemented(other),
         }
     }
+}
+
+fn bucket_id(request: &v2::CreateBucketRequest) -> &str {
+    &request.bucket_id
 }
 
 fn destination(request: &v2::ComposeObjectRequest) -> &str {
@@ -97,6 +111,47 @@ fn get(state: &mut State, request: v2::GetObjectRequest) -> Result<v2::Object, R
         return Err(Refusal::NoObject(request.object));
     }
     Ok(object(found))
+}
+
+fn get_bucket(state: &mut State, request: v2::GetBucketRequest) -> Result<v2::Bucket, Refusal> {
+    let name = bucket_of(&request.name)?;
+    let class = state.class_of(&name)?.to_owned();
+    let made = state.made_buckets.get(&name).cloned();
+    Ok(made.unwrap_or(v2::Bucket {
+        name: request.name,
+        storage_class: class,
+        ..Default::default()
+    }))
+}
+
+/// <https://cloud.google.com/storage/docs/json_api/v1/buckets/insert>: a project, a free name.
+fn create_bucket(
+    state: &mut State,
+    request: v2::CreateBucketRequest,
+) -> Result<v2::Bucket, Refusal> {
+    let Some(mut bucket) = request.bucket else {
+        return Err(Refusal::Invalid("a bucket is needed".to_owned()));
+    };
+    let project = bucket.project.strip_prefix("projects/").filter(|project| !project.is_empty());
+    if request.parent != "projects/_" || project.is_none() {
+        return Err(Refusal::Invalid(
+            "parent is projects/_, the project stands in the bucket".into(),
+        ));
+    }
+    let id = request.bucket_id;
+    if !(3..=63).contains(&id.len()) {
+        return Err(Refusal::Invalid(format!("{id:?}: a name has 3 to 63 characters")));
+    }
+    if state.buckets.contains_key(&id) {
+        return Err(Refusal::Precondition);
+    }
+    bucket.name = format!("projects/_/buckets/{id}");
+    if bucket.storage_class.is_empty() {
+        bucket.storage_class = "STANDARD".to_owned();
+    }
+    state.buckets.insert(id.clone(), bucket.storage_class.clone());
+    state.made_buckets.insert(id, bucket.clone());
+    Ok(bucket)
 }
 
 fn compose(state: &mut State, request: v2::ComposeObjectRequest) -> Result<v2::Object, Refusal> {

@@ -1,5 +1,6 @@
 //! Buckets and objects, and the rules that both protocols share.
 
+use googleapis_tonic_google_storage_v2::google::storage::v2;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
@@ -63,6 +64,8 @@ pub(super) struct State {
     /// Where this server is reached over HTTP.
     pub(super) url: String,
     pub(super) buckets: BTreeMap<String, String>,
+    /// Buckets that were made over gRPC, as they were described.
+    pub(super) made_buckets: BTreeMap<String, v2::Bucket>,
     pub(super) objects: BTreeMap<(String, String), Stored>,
     pub(super) sessions: HashMap<u64, Session>,
     pub(super) generations: i64,

@@ -1,0 +1,112 @@
+//! Dataset and tables, described, compared and created.
+//!
+//! What exists is left as it is. Columns that a table lacks are added by the daemon when it
+//! starts, and only told here.
+
+use kappa_actors::row::TableSpec;
+use serde_json::Value;
+
+use super::rest::RestError;
+use super::{BigQueryWarehouse, WriteMode, schema, tables};
+use crate::backend::setup::{Difference, SetupError, State, Thing};
+
+impl BigQueryWarehouse {
+    /// The dataset and these tables; what is missing is made unless this is a `dry_run`.
+    ///
+    /// # Errors
+    /// [`SetupError`] for what could not be looked at or made.
+    pub async fn set_up(
+        &self,
+        specs: &[TableSpec],
+        dry_run: bool,
+    ) -> Result<Vec<Thing>, SetupError> {
+        let mut things = vec![self.set_up_dataset(dry_run).await?];
+        for spec in specs {
+            things.push(self.set_up_table(spec, dry_run).await?);
+        }
+        Ok(things)
+    }
+
+    async fn set_up_dataset(&self, dry_run: bool) -> Result<Thing, SetupError> {
+        let state = match self.rest.dataset().await {
+            Ok(found) => {
+                let mut all = Vec::new();
+                let is = text(&found["location"]);
+                Difference::note(&mut all, "location", is, self.options.location.clone());
+                State::of(all)
+            }
+            Err(RestError::NotFound(_)) if dry_run => State::Missing,
+            Err(RestError::NotFound(_)) => match self.rest.create_dataset().await {
+                Ok(_) => State::Created,
+                Err(RestError::Conflict(_)) => State::Kept,
+                Err(error) => return Err(SetupError(error.to_string())),
+            },
+            Err(error) => return Err(SetupError(error.to_string())),
+        };
+        Ok(Thing { kind: "dataset", name: self.rest.dataset_name(), state })
+    }
+
+    async fn set_up_table(&self, spec: &TableSpec, dry_run: bool) -> Result<Thing, SetupError> {
+        let (mode, options) = (self.mode(spec), self.table_options(&spec.name));
+        let state = match self.rest.table(&spec.name).await {
+            Ok(found) => {
+                let wanted = schema::resource(spec, mode, &options).map_err(SetupError)?;
+                State::of(differences(spec, mode, &found, &wanted))
+            }
+            Err(RestError::NotFound(_)) if dry_run => State::Missing,
+            Err(RestError::NotFound(_)) => {
+                let made = tables::ensure(&self.rest, spec, mode, &options).await;
+                made.map_err(|error| SetupError(error.to_string()))?;
+                State::Created
+            }
+            Err(error) => return Err(SetupError(error.to_string())),
+        };
+        Ok(Thing { kind: "table", name: self.rest.full_name(&spec.name), state })
+    }
+}
+
+fn differences(
+    spec: &TableSpec,
+    mode: WriteMode,
+    found: &Value,
+    wanted: &Value,
+) -> Vec<Difference> {
+    let mut all = Vec::new();
+    match schema::compare(spec, mode, found) {
+        Err(contradiction) => {
+            let wanted = "as the configuration says".to_owned();
+            all.push(Difference { what: "schema", is: contradiction, wanted });
+        }
+        Ok(gap) => {
+            let lacks = gap.missing.iter().filter_map(|&at| spec.columns.get(at));
+            let lacks: Vec<_> = lacks.map(|column| column.name.as_str()).collect();
+            if !lacks.is_empty() {
+                let is = format!("without {}", lacks.join(", "));
+                let wanted = "with them: `kappa run` adds them".to_owned();
+                all.push(Difference { what: "columns", is, wanted });
+            }
+        }
+    }
+    let mut compare = |what, is: &Value, wanted: &Value| {
+        Difference::note(&mut all, what, shown(is), shown(wanted));
+    };
+    let partitioned = |table: &Value| table["timePartitioning"]["field"].clone();
+    compare("partitioned by", &partitioned(found), &partitioned(wanted));
+    let clustered = |table: &Value| table["clustering"]["fields"].clone();
+    compare("clustered by", &clustered(found), &clustered(wanted));
+    compare("max_staleness", &found["maxStaleness"], &wanted["maxStaleness"]);
+    compare("labels", &found["labels"], &wanted["labels"]);
+    all
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

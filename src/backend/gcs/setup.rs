@@ -1,0 +1,90 @@
+//! The bucket, described, compared and created.
+
+use google_cloud_gax::options::RequestOptionsBuilder as _;
+use google_cloud_storage::model::Bucket;
+use google_cloud_storage::model::bucket::iam_config::UniformBucketLevelAccess;
+use google_cloud_storage::model::bucket::lifecycle::Rule;
+use google_cloud_storage::model::bucket::lifecycle::rule::{Action, Condition};
+use google_cloud_storage::model::bucket::{IamConfig, Lifecycle};
+
+use super::GcsArchive;
+use super::trouble::{Trouble, store_error, trouble};
+use crate::backend::setup::{Difference, SetupError, State, Thing};
+
+/// Where a composition keeps what it has joined so far. A composition that was given up leaves it;
+/// replicas sweep it, and the bucket does where none ever comes back.
+const INTERMEDIATES: &str = "composing/";
+/// Far longer than any composition takes.
+const INTERMEDIATE_DAYS: i32 = 30;
+
+/// What is configured of a bucket beyond its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedBucket {
+    /// The project that pays for it.
+    pub project: String,
+    /// Where it is: `EU`, `us-central1`.
+    pub location: String,
+    /// The storage class of its objects; `None` leaves it to the service.
+    pub storage_class: Option<String>,
+}
+
+impl GcsArchive {
+    /// The bucket; it is made if it is missing, unless this is a `dry_run`.
+    ///
+    /// # Errors
+    /// [`SetupError`] when it could not be looked at or made.
+    pub async fn set_up(&self, wanted: &WantedBucket, dry_run: bool) -> Result<Thing, SetupError> {
+        let name = self.bucket.rsplit('/').next().unwrap_or(&self.bucket).to_owned();
+        let request = self.control.get_bucket().set_name(self.bucket.clone());
+        let state = match request.with_idempotency(true).send().await {
+            Ok(found) => State::of(differences(&found, wanted)),
+            Err(error) if matches!(trouble(&error), Trouble::NoBucket | Trouble::NotFound) => {
+                if dry_run {
+                    State::Missing
+                } else {
+                    self.create(&name, wanted).await?
+                }
+            }
+            Err(error) => {
+                return Err(SetupError(store_error(&error, &self.bucket, &name).to_string()));
+            }
+        };
+        Ok(Thing { kind: "bucket", name, state })
+    }
+
+    async fn create(&self, name: &str, wanted: &WantedBucket) -> Result<State, SetupError> {
+        let rule = Rule::new().set_action(Action::new().set_type("Delete")).set_condition(
+            Condition::new()
+                .set_age_days(INTERMEDIATE_DAYS)
+                .set_matches_prefix([format!("{}{INTERMEDIATES}", self.prefix)]),
+        );
+        let access = UniformBucketLevelAccess::new().set_enabled(true);
+        let mut bucket = Bucket::new()
+            .set_project(format!("projects/{}", wanted.project))
+            .set_location(wanted.location.clone())
+            .set_iam_config(IamConfig::new().set_uniform_bucket_level_access(access))
+            .set_lifecycle(Lifecycle::new().set_rule([rule]));
+        if let Some(class) = &wanted.storage_class {
+            bucket = bucket.set_storage_class(class.clone());
+        }
+        let request = self.control.create_bucket().set_parent("projects/_");
+        match request.set_bucket_id(name).set_bucket(bucket).send().await {
+            Ok(_) => Ok(State::Created),
+            Err(error) => Err(SetupError(format!("the bucket {name} could not be made: {error}"))),
+        }
+    }
+}
+
+fn differences(found: &Bucket, wanted: &WantedBucket) -> Vec<Difference> {
+    let mut all = Vec::new();
+    let (is, location) = (found.location.to_uppercase(), wanted.location.to_uppercase());
+    Difference::note(&mut all, "location", is, location);
+    if let Some(class) = &wanted.storage_class {
+        Difference::note(&mut all, "storage class", found.storage_class.clone(), class.clone());
+    }
+    let access = found.iam_config.as_ref();
+    let access = access.and_then(|config| config.uniform_bucket_level_access.as_ref());
+    let is = access.is_some_and(|access| access.enabled).to_string();
+    Difference::note(&mut all, "uniform bucket-level access", is, true.to_string());
+    all
+}

@@ -1,0 +1,71 @@
+//! What `kappa setup` finds and makes, in the words of all backends.
+
+use std::fmt;
+
+/// One thing that the configuration needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thing {
+    /// What it is: `topic`, `table`.
+    pub kind: &'static str,
+    /// Its full name.
+    pub name: String,
+    /// How it stands.
+    pub state: State,
+}
+
+/// How a thing stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It was missing and is there now.
+    Created,
+    /// It is there, as configured.
+    Kept,
+    /// It is missing still, since nothing was to be made.
+    Missing,
+    /// It is there, otherwise than configured, and was left so.
+    Differs(Vec<Difference>),
+}
+
+/// One way in which what exists differs from what is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The property.
+    pub what: &'static str,
+    /// As it is.
+    pub is: String,
+    /// As it is configured.
+    pub wanted: String,
+}
+
+/// Why not all could be looked at or made.
+#[derive(Debug, Default, thiserror::Error)]
+#[error("{0}")]
+pub struct SetupError(pub String);
+
+impl State {
+    /// The state of a thing that is there.
+    #[must_use]
+    pub fn of(differences: Vec<Difference>) -> Self {
+        if differences.is_empty() { Self::Kept } else { Self::Differs(differences) }
+    }
+}
+
+impl Difference {
+    /// Adds a difference where there is one.
+    pub fn note(all: &mut Vec<Self>, what: &'static str, is: String, wanted: String) {
+        if is != wanted {
+            all.push(Self { what, is, wanted });
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Kept => "kept",
+            Self::Missing => "missing",
+            Self::Differs(_) => "differs",
+        })
+    }
+}

@@ -1,0 +1,52 @@
+//! `kappa setup`
+
+use std::io::Write;
+
+use super::Failure;
+use super::process::runtime;
+use crate::backend::setup::State;
+use crate::settings::Settings;
+use crate::wiring::{Blueprint, set_up};
+
+/// Make what the configuration needs on Google Cloud
+///
+/// Topic, subscription, dataset, tables and bucket are made where they are missing. What is there
+/// is left as it is; where it differs from the configuration, that is told and the exit code is 1.
+/// Backends that are embedded need nothing.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kappa setup --config config/gcp.toml --dry-run
+  kappa setup --config config/gcp.toml --set gcp.project=acme --set archive.gcs.bucket=acme-events")]
+pub struct Args {
+    /// Make nothing, only tell what is missing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Writes to `out` how each thing stands.
+pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+    let blueprint = Blueprint::of(settings)?;
+    let mut things = runtime()?.block_on(set_up(settings, &blueprint, args.dry_run));
+    let failed = things.iter_mut().find_map(|thing| thing.as_mut().err().map(std::mem::take));
+    let mut differs = false;
+    for thing in things.iter().flatten() {
+        writeln!(out, "{}\t{}\t{}", thing.state, thing.kind, thing.name)?;
+        if let State::Differs(differences) = &thing.state {
+            differs = true;
+            for difference in differences {
+                let (what, is, wanted) = (difference.what, &difference.is, &difference.wanted);
+                writeln!(out, "\t{what}\tis {is}\tconfigured {wanted}")?;
+            }
+        }
+    }
+    if things.is_empty() {
+        writeln!(out, "all backends are embedded: there is nothing to set up")?;
+    }
+    out.flush()?;
+    match failed {
+        Some(error) => Err(Failure::from(anyhow::anyhow!(error.0))),
+        None if differs => Err(Failure::Differs),
+        None => Ok(()),
+    }
+}
