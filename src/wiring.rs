@@ -33,7 +33,7 @@ use crate::settings::{
 };
 pub use rules::{RuleChange, changed_rules, note_rules};
 #[cfg(feature = "gcp")]
-pub use setup::set_up;
+pub use setup::{lacking, set_up};
 
 /// A configuration with its rules compiled.
 #[derive(Clone, Debug)]

@@ -37,6 +37,32 @@ pub struct Difference {
     pub wanted: String,
 }
 
+/// A permission that the caller lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacking {
+    /// The full name of what it is lacking on.
+    pub on: String,
+    /// The permission.
+    pub permission: String,
+    /// The role to grant on it, which holds the permission.
+    pub role: &'static str,
+}
+
+impl Lacking {
+    /// Those of `wanted` that are not `held` on a thing, each with the role that holds it.
+    #[must_use]
+    pub fn of(on: &str, wanted: &[(&str, &'static str)], held: &[String]) -> Vec<Self> {
+        let lacked = wanted.iter().filter(|(name, _)| !held.iter().any(|held| held == name));
+        lacked
+            .map(|&(permission, role)| Self {
+                on: on.to_owned(),
+                permission: permission.to_owned(),
+                role,
+            })
+            .collect()
+    }
+}
+
 /// Why not all could be looked at or made.
 #[derive(Debug, Default, thiserror::Error)]
 #[error("{0}")]

@@ -1,5 +1,7 @@
 //! `kappa check`
 
+#[cfg(feature = "gcp")]
+mod connect;
 mod render;
 mod warnings;
 
@@ -19,12 +21,19 @@ use crate::wiring::{Blueprint, changed_rules};
 #[command(after_help = "\
 Examples:
   kappa check --config prod.toml
+  kappa check --config config/gcp.toml --connect
   kappa check --set processors.orders.columns.currency.default=EUR
   kappa check --json | jq '.processors[].table'")]
 pub struct Args {
     /// One JSON object
     #[arg(long)]
     pub json: bool,
+    /// Ask the services too: what is missing there, what differs, which permissions are lacking
+    ///
+    /// Changes nothing. The exit code is 1 where something is missing, lacking or out of reach.
+    #[cfg(feature = "gcp")]
+    #[arg(long, conflicts_with = "json")]
+    pub connect: bool,
 }
 
 /// Writes to `out` what would run.
@@ -38,6 +47,10 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
         Format::Json => writeln!(out, "{}", report.json())?,
         Format::Plain => report.plain(out)?,
         Format::Table { colour } => report.tables(colour, out)?,
+    }
+    #[cfg(feature = "gcp")]
+    if args.connect {
+        connect::main(settings, &blueprint, out)?;
     }
     Ok(out.flush()?)
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::Failure;
 use super::process::runtime;
-use crate::backend::setup::State;
+use crate::backend::setup::{State, Thing};
 use crate::settings::Settings;
 use crate::wiring::{Blueprint, set_up};
 
@@ -31,14 +31,8 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
     let failed = things.iter_mut().find_map(|thing| thing.as_mut().err().map(std::mem::take));
     let mut differs = false;
     for thing in things.iter().flatten() {
-        writeln!(out, "{}\t{}\t{}", thing.state, thing.kind, thing.name)?;
-        if let State::Differs(differences) = &thing.state {
-            differs = true;
-            for difference in differences {
-                let (what, is, wanted) = (difference.what, &difference.is, &difference.wanted);
-                writeln!(out, "\t{what}\tis {is}\tconfigured {wanted}")?;
-            }
-        }
+        differs |= matches!(thing.state, State::Differs(_));
+        write_thing(thing, out)?;
     }
     if things.is_empty() {
         writeln!(out, "all backends are embedded: there is nothing to set up")?;
@@ -49,4 +43,15 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
         None if differs => Err(Failure::Differs),
         None => Ok(()),
     }
+}
+
+/// One line for the thing, and one for each difference.
+pub(super) fn write_thing(thing: &Thing, out: &mut impl Write) -> std::io::Result<()> {
+    writeln!(out, "{}\t{}\t{}", thing.state, thing.kind, thing.name)?;
+    let State::Differs(differences) = &thing.state else { return Ok(()) };
+    for difference in differences {
+        let (what, is, wanted) = (difference.what, &difference.is, &difference.wanted);
+        writeln!(out, "\t{what}\tis {is}\tconfigured {wanted}")?;
+    }
+    Ok(())
 }

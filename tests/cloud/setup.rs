@@ -27,6 +27,12 @@ async fn admin(
         (code, Json(json!({ "error": error })))
     };
     let mut books = books.lock().unwrap();
+    if let Some(of) = name.strip_suffix(":testIamPermissions") {
+        // An empty answer, not an error, for what does not exist.
+        let asked: Value = serde_json::from_str(&body).unwrap();
+        let held = books.contains_key(of).then(|| asked["permissions"].clone());
+        return (StatusCode::OK, Json(json!({ "permissions": held.unwrap_or(json!([])) })));
+    }
     match (method, books.get(&name)) {
         (Method::GET, Some(found)) => (StatusCode::OK, Json(found.clone())),
         (Method::GET, None) => error(StatusCode::NOT_FOUND, "NOT_FOUND"),
@@ -69,9 +75,14 @@ impl Project {
     }
 
     async fn setup(&self, arguments: &str) -> (Option<i32>, String, String) {
+        self.run("setup", arguments).await
+    }
+
+    async fn run(&self, command: &str, arguments: &str) -> (Option<i32>, String, String) {
+        let verb = command;
         let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/gcp.toml");
-        command.args(["setup", "--config", file]);
+        command.args([verb, "--config", file]);
         for set in [
             "gcp.project=proj",
             "archive.gcs.bucket=events-of-proj",
@@ -162,4 +173,30 @@ async fn one_service_that_refuses_hides_no_other() {
     assert_eq!(code, Some(1));
     assert!(told.contains("created\ttopic") && told.contains("created\tbucket"), "{told}");
     assert!(error.contains("grant roles/bigquery.dataEditor on proj.kappa"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_asks_the_services_and_names_what_is_missing_and_lacking() {
+    let project = Project::start().await;
+    let (code, told, error) = project.run("check", "--connect").await;
+    assert_eq!(code, Some(1));
+    assert!(sorted(&told).contains("missing\tbucket\tevents-of-proj"), "{told}");
+    assert!(error.contains("9 things are missing") && error.contains("kappa setup"), "{error}");
+
+    project.setup("").await;
+    let (code, told, error) = project.run("check", "--connect").await;
+    assert_eq!((code, &*error), (Some(0), ""), "{told}");
+
+    project.bigquery.control().deny("bigquery.tables.updateData");
+    project.storage.control().deny("storage.objects.delete");
+    let (code, told, error) = project.run("check", "--connect").await;
+    assert_eq!(code, Some(1));
+    assert!(error.contains("6 permissions are lacking"), "{error}");
+    for line in [
+        "lacking\tbigquery.tables.updateData\tproj.kappa.orders\tgrant roles/bigquery.dataEditor",
+        "lacking\tstorage.objects.delete\tprojects/_/buckets/events-of-proj\t\
+         grant roles/storage.objectUser",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
 }

@@ -105,6 +105,19 @@ impl Rest {
         self.send(Method::PATCH, &self.table_path(name), Some(body), etag).await
     }
 
+    /// Those of `permissions` that the caller has on a table.
+    pub(super) async fn permitted(
+        &self,
+        table: &str,
+        permissions: &[&str],
+    ) -> Result<Vec<String>, RestError> {
+        let path = format!("{}:testIamPermissions", self.table_path(table));
+        let body = json!({ "permissions": permissions });
+        let answer = self.send(Method::POST, &path, Some(&body), None).await?;
+        let permitted = answer["permissions"].as_array().into_iter().flatten();
+        Ok(permitted.filter_map(|one| one.as_str().map(str::to_owned)).collect())
+    }
+
     /// The rows that a query finds, each a list of values; timestamps are microseconds.
     ///
     /// `parameters` are texts with their names.

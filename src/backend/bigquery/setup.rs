@@ -8,9 +8,37 @@ use serde_json::Value;
 
 use super::rest::RestError;
 use super::{BigQueryWarehouse, WriteMode, schema, tables};
-use crate::backend::setup::{Difference, SetupError, State, Thing};
+use crate::backend::setup::{Difference, Lacking, SetupError, State, Thing};
+
+/// What the daemon does with a table, and the role that allows it:
+/// <https://cloud.google.com/bigquery/docs/access-control#bigquery.dataEditor>
+const ON_TABLE: [(&str, &str); 4] = [
+    ("bigquery.tables.get", "roles/bigquery.dataEditor"),
+    ("bigquery.tables.getData", "roles/bigquery.dataEditor"),
+    ("bigquery.tables.update", "roles/bigquery.dataEditor"),
+    ("bigquery.tables.updateData", "roles/bigquery.dataEditor"),
+];
 
 impl BigQueryWarehouse {
+    /// The permissions that writing to those of the tables that exist needs and the caller lacks.
+    ///
+    /// # Errors
+    /// [`SetupError`] when they could not be asked for.
+    pub async fn lacking(&self, specs: &[TableSpec]) -> Result<Vec<Lacking>, SetupError> {
+        let names = ON_TABLE.map(|(name, _)| name);
+        let mut all = Vec::new();
+        for spec in specs {
+            match self.rest.permitted(&spec.name, &names).await {
+                Ok(held) => {
+                    all.extend(Lacking::of(&self.rest.full_name(&spec.name), &ON_TABLE, &held));
+                }
+                Err(RestError::NotFound(_)) => {}
+                Err(error) => return Err(SetupError(error.to_string())),
+            }
+        }
+        Ok(all)
+    }
+
     /// The dataset and these tables; what is missing is made unless this is a `dry_run`.
     ///
     /// # Errors

@@ -9,13 +9,22 @@ use google_cloud_storage::model::bucket::{IamConfig, Lifecycle};
 
 use super::GcsArchive;
 use super::trouble::{Trouble, store_error, trouble};
-use crate::backend::setup::{Difference, SetupError, State, Thing};
+use crate::backend::setup::{Difference, Lacking, SetupError, State, Thing};
 
 /// Where a composition keeps what it has joined so far. A composition that was given up leaves it;
 /// replicas sweep it, and the bucket does where none ever comes back.
 const INTERMEDIATES: &str = "composing/";
 /// Far longer than any composition takes.
 const INTERMEDIATE_DAYS: i32 = 30;
+
+/// What the daemon does with a bucket, and the role that allows it:
+/// <https://cloud.google.com/storage/docs/access-control/iam-roles>
+const ON_BUCKET: [(&str, &str); 4] = [
+    ("storage.objects.create", "roles/storage.objectUser"),
+    ("storage.objects.get", "roles/storage.objectUser"),
+    ("storage.objects.list", "roles/storage.objectUser"),
+    ("storage.objects.delete", "roles/storage.objectUser"),
+];
 
 /// What is configured of a bucket beyond its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +59,24 @@ impl GcsArchive {
             }
         };
         Ok(Thing { kind: "bucket", name, state })
+    }
+
+    /// The permissions that archiving needs and the caller lacks; none where there is no bucket.
+    ///
+    /// # Errors
+    /// [`SetupError`] when they could not be asked for.
+    pub async fn lacking(&self) -> Result<Vec<Lacking>, SetupError> {
+        let request = self.control.test_iam_permissions().set_resource(self.bucket.clone());
+        let request = request.set_permissions(ON_BUCKET.map(|(name, _)| name));
+        match request.with_idempotency(true).send().await {
+            Ok(answer) => Ok(Lacking::of(&self.bucket, &ON_BUCKET, &answer.permissions)),
+            Err(error) if matches!(trouble(&error), Trouble::NoBucket | Trouble::NotFound) => {
+                Ok(Vec::new())
+            }
+            Err(error) => {
+                Err(SetupError(store_error(&error, &self.bucket, &self.bucket).to_string()))
+            }
+        }
     }
 
     async fn create(&self, name: &str, wanted: &WantedBucket) -> Result<State, SetupError> {

@@ -12,16 +12,21 @@ use kappa_actors::port::LogError;
 
 use super::admin::Admin;
 use super::{PubSubOptions, fault};
-use crate::backend::setup::{Difference, State, Thing};
+use crate::backend::setup::{Difference, Lacking, State, Thing};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the subscription keeps messages: what a seek back can reach.
 const RETENTION: Duration = DAY.saturating_mul(7);
 /// The longest pause between extensions of a lease that costs no redelivery.
 const ACK_DEADLINE: Duration = Duration::from_secs(120);
-/// What the daemon does with a subscription, and with a topic.
-const ON_SUBSCRIPTION: [&str; 2] = ["pubsub.subscriptions.consume", "pubsub.subscriptions.get"];
-const ON_TOPIC: [&str; 1] = ["pubsub.topics.publish"];
+/// What the daemon does with a subscription, and the narrowest predefined role that allows it:
+/// <https://cloud.google.com/pubsub/docs/access-control#roles>.
+const ON_SUBSCRIPTION: [(&str, &str); 2] = [
+    ("pubsub.subscriptions.consume", "roles/pubsub.subscriber"),
+    ("pubsub.subscriptions.get", "roles/pubsub.viewer"),
+];
+/// The same for a topic.
+const ON_TOPIC: [(&str, &str); 1] = [("pubsub.topics.publish", "roles/pubsub.publisher")];
 
 /// What is configured of the topic and the subscription beyond their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,17 +97,6 @@ impl From<Made> for State {
             Made::Kept => Self::Kept,
         }
     }
-}
-
-/// A permission that the caller lacks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lacking {
-    /// The full name of the topic or subscription.
-    pub on: String,
-    /// The permission.
-    pub permission: String,
-    /// The role to grant on it, which holds the permission.
-    pub role: &'static str,
 }
 
 /// The administration of one topic and one subscription.
@@ -265,26 +259,14 @@ impl PubSubSetup {
         Ok(all)
     }
 
-    async fn missing_of(&self, on: String, wanted: &[&str]) -> Result<Vec<Lacking>, LogError> {
-        let held = self.admin.permitted(&on, wanted).await.map_err(|error| sorted(&on, &error))?;
-        let lacked = wanted.iter().filter(|one| !held.iter().any(|held| held == *one));
-        Ok(lacked
-            .map(|permission| Lacking {
-                on: on.clone(),
-                permission: (*permission).to_owned(),
-                role: role_for(permission),
-            })
-            .collect())
-    }
-}
-
-/// The narrowest predefined role that holds a permission:
-/// <https://cloud.google.com/pubsub/docs/access-control#roles>.
-fn role_for(permission: &str) -> &'static str {
-    match permission {
-        "pubsub.subscriptions.consume" => "roles/pubsub.subscriber",
-        "pubsub.topics.publish" => "roles/pubsub.publisher",
-        _ => "roles/pubsub.viewer",
+    async fn missing_of(
+        &self,
+        on: String,
+        wanted: &[(&str, &'static str)],
+    ) -> Result<Vec<Lacking>, LogError> {
+        let names: Vec<_> = wanted.iter().map(|(name, _)| *name).collect();
+        let held = self.admin.permitted(&on, &names).await.map_err(|error| sorted(&on, &error))?;
+        Ok(Lacking::of(&on, wanted, &held))
     }
 }
 

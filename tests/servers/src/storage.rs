@@ -41,9 +41,11 @@ impl StorageServer {
         let (grpc_listener, grpc) = listen().await?;
         let state = Arc::new(Mutex::new(State::new(format!("http://{http}"))));
         let service = Served(grpc::Storage(Arc::clone(&state)));
+        let control = Served(grpc::StorageControl(Arc::clone(&state)));
         let grpc_task = tokio::spawn(async move {
             let _ = tonic::transport::Server::builder()
                 .add_service(service)
+                .add_service(control)
                 .serve_with_incoming(TcpListenerStream::new(grpc_listener))
                 .await;
         });

@@ -92,6 +92,11 @@ impl Control {
         self.state().revoked = revoked;
     }
 
+    /// Takes one permission away, as far as it is tested for.
+    pub fn deny(&self, permission: &str) {
+        self.state().denied.push(permission.to_owned());
+    }
+
     /// Deletes `table` (`project.dataset.table`) with its rows, as somebody else would.
     pub fn delete_table(&self, table: &str) {
         self.state().drop_table(table);

@@ -101,6 +101,17 @@ impl State {
                     json!({ "kind": "bigquery#tableList", "totalItems": tables.len(), "tables": tables }),
                 )
             }
+            // https://cloud.google.com/bigquery/docs/reference/rest/v2/tables/testIamPermissions
+            ("POST", ["projects", p, "datasets", d, "tables", t]) => {
+                let name = t.strip_suffix(":testIamPermissions");
+                let name = name.map(|name| format!("{p}.{d}.{name}")).unwrap_or_default();
+                if !self.tables.contains_key(&name) {
+                    return Err(not_found("Table", &name));
+                }
+                let mut held = body["permissions"].as_array().cloned().unwrap_or_default();
+                held.retain(|one| !self.denied.iter().any(|denied| *one == json!(denied)));
+                Ok(json!({ "permissions": held }))
+            }
             (_, ["projects", p, "datasets", d, "tables", t]) => {
                 self.table(method, &format!("{p}.{d}.{t}"), &body)
             }

@@ -87,6 +87,8 @@ pub(super) struct State {
     pub(super) appends: usize,
     pub(super) requests: Vec<String>,
     pub(super) tokens: Vec<String>,
+    /// Permissions that nobody has.
+    pub(super) denied: Vec<String>,
     pub(super) violations: Vec<String>,
     pub(super) etag: u64,
 }

@@ -35,6 +35,11 @@ impl Control {
         self.state().buckets.insert(name.to_owned(), storage_class.to_owned());
     }
 
+    /// Takes one permission away, as far as it is tested for.
+    pub fn deny(&self, permission: &str) {
+        self.state().denied.push(permission.to_owned());
+    }
+
     /// A bucket as it was asked for over gRPC: its location, and the prefixes whose objects it
     /// deletes with their age in days.
     #[must_use]

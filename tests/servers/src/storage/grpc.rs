@@ -1,5 +1,6 @@
 //! The service google.storage.v2.Storage.
 
+use googleapis_tonic_google_iam_v1::google::iam::v1;
 use googleapis_tonic_google_storage_v2::google::storage::v2;
 use tonic::{Request, Status};
 
@@ -53,6 +54,38 @@ impl Methods for Storage {
             other => unimplemented(other),
         }
     }
+}
+
+/// The service google.storage.control.v2.StorageControl, beside the other on the same address.
+#[derive(Clone, Debug)]
+pub(super) struct StorageControl(pub(super) SharedState);
+
+impl Methods for StorageControl {
+    const NAME: &'static str = "google.storage.control.v2.StorageControl";
+
+    async fn call(self, method: String, call: Call) -> Answer {
+        let storage = Storage(self.0);
+        match method.as_str() {
+            "TestIamPermissions" => {
+                unary(call, move |request| storage.clone().answer(request, resource, test)).await
+            }
+            other => unimplemented(other),
+        }
+    }
+}
+
+fn resource(request: &v1::TestIamPermissionsRequest) -> &str {
+    &request.resource
+}
+
+fn test(
+    state: &mut State,
+    request: v1::TestIamPermissionsRequest,
+) -> Result<v1::TestIamPermissionsResponse, Refusal> {
+    state.class_of(&bucket_of(&request.resource)?)?;
+    let mut permissions = request.permissions;
+    permissions.retain(|permission| !state.denied.contains(permission));
+    Ok(v1::TestIamPermissionsResponse { permissions })
 }
 
 fn bucket_id(request: &v2::CreateBucketRequest) -> &str {

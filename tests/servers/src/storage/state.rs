@@ -70,6 +70,8 @@ pub(super) struct State {
     pub(super) sessions: HashMap<u64, Session>,
     pub(super) generations: i64,
     pub(super) revoked: bool,
+    /// Permissions that nobody has.
+    pub(super) denied: Vec<String>,
     pub(super) page_size: Option<usize>,
     pub(super) http_faults: VecDeque<u16>,
     pub(super) grpc_faults: VecDeque<u16>,
