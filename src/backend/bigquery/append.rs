@@ -23,6 +23,9 @@ use super::table_writer::{Outcome, TableWriter, refuse};
 /// would fill the memory.
 const MAX_UNTOLD: usize = 100_000;
 
+/// How often rows go to another stream at once before their caller hears of it.
+const MAX_FRUITLESS: usize = 3;
+
 /// What is known of the stream.
 #[derive(Default)]
 pub(super) struct AppendLog {
@@ -63,6 +66,7 @@ impl AppendLog {
         self.resolve(to).await?;
         let mut open = self.unknown_to_the_stream(to, rows);
         let (mut refusals, mut stored) = (Vec::new(), Vec::new());
+        let mut fruitless = 0;
         while !open.is_empty() {
             let requests = to.requests(rows, &open, Rank::Arrival, &mut refusals);
             for request in requests {
@@ -72,6 +76,13 @@ impl AppendLog {
                 self.unresolved.push_back(sent);
             }
             let mut driven = self.drive(to).await;
+            if driven.stored.is_empty() && driven.refusals.is_empty() {
+                fruitless += 1;
+            }
+            if fruitless > MAX_FRUITLESS {
+                let told = format!("{fruitless} streams took none of the rows");
+                driven.fault.get_or_insert(Fault::StreamEnded(told));
+            }
             stored.append(&mut driven.stored);
             refusals.append(&mut driven.refusals);
             if let Some(fault) = driven.fault {

@@ -96,8 +96,9 @@ fn sort(table: &str, code: Code, message: &str, storage: Option<StorageErrorCode
     match code {
         Code::ResourceExhausted => Fault::Quota(told),
         Code::PermissionDenied => Fault::Later(missing_role(table, message)),
+        // They may have run out with a connection that lived for long.
         Code::Unauthenticated => {
-            Fault::Later(format!("the credentials were not accepted: {message}"))
+            Fault::Broken(format!("the credentials were not accepted: {message}"))
         }
         Code::NotFound => Fault::NoTable(told),
         Code::AlreadyExists => Fault::AlreadyThere,

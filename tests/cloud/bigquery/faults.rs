@@ -244,6 +244,17 @@ async fn a_stream_that_somebody_finalized_is_replaced_and_what_it_holds_is_known
     assert_eq!(cloud.control().streams().len(), 2);
 }
 
+#[tokio::test]
+async fn streams_that_take_nothing_are_not_made_for_ever() {
+    let (cloud, spec) = ready(WriteMode::Append).await;
+    cloud.control().fail_appends(20, AppendFault::Answers(Code::OutOfRange));
+    let error = cloud.write(&spec, many(0, 2)).await.unwrap_err();
+    assert!(error.to_string().contains("streams took none of the rows"), "{error}");
+    assert!(cloud.control().streams().len() < 6);
+    assert_eq!(written(&cloud, &spec, many(0, 2)).await, []);
+    assert_once(&cloud, &spec, 2).await;
+}
+
 async fn finalize(cloud: &Cloud, stream: &str) {
     use gcp_bigquery_client::google::cloud::bigquery::storage::v1 as api;
     let client =
