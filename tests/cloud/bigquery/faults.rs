@@ -112,6 +112,33 @@ async fn refused_rows_are_named_and_take_no_neighbour_with_them() {
         let mended = [7, 8, 31, 59].map(|at| said(&format!("{at:06}"), "good", 1));
         assert_eq!(cloud.write(&spec, Arc::new(mended.to_vec())).await.unwrap(), []);
         assert_once(&cloud, &spec, 60).await;
+        // A refusal costs no stream: what follows takes the offset that was not used.
+        assert!(cloud.control().streams().len() <= 1, "{:?}", cloud.control().streams());
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_of_a_call_that_fails_is_not_stored_again() {
+    for mode in MODES {
+        let (cloud, spec) = ready(mode).await;
+        cloud.control().delay_answers(Duration::from_millis(300));
+        // Twice as many requests as may be in flight: the second half meets the revocation.
+        let rows = large(0, 80);
+        let write = cloud.write(&spec, Arc::clone(&rows));
+        let revoke = async {
+            while cloud.control().appends() < 4 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            cloud.control().revoke(true);
+        };
+        let (outcome, ()) = futures::join!(write, revoke);
+        assert!(matches!(outcome, Err(WriteError::Unavailable(_))), "{outcome:?}");
+        let stored = cloud.control().appended_count("p.d.orders");
+        assert!(0 < stored && stored < 80, "{stored}");
+        cloud.control().revoke(false);
+        cloud.control().delay_answers(Duration::ZERO);
+        assert_eq!(written(&cloud, &spec, rows).await, []);
+        assert_once(&cloud, &spec, 80).await;
     }
 }
 
