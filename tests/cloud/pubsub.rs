@@ -273,6 +273,20 @@ async fn a_failed_message_is_reported_and_its_key_goes_on() {
 }
 
 #[tokio::test]
+async fn what_the_service_refuses_takes_no_neighbour_with_it() {
+    let server = Server::start().await;
+    let log = log(&server).await;
+    let refusal = (b"bad".to_vec(), Status::invalid_argument("no"));
+    server.books.lock().unwrap().refuse_publish = Some(refusal);
+    let messages = ["good", "bad", "fine"].map(NewMessage::from_payload);
+    let outcomes = log.publish(messages.into()).await;
+    let [Ok(_), Err(PublishError::Refused(_)), Ok(_)] = &outcomes[..] else {
+        panic!("{outcomes:?}")
+    };
+    assert_eq!(server.stored(), 2);
+}
+
+#[tokio::test]
 async fn too_large_is_refused_alone() {
     let server = Server::start().await;
     let large = NewMessage::from_payload(vec![b'x'; (1 << 20) + 1]);

@@ -1,7 +1,7 @@
 //! Publishing to the topic.
 //!
 //! Each message has its own outcome. What the service would refuse is refused here first, since it
-//! refuses a whole request for one such message.
+//! refuses a whole request for one such message; what it refuses nevertheless is sent again alone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,11 +35,19 @@ pub(super) struct TopicPublisher {
     publisher: Publisher,
 }
 
+/// Why a message was not published.
+enum Failed {
+    /// It was not sent.
+    Unfit(String),
+    /// The service, or the way to it, would not take the request it stood in.
+    ByService(PublishError),
+}
+
 impl TopicPublisher {
     /// Prepares the client, or says why nothing can be published.
     pub(super) async fn connect(options: Arc<PubSubOptions>) -> Result<Self, String> {
         let Some(topic) = options.topic_name() else {
-            return Err("no topic is configured to publish to; set event_log.topic".into());
+            return Err("no topic is configured to publish to; set event_log.pubsub.topic".into());
         };
         let mut builder = Publisher::builder(&topic)
             .with_credentials(options.credentials.clone())
@@ -57,6 +65,23 @@ impl TopicPublisher {
         &self,
         messages: Vec<NewMessage>,
     ) -> Vec<Result<String, PublishError>> {
+        let mut outcomes = self.publish_together(messages.clone()).await;
+        for (message, outcome) in messages.into_iter().zip(&mut outcomes) {
+            // It may have stood in a request beside the one that was meant.
+            if let Err(Failed::ByService(PublishError::Refused(_))) = outcome
+                && let Some(alone) = self.publish_together(vec![message]).await.pop()
+            {
+                *outcome = alone;
+            }
+        }
+        let told = |failed| match failed {
+            Failed::Unfit(why) => PublishError::Refused(why),
+            Failed::ByService(error) => error,
+        };
+        outcomes.into_iter().map(|outcome| outcome.map_err(told)).collect()
+    }
+
+    async fn publish_together(&self, messages: Vec<NewMessage>) -> Vec<Result<String, Failed>> {
         let mut keys = BTreeSet::new();
         // All are sent before the first is awaited, or each would wait for a batch of its own.
         let sent: Vec<_> = messages
@@ -74,7 +99,7 @@ impl TopicPublisher {
                     Ok(id) => Ok(id),
                     Err(error) => {
                         keys.insert(key);
-                        Err(self.explained(&error))
+                        Err(Failed::ByService(self.explained(&error)))
                     }
                 },
             });
@@ -87,9 +112,9 @@ impl TopicPublisher {
         outcomes
     }
 
-    fn send(&self, message: NewMessage) -> Result<PublishFuture, PublishError> {
+    fn send(&self, message: NewMessage) -> Result<PublishFuture, Failed> {
         if let Some(why) = self.unfit(&message) {
-            return Err(PublishError::Refused(why));
+            return Err(Failed::Unfit(why));
         }
         let key = if self.options.ordering { message.ordering_key } else { String::new() };
         let message = Message::new()

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use google_cloud_gax::error::rpc::Code;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::admin::Admin;
@@ -62,13 +61,14 @@ fn warn_of_age(session: &Session, warn_at: Duration, max_lease: Duration) {
 async fn ask(session: &Session, admin: &Admin) {
     let name = session.options.subscription_name();
     match admin.permitted(&name, &[probe::CONSUME]).await {
-        Err(error) if !fault::lasts(&error) && probe::served(&session.options, &error) => {
+        // An endpoint without REST tells nothing, good or bad.
+        Err(error) if !probe::served(&session.options, &error) => {}
+        Err(error) if !fault::lasts(&error) => {
             if session.loans.broke(PROBE, fault::reading(&name, &error)) {
                 tracing::warn!("Pub/Sub does not answer: {error}");
             }
         }
-        // What lasts is the streams' to tell, and an endpoint without REST tells nothing.
-        Err(error) if fault::code(&error) == Some(Code::Unimplemented) => {}
+        // It answers; what lasts is the streams' to tell.
         _ => {
             if session.loans.works(PROBE) {
                 tracing::info!("Pub/Sub answers again");
