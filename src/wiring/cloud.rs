@@ -1,10 +1,16 @@
 //! What the backends on Google Cloud are told.
 
+use std::time::Duration;
+
 use crate::backend::bigquery::{BigQueryOptions, TableOptions, WriteMode};
 use crate::backend::gcp::credentials;
 use crate::backend::gcs::GcsOptions;
 use crate::backend::pubsub::PubSubOptions;
 use crate::settings::{Settings, TableMode, TableSettings};
+
+/// How long Pub/Sub is silent before it is asked whether it is there: as often as the crate keeps a
+/// stream alive.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Where the log is, and how it is read. The reader's account bounds what is on loan.
 ///
@@ -26,6 +32,7 @@ pub fn pubsub_options(settings: &Settings) -> anyhow::Result<PubSubOptions> {
         max_lease: log.max_lease,
         ordering: log.ordering,
         max_event_bytes: usize::try_from(settings.max_event_bytes)?,
+        silence: SILENCE,
     })
 }
 

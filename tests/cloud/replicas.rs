@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::PubsubMessage;
 use kappa::generate::{DEFAULT_START, Event, Generator, Ids, Options};
 use kappa_test_servers::bigquery::BigQueryServer;
+use kappa_test_servers::pubsub::PubSubServer;
 use kappa_test_servers::storage::StorageServer;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
-use crate::pubsub::server::Server;
-
+const TOPIC: &str = "projects/p/topics/t";
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 struct Services {
-    pubsub: Server,
+    pubsub: PubSubServer,
     bigquery: BigQueryServer,
     storage: StorageServer,
     folder: tempfile::TempDir,
@@ -47,11 +48,13 @@ impl Daemon {
 impl Services {
     async fn start() -> Self {
         let services = Self {
-            pubsub: Server::start().await,
+            pubsub: PubSubServer::start().await.unwrap(),
             bigquery: BigQueryServer::start().await.unwrap(),
             storage: StorageServer::start().await.unwrap(),
             folder: tempfile::tempdir().unwrap(),
         };
+        let control = services.pubsub.control();
+        control.create(TOPIC, "projects/p/subscriptions/s", &json!({}));
         services.storage.control().create_bucket("b", "STANDARD");
         let configuration = format!(
             "gcp.project = 'p'
@@ -74,7 +77,7 @@ impl Services {
              [status]
              listen = '127.0.0.1:0'
             ",
-            services.pubsub.endpoint,
+            services.pubsub.grpc_endpoint(),
             services.bigquery.rest_endpoint(),
             services.bigquery.grpc_endpoint(),
             services.storage.rest_endpoint(),
@@ -118,15 +121,13 @@ impl Services {
     }
 
     fn publish(&self, events: &[Event]) {
-        for event in events {
-            self.pubsub.store(PubsubMessage { data: event.payload.clone(), ..Default::default() });
-        }
+        let data = events.iter().map(|event| event.payload.clone());
+        let messages = data.map(|data| PubsubMessage { data, ..Default::default() });
+        self.pubsub.control().store(TOPIC, messages);
     }
 
     fn acknowledged(&self) -> usize {
-        let books = self.pubsub.books.lock().unwrap();
-        let names: std::collections::BTreeSet<_> = books.acked.iter().collect();
-        names.len()
+        self.pubsub.control().acknowledged_count()
     }
 
     /// Waits until so many messages are acknowledged. Leases of the dead run out meanwhile.
@@ -137,7 +138,7 @@ impl Services {
             if self.acknowledged() > last.0 {
                 last = (self.acknowledged(), Instant::now());
             } else if last.1.elapsed() > Duration::from_secs(3) {
-                self.pubsub.expire_leases();
+                self.pubsub.control().expire_leases();
                 last.1 = Instant::now();
             }
             let told = |name: &str| {
@@ -197,7 +198,7 @@ async fn one_killed_and_one_stopped_of_three_lose_and_double_nothing() {
     services.until_acknowledged(200).await;
     services.publish(&events[2_000..4_000]);
     one.stop(Signal::KILL);
-    services.pubsub.expire_leases();
+    services.pubsub.control().expire_leases();
     services.until_acknowledged(2_500).await;
     services.publish(&events[4_000..]);
     assert_eq!(two.stop(Signal::TERM), Some(0));
@@ -214,7 +215,7 @@ async fn the_commands_work_on_the_same_services() {
         events.iter().flat_map(|event| [&event.payload[..], b"\n"].concat()).collect();
     services.run("publish -", &lines).await;
     // Nothing is left unsent when the command has ended.
-    assert_eq!(services.pubsub.stored(), events.len());
+    assert_eq!(services.pubsub.control().published(), events.len());
     let mut daemon = services.daemon("one");
     services.until_acknowledged(events.len()).await;
     assert_eq!(daemon.stop(Signal::TERM), Some(0));
@@ -224,10 +225,10 @@ async fn the_commands_work_on_the_same_services() {
     let invalid = events.iter().filter(|event| event.expected.defect.is_some()).count();
     assert_eq!(letters.matches("\"id\"").count(), invalid, "{letters}");
     services.run("dead-letters requeue", b"").await;
-    assert_eq!(services.pubsub.stored(), events.len() + invalid);
+    assert_eq!(services.pubsub.control().published(), events.len() + invalid);
     // A letter that was requeued is not requeued again.
     services.run("dead-letters requeue", b"").await;
-    assert_eq!(services.pubsub.stored(), events.len() + invalid);
+    assert_eq!(services.pubsub.control().published(), events.len() + invalid);
     let archived = services.run("archive cat", b"").await;
     assert_eq!(archived.lines().count(), events.len() - invalid);
 }

@@ -1,76 +1,24 @@
 //! `kappa setup` against servers that know nothing yet.
 
-use std::collections::BTreeMap;
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
 
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{Method, StatusCode};
 use kappa_test_servers::bigquery::BigQueryServer;
-use kappa_test_servers::grpc;
+use kappa_test_servers::pubsub::PubSubServer;
 use kappa_test_servers::storage::StorageServer;
-use serde_json::{Value, json};
-
-/// Topics and subscriptions by their full names.
-type Admin = Arc<Mutex<BTreeMap<String, Value>>>;
-
-/// <https://cloud.google.com/pubsub/docs/reference/rest>: GET describes, PUT creates.
-async fn admin(
-    method: Method,
-    Path(name): Path<String>,
-    State(books): State<Admin>,
-    body: String,
-) -> (StatusCode, Json<Value>) {
-    let error = |code: StatusCode, status: &str| {
-        let error = json!({ "code": code.as_u16(), "message": name, "status": status });
-        (code, Json(json!({ "error": error })))
-    };
-    let mut books = books.lock().unwrap();
-    if let Some(of) = name.strip_suffix(":testIamPermissions") {
-        // An empty answer, not an error, for what does not exist.
-        let asked: Value = serde_json::from_str(&body).unwrap();
-        let held = books.contains_key(of).then(|| asked["permissions"].clone());
-        return (StatusCode::OK, Json(json!({ "permissions": held.unwrap_or(json!([])) })));
-    }
-    match (method, books.get(&name)) {
-        (Method::GET, Some(found)) => (StatusCode::OK, Json(found.clone())),
-        (Method::GET, None) => error(StatusCode::NOT_FOUND, "NOT_FOUND"),
-        (Method::PUT, Some(_)) => error(StatusCode::CONFLICT, "ALREADY_EXISTS"),
-        (Method::PUT, None) => {
-            let mut made: Value = serde_json::from_str(&body).unwrap();
-            made["name"] = json!(name);
-            let topic = made["topic"].as_str().unwrap_or_default();
-            if name.contains("/subscriptions/") && !books.contains_key(topic) {
-                return error(StatusCode::NOT_FOUND, "NOT_FOUND");
-            }
-            books.insert(name, made.clone());
-            (StatusCode::OK, Json(made))
-        }
-        _ => error(StatusCode::NOT_IMPLEMENTED, "UNIMPLEMENTED"),
-    }
-}
+use serde_json::json;
 
 struct Project {
-    admin: Admin,
     bigquery: BigQueryServer,
     storage: StorageServer,
-    pubsub: String,
+    pubsub: PubSubServer,
 }
 
 impl Project {
     async fn start() -> Self {
-        let books = Admin::default();
-        let (listener, address) = grpc::listen().await.unwrap();
-        let router = axum::Router::new()
-            .route("/v1/{*path}", axum::routing::any(admin))
-            .with_state(Arc::clone(&books));
-        tokio::spawn(async move { axum::serve(listener, router).await });
         Self {
-            admin: books,
             bigquery: BigQueryServer::start().await.unwrap(),
             storage: StorageServer::start().await.unwrap(),
-            pubsub: format!("http://{address}"),
+            pubsub: PubSubServer::start().await.unwrap(),
         }
     }
 
@@ -86,7 +34,7 @@ impl Project {
         for set in [
             "gcp.project=proj",
             "archive.gcs.bucket=events-of-proj",
-            &format!("event_log.pubsub.endpoint={}", self.pubsub),
+            &format!("event_log.pubsub.endpoint={}", self.pubsub.rest_endpoint()),
             &format!("warehouse.bigquery.endpoint={}", self.bigquery.rest_endpoint()),
             &format!("archive.gcs.endpoint={}", self.storage.rest_endpoint()),
             &format!("archive.gcs.control_endpoint={}", self.storage.grpc_endpoint()),
@@ -130,12 +78,12 @@ async fn what_is_missing_is_made_once_and_what_differs_is_told_and_left() {
     let project = Project::start().await;
     let (code, told, error) = project.setup("--dry-run").await;
     assert_eq!((code, sorted(&told), error), (Some(0), all("missing"), String::new()));
-    assert!(project.admin.lock().unwrap().is_empty());
+    assert!(project.pubsub.control().resource("projects/proj/topics/events").is_none());
     assert!(project.bigquery.control().requests().iter().all(|request| request.starts_with("GET")));
 
     let (code, told, error) = project.setup("").await;
     assert_eq!((code, sorted(&told), error), (Some(0), all("created"), String::new()));
-    let made = project.admin.lock().unwrap()["projects/proj/subscriptions/kappa"].clone();
+    let made = project.pubsub.control().resource("projects/proj/subscriptions/kappa").unwrap();
     assert_eq!(
         (&made["ackDeadlineSeconds"], &made["retainAckedMessages"]),
         (&120.into(), &true.into())
@@ -150,7 +98,7 @@ async fn what_is_missing_is_made_once_and_what_differs_is_told_and_left() {
 
     let letters = json!({ "deadLetterTopic": "projects/proj/topics/lost" });
     let name = "projects/proj/subscriptions/kappa";
-    project.admin.lock().unwrap().get_mut(name).unwrap()["deadLetterPolicy"] = letters.clone();
+    project.pubsub.control().change(name, "deadLetterPolicy", letters.clone());
     let (code, told, _) = project.setup("--set warehouse.bigquery.max_staleness=1m").await;
     assert_eq!(code, Some(1));
     let differs = [
@@ -162,7 +110,7 @@ async fn what_is_missing_is_made_once_and_what_differs_is_told_and_left() {
     for lines in differs {
         assert!(told.contains(lines), "{told}");
     }
-    assert_eq!(project.admin.lock().unwrap()[name]["deadLetterPolicy"], letters);
+    assert_eq!(project.pubsub.control().resource(name).unwrap()["deadLetterPolicy"], letters);
 }
 
 #[tokio::test(flavor = "multi_thread")]

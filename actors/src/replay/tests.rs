@@ -92,7 +92,8 @@ fn leases(messages: &[Message]) -> Vec<Lease> {
 
 #[tokio::test]
 async fn it_is_an_event_log() {
-    let abilities = Abilities { publish: false, order: false, seek: false, backlog: false };
+    let abilities =
+        Abilities { publish: false, empty: false, order: false, seek: false, backlog: false };
     let fresh = |messages: Vec<NewMessage>| async move {
         let archive = MemoryArchive::new();
         let lines: Vec<_> = messages

@@ -23,6 +23,8 @@ use crate::port::{EventLog, Pulled, Room};
 pub struct Abilities {
     /// It takes messages while it is read; an archive being replayed takes none.
     pub publish: bool,
+    /// A message may be without payload and attributes.
+    pub empty: bool,
     /// Messages come exactly in the order of their publishing, those given back first.
     pub order: bool,
     /// It moves to a time, exactly.
@@ -33,7 +35,8 @@ pub struct Abilities {
 
 impl Abilities {
     /// A log that can do all.
-    pub const ALL: Self = Self { publish: true, order: true, seek: true, backlog: true };
+    pub const ALL: Self =
+        Self { publish: true, empty: true, order: true, seek: true, backlog: true };
 }
 
 /// Room for all that a check handles.
@@ -72,7 +75,7 @@ where
     }
     if abilities.publish {
         let empty = || async { fresh(Vec::new()).await };
-        let whole = publishing::what_is_published_comes_whole(empty().await, order);
+        let whole = publishing::what_is_published_comes_whole(empty().await, abilities);
         named("what_is_published_comes_whole", whole).await;
         let woken = publishing::an_arrival_wakes_a_waiting_pull(empty().await);
         named("an_arrival_wakes_a_waiting_pull", woken).await;

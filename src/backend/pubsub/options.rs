@@ -29,6 +29,9 @@ pub struct PubSubOptions {
     pub ordering: bool,
     /// The largest payload that is published, in bytes.
     pub max_event_bytes: usize,
+    /// How long nothing comes before the service is asked whether it is there: the crate repeats
+    /// transient failures of a stream for ever and without a word.
+    pub silence: Duration,
 }
 
 impl PubSubOptions {

@@ -12,10 +12,6 @@ use super::{fault, probe};
 
 /// How often ages are looked at, and so how often a warning can come.
 const LOOK: Duration = Duration::from_secs(10);
-/// How long nothing comes before the service is asked whether it is there: the crate repeats
-/// transient failures of a stream for ever and without a word.
-const SILENCE: Duration = Duration::from_secs(30);
-
 /// Runs until the session stops.
 pub(super) async fn run(session: Arc<Session>, admin: Arc<Admin>) {
     let max_lease = session.options.max_lease;
@@ -33,7 +29,7 @@ pub(super) async fn run(session: Arc<Session>, admin: Arc<Admin>) {
         if session.loans.arrivals() != arrivals {
             (arrivals, heard) = (session.loans.arrivals(), Instant::now());
             session.loans.works(PROBE);
-        } else if heard.elapsed() >= SILENCE {
+        } else if heard.elapsed() >= session.options.silence {
             heard = Instant::now();
             tokio::select! {
                 () = session.stop.cancelled() => return,

@@ -1,4 +1,4 @@
-//! BigQuery and Cloud Storage on loopback: the real protocols, the services' own rules,
+//! Pub/Sub, BigQuery and Cloud Storage on loopback: the real protocols, the services' own rules,
 //! and faults on demand.
 //!
 //! Each server refuses what the real service refuses, and every such rule names the page of the
@@ -6,4 +6,5 @@
 
 pub mod bigquery;
 pub mod grpc;
+pub mod pubsub;
 pub mod storage;

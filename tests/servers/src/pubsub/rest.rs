@@ -1,0 +1,123 @@
+//! Topics and subscriptions: <https://cloud.google.com/pubsub/docs/reference/rest>.
+
+use axum::extract::{Path, State as Shares};
+use axum::http::{Method, StatusCode};
+use axum::{Json, Router};
+use chrono::DateTime;
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::state::State;
+use super::subscription::Subscription;
+
+type Answer = (StatusCode, Json<Value>);
+
+pub(super) fn app(shared: Shared) -> Router {
+    Router::new().route("/v1/{*path}", axum::routing::any(answer)).with_state(shared)
+}
+
+fn refusal(code: StatusCode, status: &str, about: &str) -> Answer {
+    let error = json!({ "code": code.as_u16(), "message": about, "status": status });
+    (code, Json(json!({ "error": error })))
+}
+
+async fn answer(
+    method: Method,
+    Path(path): Path<String>,
+    Shares(shared): Shares<Shared>,
+    body: String,
+) -> Answer {
+    let asked: Value = serde_json::from_str(&body).unwrap_or_default();
+    let answer = {
+        let mut state = shared.state();
+        if let Some(code) = state.rest_fault.and_then(|code| StatusCode::from_u16(code).ok()) {
+            return refusal(code, "UNAVAILABLE", &path);
+        }
+        match path.rsplit_once(':') {
+            Some((name, "testIamPermissions")) => permissions(&state, name, &asked),
+            Some((name, "seek")) => seek(&mut state, name, &asked),
+            _ => resource(&mut state, &method, &path, asked),
+        }
+    };
+    shared.ring();
+    answer
+}
+
+fn exists(state: &State, name: &str) -> bool {
+    state.topics.contains_key(name) || state.subscriptions.contains_key(name)
+}
+
+/// An empty answer, not an error, for what does not exist:
+/// <https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.topics/testIamPermissions>.
+fn permissions(state: &State, name: &str, asked: &Value) -> Answer {
+    let asked = asked["permissions"].as_array().cloned().unwrap_or_default();
+    let held = asked.into_iter().filter(|one| {
+        exists(state, name) && one.as_str().is_some_and(|permission| state.permitted(permission))
+    });
+    (StatusCode::OK, Json(json!({ "permissions": held.collect::<Vec<_>>() })))
+}
+
+fn seek(state: &mut State, name: &str, asked: &Value) -> Answer {
+    // <https://cloud.google.com/pubsub/docs/access-control>
+    if !state.permitted("pubsub.subscriptions.consume") {
+        return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", name);
+    }
+    let time = asked["time"].as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    let Some(time) = time else {
+        return refusal(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "time");
+    };
+    let Some(subscription) = state.subscriptions.get_mut(name) else {
+        return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", name);
+    };
+    let acknowledged = subscription.acknowledged_count();
+    subscription.seek(time.timestamp_micros());
+    state.acknowledged_at_seek = Some(acknowledged);
+    (StatusCode::OK, Json(json!({})))
+}
+
+/// GET describes, PUT creates, DELETE removes.
+fn resource(state: &mut State, method: &Method, name: &str, mut asked: Value) -> Answer {
+    let of_topics = name.contains("/topics/");
+    let kind = if of_topics { "topics" } else { "subscriptions" };
+    let verb = match *method {
+        Method::GET => "get",
+        Method::PUT => "create",
+        Method::DELETE => "delete",
+        _ => return refusal(StatusCode::NOT_IMPLEMENTED, "UNIMPLEMENTED", name),
+    };
+    if !state.permitted(&format!("pubsub.{kind}.{verb}")) {
+        return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", name);
+    }
+    let found = state
+        .topics
+        .get(name)
+        .or_else(|| state.subscriptions.get(name).map(|subscription| &subscription.resource));
+    match (method, found) {
+        (&Method::GET, Some(found)) => (StatusCode::OK, Json(found.clone())),
+        (&Method::PUT, Some(_)) => refusal(StatusCode::CONFLICT, "ALREADY_EXISTS", name),
+        (&Method::PUT, None) => {
+            let topic = asked["topic"].as_str().unwrap_or_default();
+            if !of_topics && !state.topics.contains_key(topic) {
+                return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", topic);
+            }
+            asked["name"] = json!(name);
+            create(state, name, asked.clone());
+            (StatusCode::OK, Json(asked))
+        }
+        (_, None) => refusal(StatusCode::NOT_FOUND, "NOT_FOUND", name),
+        (_, Some(_)) => {
+            state.topics.remove(name);
+            state.subscriptions.remove(name);
+            (StatusCode::OK, Json(json!({})))
+        }
+    }
+}
+
+/// Makes a topic or a subscription of what describes it.
+pub(super) fn create(state: &mut State, name: &str, resource: Value) {
+    if name.contains("/topics/") {
+        state.topics.insert(name.to_owned(), resource);
+    } else {
+        state.subscriptions.insert(name.to_owned(), Subscription::new(resource));
+    }
+}

@@ -1,0 +1,129 @@
+//! One streaming pull.
+
+use futures::StreamExt as _;
+use googleapis_tonic_google_pubsub_v1::google::pubsub::v1 as pb;
+use pb::streaming_pull_response::SubscriptionProperties;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::Shared;
+use crate::grpc::Replies;
+
+type Sender = mpsc::Sender<Result<pb::StreamingPullResponse, Status>>;
+
+struct Pull {
+    shared: Shared,
+    subscription: String,
+    number: u64,
+}
+
+impl Drop for Pull {
+    fn drop(&mut self) {
+        if let Some(subscription) = self.shared.state().subscriptions.get_mut(&self.subscription) {
+            subscription.close(self.number);
+        }
+    }
+}
+
+/// Opens one. Its first request names the subscription and what may be on loan:
+/// <https://cloud.google.com/pubsub/docs/reference/rpc/google.pubsub.v1#streamingpullrequest>.
+pub(super) async fn open(
+    shared: Shared,
+    mut requests: Streaming<pb::StreamingPullRequest>,
+) -> Result<Replies<pb::StreamingPullResponse>, Status> {
+    let Some(first) = requests.message().await? else {
+        return Err(Status::invalid_argument("no first request"));
+    };
+    let seconds = first.stream_ack_deadline_seconds;
+    if !(10..=600).contains(&seconds) {
+        return Err(Status::invalid_argument(format!("stream_ack_deadline_seconds {seconds}")));
+    }
+    let subscription = first.subscription.clone();
+    let number = {
+        let mut state = shared.state();
+        if let Some(status) = &state.refuse_streams {
+            return Err(status.clone());
+        }
+        let found = state.readable(&subscription)?;
+        if found.resource["filter"].as_str().is_some_and(|filter| !filter.is_empty()) {
+            return Err(Status::unimplemented("filters are kept here, and not applied"));
+        }
+        found.open(&first)
+    };
+    let (replies, received) = mpsc::channel(1);
+    let bell = shared.bell.subscribe();
+    let pull = Pull { shared, subscription, number };
+    tokio::spawn(pull.run(requests, replies, bell));
+    Ok(ReceiverStream::new(received).boxed())
+}
+
+impl Pull {
+    async fn run(
+        self,
+        mut requests: Streaming<pb::StreamingPullRequest>,
+        replies: Sender,
+        mut bell: watch::Receiver<u64>,
+    ) {
+        let cuts = *bell.borrow();
+        let mut listening = true;
+        loop {
+            // One permit first: what is lent is sent.
+            let Ok(permit) = replies.reserve().await else { return };
+            if *bell.borrow_and_update() != cuts {
+                let refusal = self.shared.state().refuse_streams.clone();
+                permit.send(Err(refusal.unwrap_or_else(|| Status::unavailable("cut"))));
+                return;
+            }
+            match self.lend() {
+                Err(status) => {
+                    permit.send(Err(status));
+                    return;
+                }
+                Ok(Some(response)) => {
+                    permit.send(Ok(response));
+                    continue;
+                }
+                Ok(None) => drop(permit),
+            }
+            tokio::select! {
+                _ = bell.changed() => {}
+                () = replies.closed() => return,
+                request = requests.message(), if listening => match request {
+                    Ok(Some(request)) => self.take(&request),
+                    Ok(None) => listening = false,
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+
+    fn lend(&self) -> Result<Option<pb::StreamingPullResponse>, Status> {
+        let mut state = self.shared.state();
+        let subscription = state.readable(&self.subscription)?;
+        let received_messages = subscription.lend(self.number);
+        if received_messages.is_empty() {
+            return Ok(None);
+        }
+        let properties = SubscriptionProperties {
+            exactly_once_delivery_enabled: subscription.exactly_once(),
+            message_ordering_enabled: subscription.ordering(),
+        };
+        Ok(Some(pb::StreamingPullResponse {
+            received_messages,
+            subscription_properties: Some(properties),
+            ..Default::default()
+        }))
+    }
+
+    /// A later request answers for messages on loan; an empty one keeps the stream alive.
+    fn take(&self, request: &pb::StreamingPullRequest) {
+        let mut state = self.shared.state();
+        let Ok(subscription) = state.readable(&self.subscription) else { return };
+        subscription.acknowledge(&request.ack_ids);
+        let deadlines = &request.modify_deadline_seconds;
+        for (id, by) in request.modify_deadline_ack_ids.iter().zip(deadlines) {
+            subscription.extend(std::slice::from_ref(id), *by);
+        }
+    }
+}
