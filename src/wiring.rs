@@ -8,6 +8,7 @@ pub mod cloud;
 mod rules;
 #[cfg(feature = "gcp")]
 mod setup;
+mod staging;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -34,6 +35,7 @@ use crate::settings::{
 pub use rules::{RuleChange, changed_rules, note_rules};
 #[cfg(feature = "gcp")]
 pub use setup::{lacking, set_up};
+pub use staging::{find_staging, open_staging};
 
 /// A configuration with its rules compiled.
 #[derive(Clone, Debug)]
