@@ -81,12 +81,14 @@ impl Blueprint {
         let actors = &settings.actors;
         let spec = |rule: &Rule| ProcessorSpec {
             processor: Arc::clone(&rule.plan) as Arc<dyn Processor>,
+            observes: false,
             restart: actors.processor.of(rule.plan.name()).restart.clone(),
             writer: actors.writer.of(&rule.plan.table().name).clone(),
         };
         Plan {
             envelope: Arc::clone(&self.envelope),
             processors: self.processors.iter().map(spec).collect(),
+            elsewhere: Vec::new(),
             archive: Some(ArchivePlan {
                 format: settings.archive.format,
                 compression: settings.archive.compression,

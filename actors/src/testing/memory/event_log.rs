@@ -58,6 +58,18 @@ impl MemoryLog {
         ids
     }
 
+    /// Publishes as if at this time, which may be earlier than another message's.
+    pub fn append_at(&self, messages: impl IntoIterator<Item = NewMessage>, at: Timestamp) {
+        let mut state = self.state();
+        for message in messages {
+            state.append(message);
+            if let Some(stored) = state.messages.last_mut() {
+                stored.message.publish_time = at;
+            }
+        }
+        self.announce(state);
+    }
+
     /// Nothing more will come: pulls answer [`Pulled::End`] once all is handed out.
     pub fn end(&self) {
         let mut state = self.state();
