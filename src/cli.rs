@@ -18,6 +18,7 @@ mod patience;
 mod process;
 pub mod publish;
 mod range;
+pub mod replay;
 pub mod run;
 #[cfg(feature = "gcp")]
 pub mod setup;
@@ -68,6 +69,7 @@ pub enum Command {
     Setup(setup::Args),
     Status(status::Args),
     DeadLetters(dead_letters::Args),
+    Replay(replay::Args),
     Diff(diff::Args),
     Merge(merge::Args),
     Archive(archive::Args),
@@ -99,6 +101,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, GlobalArgs), 
 fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
     let settings = || Settings::load(&global.sources());
     match command {
+        Command::Replay(args) => replay::main(&args, settings()?, &mut std::io::stdout()),
         Command::Merge(args) => merge::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Diff(args) => diff::main(&args, &settings()?, &mut std::io::stdout().lock()),
         // Needs no configuration, and shows what one may hold when one's own is broken.

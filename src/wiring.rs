@@ -246,15 +246,33 @@ pub async fn open_archive(settings: &Settings) -> anyhow::Result<Arc<dyn Archive
 pub async fn open_ports(settings: &Settings) -> anyhow::Result<Ports> {
     let log = open_log(settings).await?;
     let archive = open_archive(settings).await?;
-    let warehouse: Arc<dyn Warehouse> = match settings.warehouse.backend {
-        WarehouseBackend::Embedded => Arc::new(blocking(settings, embedded_warehouse).await?),
+    let warehouse = open_warehouse(settings, Arc::clone(&archive)).await?;
+    Ok(with_faults(settings, Ports { log, warehouse, archive }))
+}
+
+/// The warehouse of a configuration. What no row of it can hold goes to `payloads`.
+///
+/// # Errors
+/// What is wrong with the file, naming it, or what the service refuses.
+pub async fn open_warehouse(
+    settings: &Settings,
+    payloads: Arc<dyn ArchiveStore>,
+) -> anyhow::Result<Arc<dyn Warehouse>> {
+    match settings.warehouse.backend {
+        WarehouseBackend::Embedded => Ok(Arc::new(blocking(settings, embedded_warehouse).await?)),
         #[cfg(feature = "gcp")]
-        WarehouseBackend::BigQuery => Arc::new(bigquery(settings, Arc::clone(&archive))?),
+        WarehouseBackend::BigQuery => Ok(Arc::new(bigquery(settings, payloads)?)),
         #[cfg(not(feature = "gcp"))]
         WarehouseBackend::BigQuery => bail!(no_connection("warehouse.backend", "bigquery")),
-    };
+    }
+}
+
+/// The same ports with the faults that are ordered.
+#[must_use]
+pub fn with_faults(settings: &Settings, ports: Ports) -> Ports {
     let faults = Faults::armed(settings.faults.fail.as_ref(), settings.faults.slow.as_ref());
-    Ok(Ports { log, warehouse: faults.warehouse(warehouse), archive: faults.archive(archive) })
+    let Ports { log, warehouse, archive } = ports;
+    Ports { log, warehouse: faults.warehouse(warehouse), archive: faults.archive(archive) }
 }
 
 /// A service is never stood in for by files on this machine.
