@@ -284,6 +284,7 @@ fn no_connection(key: &str, backend: &str) -> String {
 fn embedded_log(settings: &Settings) -> anyhow::Result<EmbeddedLog> {
     let options = LogOptions {
         subscription: settings.event_log.subscription.clone(),
+        subscription_life: None,
         max_age: settings.event_log.retention.max_age,
         max_bytes: settings.event_log.retention.max_bytes,
         max_event_bytes: settings.max_event_bytes,
