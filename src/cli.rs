@@ -20,6 +20,7 @@ pub mod publish;
 mod range;
 pub mod replay;
 pub mod run;
+pub mod seek;
 #[cfg(feature = "gcp")]
 pub mod setup;
 mod source;
@@ -69,6 +70,7 @@ pub enum Command {
     Setup(setup::Args),
     Status(status::Args),
     DeadLetters(dead_letters::Args),
+    Seek(seek::Args),
     Replay(replay::Args),
     Diff(diff::Args),
     Merge(merge::Args),
@@ -101,6 +103,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, GlobalArgs), 
 fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
     let settings = || Settings::load(&global.sources());
     match command {
+        Command::Seek(args) => seek::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Replay(args) => replay::main(&args, settings()?, &mut std::io::stdout()),
         Command::Merge(args) => merge::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Diff(args) => diff::main(&args, &settings()?, &mut std::io::stdout().lock()),

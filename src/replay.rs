@@ -7,6 +7,7 @@
 mod error;
 mod history;
 mod job;
+mod own_log;
 mod plan;
 mod staged;
 

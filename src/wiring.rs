@@ -13,6 +13,7 @@ mod staging;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 #[cfg(not(feature = "gcp"))]
@@ -281,10 +282,33 @@ fn no_connection(key: &str, backend: &str) -> String {
     format!("{key} is \"{backend}\", which this version of kappa does not connect to")
 }
 
+/// The embedded log of a configuration, read through a job's own subscription, which is forgotten
+/// when it was not used for `life`.
+///
+/// # Errors
+/// What is wrong with the files, naming them.
+pub async fn open_embedded_log(
+    settings: &Settings,
+    subscription: &str,
+    life: Duration,
+) -> anyhow::Result<EmbeddedLog> {
+    let (settings, subscription) = (settings.clone(), subscription.to_owned());
+    let open = move || embedded_log_of(&settings, subscription, Some(life));
+    tokio::task::spawn_blocking(open).await?
+}
+
 fn embedded_log(settings: &Settings) -> anyhow::Result<EmbeddedLog> {
+    embedded_log_of(settings, settings.event_log.subscription.clone(), None)
+}
+
+fn embedded_log_of(
+    settings: &Settings,
+    subscription: String,
+    subscription_life: Option<Duration>,
+) -> anyhow::Result<EmbeddedLog> {
     let options = LogOptions {
-        subscription: settings.event_log.subscription.clone(),
-        subscription_life: None,
+        subscription,
+        subscription_life,
         max_age: settings.event_log.retention.max_age,
         max_bytes: settings.event_log.retention.max_bytes,
         max_event_bytes: settings.max_event_bytes,

@@ -1,5 +1,6 @@
 //! Where a replay's events come from, and how far it is.
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use kappa_actors::archive::LineFormat;
 use kappa_actors::port::{ArchiveStore, EventLog};
 use kappa_actors::replay::{ArchiveLog, EndedBy, Fault, LogRange, Paced, ReplayRange};
 
-use std::collections::HashSet;
+use super::own_log::OwnLog;
 
 /// How far a replay is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,7 +27,7 @@ pub struct Progress {
 #[derive(Clone)]
 pub(super) enum History {
     Archive(Arc<Paced<ArchiveLog>>),
-    Log(Arc<Paced<LogRange>>, ReplayRange),
+    Log(Arc<Paced<LogRange>>, ReplayRange, OwnLog),
 }
 
 impl History {
@@ -41,10 +42,24 @@ impl History {
         Self::Archive(Arc::new(Paced::new(ArchiveLog::open(store, range, format, done), rate)))
     }
 
+    /// The events of a range that the log still holds.
+    pub(super) fn of_log(own: OwnLog, range: ReplayRange, rate: Option<NonZeroU32>) -> Self {
+        let log = LogRange::new(own.log(), range, own.ending());
+        Self::Log(Arc::new(Paced::new(log, rate)), range, own)
+    }
+
+    /// Removes what the replay has made to read its history.
+    pub(super) async fn remove(&self) {
+        let Self::Log(_, _, own) = self else { return };
+        if let Err(error) = own.remove().await {
+            tracing::warn!(%error, "the replay's subscription is left; it expires after a day");
+        }
+    }
+
     pub(super) fn log(&self) -> Arc<dyn EventLog> {
         match self {
             Self::Archive(log) => Arc::clone(log) as Arc<dyn EventLog>,
-            Self::Log(log, _) => Arc::clone(log) as Arc<dyn EventLog>,
+            Self::Log(log, ..) => Arc::clone(log) as Arc<dyn EventLog>,
         }
     }
 
@@ -59,7 +74,7 @@ impl History {
                     ended_by: None,
                 }
             }
-            Self::Log(log, range) => {
+            Self::Log(log, range, _) => {
                 let progress = log.inner().progress();
                 let of_range = |micros: i64| u64::try_from(micros - range.from.micros());
                 let read = progress.latest.map_or(0, |at| of_range(at.micros()).unwrap_or(0));

@@ -15,6 +15,7 @@ use kappa_actors::vitals::Board;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::history::{History, Progress};
+use super::own_log::OwnLog;
 use super::staged::StagedWarehouse;
 use super::{ReplayError, ReplayPlan, Source, Target};
 use crate::daemon::{Files, status_branch};
@@ -30,6 +31,10 @@ const TICKS_A_NOTE: u32 = 10;
 
 /// How long one note may keep the job from being told of; it is tried again.
 const NOTE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the journal of a replay from the log names as done once its subscription stands where the
+/// range begins.
+const SOUGHT: &str = "sought";
 
 /// How the job is to work.
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,7 +130,7 @@ impl Job {
     async fn start(
         settings: &Settings,
         blueprint: &Blueprint,
-        Resumed { journal, plan, done }: Resumed<ReplayPlan>,
+        Resumed { mut journal, plan, done }: Resumed<ReplayPlan>,
         (archive, staging): (Arc<dyn ArchiveStore>, Option<Arc<dyn Reprocessing>>),
         options: Options,
     ) -> Result<Self, ReplayError> {
@@ -142,7 +147,10 @@ impl Job {
                 History::archive(Arc::clone(&archive), plan.range(), format, done, options.rate)
             }
             Source::Log => {
-                return Err(ReplayError::refused("the log", "use the archive"));
+                let own = OwnLog::open(settings, &id, plan.from, done.contains(SOUGHT)).await?;
+                // Not before: a subscription that was made and never sought stands at its end.
+                journal.note(vec![SOUGHT.to_owned()]).await?;
+                History::of_log(own, plan.range(), options.rate)
             }
         };
         let ports = wiring::with_faults(settings, Ports { log: history.log(), warehouse, archive });
@@ -261,6 +269,7 @@ impl Job {
                 }
             }
             self.journal.finish().await?;
+            self.history.remove().await;
         }
         self.files.close().await;
         let mut rows = counters.rows_by_table();
