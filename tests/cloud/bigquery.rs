@@ -2,6 +2,7 @@
 
 mod faults;
 mod letters;
+mod staging;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -149,7 +150,11 @@ fn value(kind: ColumnType, cell: &Json) -> Value {
         ColumnType::Float => Value::Float(text.parse().unwrap()),
         ColumnType::Boolean => Value::Boolean(text == "1" || text == "true"),
         ColumnType::Timestamp => Value::Timestamp(Timestamp::from_micros(text.parse().unwrap())),
-        ColumnType::Date => Value::Date(text.parse().unwrap()),
+        // As it is stored, or as a query shows it.
+        ColumnType::Date => Value::Date(
+            text.parse()
+                .unwrap_or_else(|_| text.parse::<chrono::NaiveDate>().unwrap().to_epoch_days()),
+        ),
         ColumnType::Bytes => {
             let bytes = base64::prelude::BASE64_STANDARD.decode(text).unwrap();
             Value::Bytes(Box::new(bytes.into()))
