@@ -86,13 +86,20 @@ impl Cloud {
     async fn query(&self, sql: &str) -> Vec<Vec<Json>> {
         let url = format!("{}/bigquery/v2/projects/p/queries", self.server.rest_endpoint());
         let body = json!({ "query": sql, "useLegacySql": false }).to_string();
-        let answer = reqwest::Client::new().post(url).body(body).send().await.unwrap();
-        let answer: Json = answer.json().await.unwrap();
-        let rows = answer["rows"].as_array().cloned().unwrap_or_default();
-        let cells = |row: &Json| {
-            row["f"].as_array().unwrap().iter().map(|cell| cell["v"].clone()).collect()
-        };
-        rows.iter().map(cells).collect()
+        let client = reqwest::Client::new();
+        let mut answer = client.post(&url).body(body).send().await.unwrap();
+        let mut found = Vec::new();
+        loop {
+            let page: Json = answer.json().await.unwrap();
+            let rows = page["rows"].as_array().cloned().unwrap_or_default();
+            let cells = |row: &Json| {
+                row["f"].as_array().unwrap().iter().map(|cell| cell["v"].clone()).collect()
+            };
+            found.extend(rows.iter().map(cells));
+            let Some(token) = page["pageToken"].as_str() else { return found };
+            let job = page["jobReference"]["jobId"].as_str().unwrap();
+            answer = client.get(format!("{url}/{job}?pageToken={token}")).send().await.unwrap();
+        }
     }
 }
 

@@ -6,15 +6,15 @@ use tonic::Code;
 use super::*;
 
 fn many(count: i64) -> Vec<Row> {
-    (0..count).map(|n| counted(&format!("{n:03}"), 2, 2)).collect()
+    (0..count).map(|n| counted(&format!("n{n:03}"), 2, 2)).collect()
 }
 
 #[tokio::test]
 async fn a_merge_that_broke_off_is_finished_by_merging_again() {
-    let scene = Scene::new(WriteMode::Upsert, &[("007", 1, 1), ("old", 1, 1)]).await;
+    let scene = Scene::new(WriteMode::Upsert, &[("n007", 1, 1), ("old", 1, 1)]).await;
     let scene = scene.staged(many(40), &["old"]).await;
     scene.control().page_rows(10);
-    scene.control().refuse_rows("p.d.t", "id", "02");
+    scene.control().refuse_rows("p.d.t", "id", "n02");
     let told = scene.merge(true).await.unwrap_err();
     assert!(matches!(&told, ReprocessError::Mismatch(says) if says.contains("10 of the staged")));
     assert_eq!(scene.rows().await.len(), 21, "two pages, and no row is removed before all stand");
