@@ -145,11 +145,8 @@ async fn start(args: &Args, settings: &Settings, blueprint: &Blueprint) -> Resul
     let started = match (&args.resume, args.from, args.to) {
         (None, Some(from), Some(to)) => {
             let (range, way) = (ReplayRange { from, to }, (args.source, args.into));
-            let plan = ReplayPlan::new(range, way, &args.processors, blueprint);
-            match plan {
-                Ok(plan) => Job::begin(settings, blueprint, plan, options).await,
-                Err(error) => Err(error),
-            }
+            let plan = ReplayPlan::new(range, way, &args.processors, blueprint)?;
+            Job::begin(settings, blueprint, plan, options).await
         }
         (resume, ..) => {
             let id = resume.as_deref().unwrap_or_default();

@@ -9,6 +9,7 @@ use kappa_actors::time::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ReplayError;
+use crate::settings::{Problem, Problems};
 use crate::wiring::{Blueprint, Rule};
 
 /// Where history is read.
@@ -71,28 +72,24 @@ impl ReplayPlan {
     /// A replay of `range` by the processors of these names; by all where none is named.
     ///
     /// # Errors
-    /// [`ReplayError::Refused`] for a processor that there is not, and a range that ends before it
-    /// begins.
+    /// For a processor that there is not, and a range that ends before it begins.
     pub fn new(
         range: ReplayRange,
         (source, into): (Source, Target),
         names: &[String],
         blueprint: &Blueprint,
-    ) -> Result<Self, ReplayError> {
+    ) -> Result<Self, Problems> {
         if range.to < range.from {
-            return Err(ReplayError::refused(
-                format!("the range ends {} before it begins {}", range.to, range.from),
-                "give --from the earlier time",
-            ));
+            let reason = format!("{} is before {}, where the range begins", range.to, range.from);
+            return Err(Problem::new("--to", reason, "give --from the earlier time").into());
         }
         for name in names {
             if !blueprint.processors.iter().any(|rule| rule.plan.name() == name) {
                 let known: Vec<_> =
                     blueprint.processors.iter().map(|rule| rule.plan.name()).collect();
-                return Err(ReplayError::refused(
-                    format!("there is no processor {name:?}"),
-                    format!("choose from {}", known.join(", ")),
-                ));
+                let reason = format!("there is no processor {name:?}");
+                let hint = format!("choose from {}", known.join(", "));
+                return Err(Problem::new("--processors", reason, hint).into());
             }
         }
         let chosen =
