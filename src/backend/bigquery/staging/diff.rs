@@ -22,11 +22,22 @@ impl Sides<'_> {
     }
 
     fn sql(&self) -> String {
-        let mut counted = vec![
-            "COUNTIF(_staged)".to_owned(),
-            "COUNTIF(_changed)".to_owned(),
-            "COUNTIF(_changed AND _newer)".to_owned(),
-        ];
+        let events = self.scope.map(|scope| format!(" LEFT {}", self.joined_events(scope)));
+        format!(
+            "{} SELECT {} FROM (SELECT {} FROM s FULL JOIN l ON {}{})",
+            self.with(),
+            self.counted().join(", "),
+            self.told_apart().join(", "),
+            self.same_key("s", "l"),
+            events.unwrap_or_default(),
+        )
+    }
+
+    /// What is counted and kept of all pairs, in the order in which it is read.
+    fn counted(&self) -> Vec<String> {
+        let mut counted = ["_staged", "_changed", "_changed AND _newer"]
+            .map(|condition| format!("COUNTIF({condition})"))
+            .to_vec();
         for kind in ["_added", "_missing"].into_iter().map(str::to_owned).chain(self.cells()) {
             counted.push(format!("COUNT({kind})"));
             if self.how.examples > 0 {
@@ -36,6 +47,11 @@ impl Sides<'_> {
                 ));
             }
         }
+        counted
+    }
+
+    /// What is said of one pair of a staged and a live row, either of which may not be there.
+    fn told_apart(&self) -> Vec<String> {
         let (s, l) = (self.mark("s"), self.mark("l"));
         let missing = self.scope.map_or_else(
             || "FALSE".to_owned(),
@@ -50,7 +66,7 @@ impl Sides<'_> {
             true => "FALSE".to_owned(),
             false => format!("{both} AND ({})", differs.join(" OR ")),
         };
-        let mut selected = vec![
+        let mut told = vec![
             format!("{s} IS NOT NULL AS _staged"),
             format!("{changed} AS _changed"),
             format!("IFNULL({} > {}, FALSE) AS _newer", self.version("l"), self.version("s")),
@@ -60,17 +76,9 @@ impl Sides<'_> {
         for ((&at, differs), name) in self.compared.iter().zip(&differs).zip(self.cells()) {
             let mut values = self.key("s");
             values.extend(["l", "s"].map(|side| self.shown(side, at)));
-            selected.push(self.example(&format!("{both} AND {differs}"), &values, &name));
+            told.push(self.example(&format!("{both} AND {differs}"), &values, &name));
         }
-        let events = self.scope.map(|scope| format!(" LEFT {}", self.joined_events(scope)));
-        format!(
-            "{} SELECT {} FROM (SELECT {} FROM s FULL JOIN l ON {}{})",
-            self.with(),
-            counted.join(", "),
-            selected.join(", "),
-            self.same_key("s", "l"),
-            events.unwrap_or_default(),
-        )
+        told
     }
 
     /// Names for the compared columns; their own might be anything.
