@@ -12,7 +12,7 @@ use super::Failure;
 use super::output::{self, Format};
 use super::process::runtime;
 use crate::settings::Settings;
-use crate::wiring::{Blueprint, RuleBook};
+use crate::wiring::{Blueprint, RuleBook, RuleChange};
 
 /// Validate the configuration and print what would run
 ///
@@ -37,6 +37,21 @@ pub struct Args {
     pub connect: bool,
 }
 
+/// The rules that changed under their revision, as far as it may be looked.
+async fn changed_rules(
+    args: &Args,
+    settings: &Settings,
+    blueprint: &Blueprint,
+) -> anyhow::Result<Vec<RuleChange>> {
+    let changed = async { RuleBook::of(settings).await?.changed(&blueprint.processors).await };
+    match (settings.keeps_files(), args.asks_services()) {
+        (true, _) => changed.await,
+        // A bucket that is missing or out of reach is told of with the other things.
+        (false, true) => Ok(changed.await.unwrap_or_default()),
+        (false, false) => Ok(Vec::new()),
+    }
+}
+
 impl Args {
     fn asks_services(&self) -> bool {
         #[cfg(feature = "gcp")]
@@ -51,13 +66,8 @@ impl Args {
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let blueprint = Blueprint::of(settings)?;
     let mut warnings = warnings::of(settings, &blueprint);
-    // Without files there is nothing to look at before the services are asked.
-    if settings.keeps_files() || args.asks_services() {
-        let changed = runtime()?.block_on(async {
-            RuleBook::of(settings).await?.changed(&blueprint.processors).await
-        })?;
-        warnings.extend(changed.iter().map(ToString::to_string));
-    }
+    let changed = runtime()?.block_on(changed_rules(args, settings, &blueprint))?;
+    warnings.extend(changed.iter().map(ToString::to_string));
     let report = Report { settings, blueprint: &blueprint, warnings };
     match output::format(args.json) {
         Format::Json => writeln!(out, "{}", report.json())?,
