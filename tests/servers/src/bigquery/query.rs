@@ -3,6 +3,7 @@
 //! SQLite takes BigQuery's backticks and named parameters as they are, so a table stands there
 //! under its full name. What SQLite cannot run is refused as an invalid query.
 
+use chrono::NaiveDate;
 use rusqlite::types::{Value as Sql, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 use serde_json::{Map, Value, json};
@@ -59,13 +60,22 @@ fn json_of(value: ValueRef<'_>) -> Value {
     }
 }
 
-/// A value as `jobs.query` shows it: a string, or null.
-fn shown(value: &Value) -> Value {
-    match value {
-        Value::Null => json!({ "v": null }),
-        Value::String(text) => json!({ "v": text }),
-        other => json!({ "v": other.to_string() }),
-    }
+/// A value of this type as `jobs.query` shows it: a string, or null. Timestamps are microseconds,
+/// as with `formatOptions.useInt64Timestamp`:
+/// <https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/getQueryResults>.
+fn shown(kind: &str, value: &Value) -> Value {
+    let text = match (kind, value) {
+        (_, Value::Null) => return json!({ "v": null }),
+        (_, Value::String(text)) => text.clone(),
+        ("BOOLEAN" | "BOOL", value) => (value == &json!(1) || value == &json!(true)).to_string(),
+        ("DATE", value) => {
+            let days = value.as_i64().and_then(|days| i32::try_from(days).ok());
+            let date = days.and_then(NaiveDate::from_epoch_days);
+            date.map_or_else(|| value.to_string(), |date| date.to_string())
+        }
+        (_, other) => other.to_string(),
+    };
+    json!({ "v": text })
 }
 
 /// Answers `jobs.query`.
@@ -120,13 +130,16 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
             json!({ "kind": "bigquery#queryResponse", "jobComplete": true, "numDmlAffectedRows": affected, "totalRows": "0" }),
         );
     }
-    let fields: Vec<Value> = names
-        .iter()
-        .enumerate()
-        .map(|(at, name)| json!({ "name": name, "type": kind(state, &named, name, rows.first().map(|row| &row[at])) }))
-        .collect();
-    let rows: Vec<Value> =
-        rows.iter().map(|row| json!({ "f": row.iter().map(shown).collect::<Vec<_>>() })).collect();
+    let first = |at: usize| rows.first().map(|row| &row[at]);
+    let kinds = names.iter().enumerate().map(|(at, name)| kind(state, &named, name, first(at)));
+    let kinds: Vec<String> = kinds.collect();
+    let fields = names.iter().zip(&kinds).map(|(name, kind)| json!({ "name": name, "type": kind }));
+    let fields: Vec<Value> = fields.collect();
+    let show = |row: &Vec<Value>| {
+        let cells = kinds.iter().zip(row).map(|(kind, value)| shown(kind, value));
+        json!({ "f": cells.collect::<Vec<_>>() })
+    };
+    let rows: Vec<Value> = rows.iter().map(show).collect();
     Ok(json!({
         "kind": "bigquery#queryResponse", "jobComplete": true, "schema": { "fields": fields },
         "totalRows": rows.len().to_string(), "rows": rows,
@@ -171,8 +184,10 @@ pub(super) fn data(table: &Table) -> Value {
         .visible()
         .iter()
         .map(|row| {
-            let cells =
-                table.columns.iter().map(|c| shown(row.get(&c.name).unwrap_or(&Value::Null)));
+            let cells = table
+                .columns
+                .iter()
+                .map(|c| shown(&c.kind, row.get(&c.name).unwrap_or(&Value::Null)));
             json!({ "f": cells.collect::<Vec<_>>() })
         })
         .collect();

@@ -60,7 +60,8 @@ async fn answer(
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let path = uri.path().strip_prefix("/bigquery/v2").unwrap_or(uri.path());
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match state.route(method.as_str(), &parts, body) {
+    let query = uri.query().unwrap_or_default();
+    match state.route(method.as_str(), &parts, query, body) {
         Ok(value) => axum::Json(value).into_response(),
         Err(refused) => {
             let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_REQUEST);
@@ -81,12 +82,21 @@ impl State {
         self.tables.remove(table).is_some()
     }
 
-    fn route(&mut self, method: &str, parts: &[&str], body: Value) -> Result<Value, Refused> {
+    fn route(
+        &mut self,
+        method: &str,
+        parts: &[&str],
+        query: &str,
+        body: Value,
+    ) -> Result<Value, Refused> {
         if self.revoked {
             return Err(Refused::new(403, "accessDenied", "Access Denied: permission was revoked"));
         }
         match (method, parts) {
             ("POST", ["projects", p, "datasets"]) => self.insert_dataset(p, body),
+            ("DELETE", ["projects", p, "datasets", d]) => {
+                self.delete_dataset(&format!("{p}.{d}"), query)
+            }
             (_, ["projects", p, "datasets", d]) => self.dataset(method, &format!("{p}.{d}"), &body),
             ("POST", ["projects", p, "datasets", d, "tables"]) => self.insert_table(p, d, body),
             ("GET", ["projects", p, "datasets", d, "tables"]) => {
@@ -155,6 +165,26 @@ impl State {
             self.datasets.insert(name.to_owned(), found.clone());
         }
         Ok(found)
+    }
+
+    /// <https://cloud.google.com/bigquery/docs/reference/rest/v2/datasets/delete>: only an empty
+    /// one, unless its contents are to go too.
+    fn delete_dataset(&mut self, name: &str, query: &str) -> Result<Value, Refused> {
+        if !self.datasets.contains_key(name) {
+            return Err(not_found("Dataset", name));
+        }
+        let within = format!("{name}.");
+        let tables = self.tables.keys().filter(|table| table.starts_with(&within));
+        let tables: Vec<String> = tables.cloned().collect();
+        if !tables.is_empty() && !query.split('&').any(|one| one == "deleteContents=true") {
+            let message = format!("Dataset {name} is still in use");
+            return Err(Refused::new(400, "resourceInUse", message));
+        }
+        for table in tables {
+            self.drop_table(&table);
+        }
+        self.datasets.remove(name);
+        Ok(json!({}))
     }
 
     fn insert_table(

@@ -53,6 +53,13 @@ impl Control {
         state.topics.get(name).or(subscription).cloned()
     }
 
+    /// The topics and subscriptions there are, by their full names.
+    #[must_use]
+    pub fn resources(&self) -> Vec<String> {
+        let state = self.0.state();
+        state.topics.keys().chain(state.subscriptions.keys()).cloned().collect()
+    }
+
     /// Changes one field of a subscription.
     pub fn change(&self, subscription: &str, field: &str, value: Value) {
         if let Some(found) = self.0.state().subscriptions.get_mut(subscription) {
