@@ -74,7 +74,8 @@ impl Router {
         ways.extend_from_slice(&self.observers);
         duties.clear();
         duties.extend(ways.iter().map(|&processor| Duty::Process(processor)));
-        duties.extend(self.archive.is_some().then_some(Duty::Archive));
+        let to_archive = self.archive.is_some() && !claim.message().archived;
+        duties.extend(to_archive.then_some(Duty::Archive));
     }
 
     /// A send that fails drops the claims: they come round again.

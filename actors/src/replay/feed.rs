@@ -182,6 +182,7 @@ impl Decoder {
             attributes: None,
             ordering_key: CompactString::default(),
             attempt: None,
+            archived: false,
             lease: Lease(0),
         };
         match self.format.decode(line.clone()) {

@@ -179,6 +179,7 @@ impl State {
                 attributes,
                 ordering_key: new.ordering_key.into(),
                 attempt: None,
+                archived: false,
                 lease: Lease(0),
             },
             attempts: 0,
