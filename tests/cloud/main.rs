@@ -6,6 +6,7 @@ mod bigquery;
 #[path = "../shared/dataset.rs"]
 mod dataset;
 mod gcs;
+mod history;
 #[path = "../shared/letters.rs"]
 mod letters;
 mod live;
