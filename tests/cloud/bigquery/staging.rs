@@ -102,7 +102,7 @@ async fn staging_conforms_beside_both_kinds_of_tables_and_page_by_page() {
     for mode in [WriteMode::Append, WriteMode::Upsert] {
         let cloud = Cloud::start(mode).await;
         cloud.control().page_rows(1);
-        reprocessing::conforms(&cloud, &staging(&cloud)).await;
+        reprocessing::conforms(&cloud.dataset, &staging(&cloud)).await;
         assert_eq!(cloud.control().violations(), [""; 0]);
     }
 }

@@ -152,6 +152,12 @@ impl Control {
         self.state().tables.get(table).map(|table| table.resource.clone())
     }
 
+    /// The datasets there are, as `project.dataset`.
+    #[must_use]
+    pub fn datasets(&self) -> Vec<String> {
+        self.state().datasets.keys().cloned().collect()
+    }
+
     /// How many appends arrived.
     #[must_use]
     pub fn appends(&self) -> usize {

@@ -93,6 +93,9 @@ impl State {
         }
         match (method, parts) {
             ("POST", ["projects", p, "datasets"]) => self.insert_dataset(p, body),
+            ("DELETE", ["projects", p, "datasets", d]) => {
+                self.delete_dataset(&format!("{p}.{d}"), parameters)
+            }
             (_, ["projects", p, "datasets", d]) => self.dataset(method, &format!("{p}.{d}"), &body),
             ("POST", ["projects", p, "datasets", d, "tables"]) => self.insert_table(p, d, body),
             ("GET", ["projects", p, "datasets", d, "tables"]) => {
@@ -178,6 +181,26 @@ impl State {
             self.datasets.insert(name.to_owned(), found.clone());
         }
         Ok(found)
+    }
+
+    /// <https://cloud.google.com/bigquery/docs/reference/rest/v2/datasets/delete>: only an empty
+    /// one, unless its contents are to go too.
+    fn delete_dataset(&mut self, name: &str, parameters: &str) -> Result<Value, Refused> {
+        if !self.datasets.contains_key(name) {
+            return Err(not_found("Dataset", name));
+        }
+        let within = format!("{name}.");
+        let tables = self.tables.keys().filter(|table| table.starts_with(&within));
+        let tables: Vec<String> = tables.cloned().collect();
+        if !tables.is_empty() && !parameters.split('&').any(|one| one == "deleteContents=true") {
+            let message = format!("Dataset {name} is still in use");
+            return Err(Refused::new(400, "resourceInUse", message));
+        }
+        for table in tables {
+            self.drop_table(&table);
+        }
+        self.datasets.remove(name);
+        Ok(json!({}))
     }
 
     fn insert_table(

@@ -60,6 +60,13 @@ impl Control {
         state.topics.get(name).or(subscription).cloned()
     }
 
+    /// The topics and subscriptions there are, by their full names.
+    #[must_use]
+    pub fn resources(&self) -> Vec<String> {
+        let state = self.0.state();
+        state.topics.keys().chain(state.subscriptions.keys()).cloned().collect()
+    }
+
     /// The names of all subscriptions.
     #[must_use]
     pub fn subscriptions(&self) -> Vec<String> {
