@@ -44,8 +44,8 @@ impl GcsArchive {
     /// [`SetupError`] when it could not be looked at or made.
     pub async fn set_up(&self, wanted: &WantedBucket, dry_run: bool) -> Result<Thing, SetupError> {
         let name = self.bucket.rsplit('/').next().unwrap_or(&self.bucket).to_owned();
-        let request = self.control.get_bucket().set_name(self.bucket.clone());
-        let state = match request.with_idempotency(true).send().await {
+        let request = self.clients.control().get_bucket().set_name(self.bucket.clone());
+        let state = match self.clients.answer(request.with_idempotency(true).send()).await {
             Ok(found) => State::of(differences(&found, wanted)),
             Err(error) if matches!(trouble(&error), Trouble::NoBucket | Trouble::NotFound) => {
                 if dry_run {
@@ -66,9 +66,9 @@ impl GcsArchive {
     /// # Errors
     /// [`SetupError`] when they could not be asked for.
     pub async fn lacking(&self) -> Result<Vec<Lacking>, SetupError> {
-        let request = self.control.test_iam_permissions().set_resource(self.bucket.clone());
+        let request = self.clients.control().test_iam_permissions().set_resource(self.bucket.clone());
         let request = request.set_permissions(ON_BUCKET.map(|(name, _)| name));
-        match request.with_idempotency(true).send().await {
+        match self.clients.answer(request.with_idempotency(true).send()).await {
             Ok(answer) => Ok(Lacking::of(&self.bucket, &ON_BUCKET, &answer.permissions)),
             Err(error) if matches!(trouble(&error), Trouble::NoBucket | Trouble::NotFound) => {
                 Ok(Vec::new())
@@ -94,8 +94,9 @@ impl GcsArchive {
         if let Some(class) = &wanted.storage_class {
             bucket = bucket.set_storage_class(class.clone());
         }
-        let request = self.control.create_bucket().set_parent("projects/_");
-        match request.set_bucket_id(name).set_bucket(bucket).send().await {
+        let request = self.clients.control().create_bucket().set_parent("projects/_");
+        let call = request.set_bucket_id(name).set_bucket(bucket).send();
+        match self.clients.answer(call).await {
             Ok(_) => Ok(State::Created),
             Err(error) => Err(SetupError(format!("the bucket {name} could not be made: {error}"))),
         }

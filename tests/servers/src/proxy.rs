@@ -4,7 +4,7 @@
 //! - A cut passes the bytes before it on and closes both sides; where the other direction has bytes
 //!   that nobody took yet, the system makes a reset of it, as it does with real ones.
 //! - Held back is half closed as a client meets it: its bytes are taken, nobody answers, and nobody
-//!   says that nobody will.
+//!   says that nobody will. Frozen is the same for good, of the connections that are open.
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,6 +39,8 @@ struct Weather {
     held: [bool; 2],
     delay: Duration,
     cuts: u64,
+    /// How many connections, the first, are frozen.
+    frozen: usize,
 }
 
 /// What is ordered of single connections, and what became of them.
@@ -50,6 +52,13 @@ struct Orders {
     random: Option<(StdRng, usize)>,
     opened: usize,
     cut: usize,
+}
+
+/// One connection.
+struct Carried {
+    number: usize,
+    /// Bytes that it still carries before it is cut, if it is.
+    budget: Mutex<Option<usize>>,
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +124,12 @@ impl Proxy {
         self.shared.weather.send_modify(|weather| weather.held[direction as usize] = hold);
     }
 
+    /// Lets nothing through any more on the connections that are open, and leaves them open.
+    pub fn freeze_open(&self) {
+        let opened = self.opened();
+        self.shared.weather.send_modify(|weather| weather.frozen = opened);
+    }
+
     /// Passes on each 16 KiB this much later, and the next only behind them.
     pub fn delay(&self, by: Duration) {
         self.shared.weather.send_modify(|weather| weather.delay = by);
@@ -147,7 +162,8 @@ impl Shared {
     async fn pass(self, client: TcpStream, server: String) {
         let mut weather = self.weather.subscribe();
         let before = weather.borrow().cuts;
-        let budget = Arc::new(Mutex::new(self.orders().admit()));
+        let (number, budget) = self.orders().admit();
+        let carried = Carried { number, budget: Mutex::new(budget) };
         let Ok(server) = TcpStream::connect(server).await else { return };
         // Or the proxy itself would be slow.
         if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
@@ -155,8 +171,8 @@ impl Shared {
         }
         let ((from_client, to_client), (from_server, to_server)) =
             (client.into_split(), server.into_split());
-        let requests = self.pump(Direction::Requests, from_client, to_server, &budget);
-        let answers = self.pump(Direction::Answers, from_server, to_client, &budget);
+        let requests = self.pump(Direction::Requests, from_client, to_server, &carried);
+        let answers = self.pump(Direction::Answers, from_server, to_client, &carried);
         tokio::select! {
             // The first to end with an error takes the other with it, and both sockets.
             _ = futures::future::try_join(requests, answers) => {}
@@ -170,7 +186,7 @@ impl Shared {
         direction: Direction,
         mut from: OwnedReadHalf,
         mut to: OwnedWriteHalf,
-        budget: &Mutex<Option<usize>>,
+        carried: &Carried,
     ) -> io::Result<()> {
         let mut weather = self.weather.subscribe();
         let mut bytes = vec![0; CHUNK];
@@ -182,11 +198,12 @@ impl Shared {
                 tokio::time::sleep(delay).await;
             }
             // The sender lives as long as `self`.
-            let _ = weather.wait_for(|weather| !weather.held[direction as usize]).await;
+            let held = |at: &Weather| at.held[direction as usize] || carried.number < at.frozen;
+            let _ = weather.wait_for(|weather| !held(weather)).await;
             if count == 0 {
                 return to.shutdown().await;
             }
-            let passed = self.orders().spend(direction, count, budget);
+            let passed = self.orders().spend(direction, count, carried);
             to.write_all(&bytes[..passed]).await?;
             if passed < count {
                 self.orders().cut += 1;
@@ -197,11 +214,12 @@ impl Shared {
 }
 
 impl Orders {
-    /// Counts a connection in; how many bytes it carries before it is cut, if it is.
-    fn admit(&mut self) -> Option<usize> {
+    /// Counts a connection in: its number, and how many bytes it carries before it is cut, if it
+    /// is.
+    fn admit(&mut self) -> (usize, Option<usize>) {
         self.opened += 1;
-        let (random, mean) = self.random.as_mut()?;
-        Some(random.random_range(1..*mean * 2))
+        let drawn = self.random.as_mut().map(|(random, mean)| random.random_range(1..*mean * 2));
+        (self.opened - 1, drawn)
     }
 
     /// How many of `count` bytes still go through.
@@ -209,9 +227,9 @@ impl Orders {
         &mut self,
         direction: Direction,
         count: usize,
-        budget: &Mutex<Option<usize>>,
+        carried: &Carried,
     ) -> usize {
-        let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budget = carried.budget.lock().unwrap_or_else(PoisonError::into_inner);
         let ordered = &mut self.cut_after[direction as usize];
         let left = [*ordered, *budget].into_iter().flatten().min();
         let passed = left.unwrap_or(count).min(count);

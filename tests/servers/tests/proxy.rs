@@ -68,6 +68,21 @@ async fn what_is_held_back_comes_when_it_is_let_go_and_nothing_of_it_is_lost() {
 }
 
 #[tokio::test]
+async fn frozen_are_those_that_are_open_and_no_other() {
+    let proxy = proxy().await;
+    let mut frozen = connect(&proxy).await;
+    frozen.write_all(&[7; 100]).await.unwrap();
+    frozen.read_exact(&mut [0; 100]).await.unwrap();
+    proxy.freeze_open();
+    frozen.write_all(&[7; 100]).await.unwrap();
+    let mut other = connect(&proxy).await;
+    other.write_all(&[7; 100]).await.unwrap();
+    other.read_exact(&mut [0; 100]).await.unwrap();
+    let silent = tokio::time::timeout(Duration::from_millis(200), frozen.read_u8()).await;
+    assert!(silent.is_err(), "{silent:?}");
+}
+
+#[tokio::test]
 async fn all_are_cut_and_each_new_one_at_random() {
     let proxy = proxy().await;
     let mut client = connect(&proxy).await;
