@@ -82,15 +82,16 @@ async fn a_silent_connection_holds_up_no_write_for_ever_however_large_it_is() {
             let write = cloud.write(&spec, large(1, 80));
             let written_once = tokio::time::timeout(patience * 10, write).await;
             let told = written_once.unwrap_or_else(|_| panic!("{mode:?} {silence}: for ever"));
-            if let Err(error) = told {
-                assert!(error.to_string().contains("no answer within"), "{silence}: {error}");
-            }
             assert!(began.elapsed() >= patience, "{mode:?} {silence}");
             ways[1].freeze_open();
             ways[1].hold(Direction::Requests, false);
             ways[1].hold(Direction::Answers, false);
-            assert_eq!(written(&cloud, &spec, large(1, 80)).await, []);
-            eprintln!("{silence} {:?} {:?}", cloud.control().streams(), cloud.control().appended_count("p.d.orders"));
+            // A stream alone that falls silent is replaced within the call.
+            assert_eq!(told.is_ok(), silence == "stream", "{told:?}");
+            if let Err(error) = told {
+                assert!(error.to_string().contains("no answer within"), "{silence}: {error}");
+                assert_eq!(written(&cloud, &spec, large(1, 80)).await, []);
+            }
             assert_once(&cloud, &spec, 81).await;
         }
     }
