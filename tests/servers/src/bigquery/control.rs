@@ -128,6 +128,13 @@ impl Control {
         self.state().tables.get(table).map(|table| table.resource.clone())
     }
 
+    /// Changes one field of a table's REST resource, as somebody else would.
+    pub fn change(&self, table: &str, field: &str, value: Value) {
+        if let Some(found) = self.state().tables.get_mut(table) {
+            found.resource[field] = value;
+        }
+    }
+
     /// How many appends arrived.
     #[must_use]
     pub fn appends(&self) -> usize {

@@ -57,6 +57,13 @@ impl Control {
         Some((bucket.location.clone(), deleted.collect()))
     }
 
+    /// Takes all rules of a bucket's lifecycle away.
+    pub fn drop_lifecycle(&self, name: &str) {
+        if let Some(bucket) = self.state().made_buckets.get_mut(name) {
+            bucket.lifecycle = None;
+        }
+    }
+
     /// Removes a bucket; its objects are there again when it is.
     pub fn remove_bucket(&self, name: &str) {
         self.state().buckets.remove(name);
