@@ -3,31 +3,33 @@
 //! Every object is written under the precondition that its name is free, and every source of a
 //! composition is named with its generation, so no call can replace or join anything but what is
 //! meant, however often it is repeated. What is stored is compared, size and checksum, with what
-//! was sent; what is read, with the checksum of the store.
+//! was sent; what is read, with the checksum of the store. No call waits for ever for an answer.
 
+mod clients;
 mod options;
 mod setup;
 mod trouble;
 
+use std::error::Error as _;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use google_cloud_gax::options::RequestOptionsBuilder as _;
 use google_cloud_gax::paginator::ItemPaginator as _;
-use google_cloud_gax::retry_policy::RetryPolicyExt as _;
-use google_cloud_storage::client::{Storage, StorageControl};
+use google_cloud_storage::error::WriteError;
 use google_cloud_storage::model::Object;
 use google_cloud_storage::model::compose_object_request::SourceObject;
 use google_cloud_storage::model::compose_object_request::source_object::ObjectPreconditions;
-use google_cloud_storage::retry_policy::RetryableErrors;
 use kappa_actors::port::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, StoreError};
 
 pub use options::GcsOptions;
 pub use setup::WantedBucket;
 
 use super::object_name;
+use clients::Clients;
 use trouble::{Trouble, store_error, trouble};
 
 /// Sources that one call may compose: <https://cloud.google.com/storage/docs/composite-objects>
@@ -36,8 +38,7 @@ const MAX_SOURCES: usize = 32;
 /// One bucket, or what stands below a prefix of it.
 #[derive(Clone)]
 pub struct GcsArchive {
-    storage: Storage,
-    control: StorageControl,
+    clients: Arc<Clients>,
     bucket: String,
     prefix: String,
     storage_class: Option<String>,
@@ -58,28 +59,11 @@ impl GcsArchive {
     /// # Errors
     /// [`StoreError::Refused`] when no client can be made of these options.
     pub async fn connect(options: GcsOptions) -> Result<Self, StoreError> {
-        let refused = |error: google_cloud_gax::client_builder::Error| {
-            StoreError::Refused(format!("no client for Cloud Storage can be made: {error}"))
-        };
-        let patience = options.attempt_timeout;
-        let mut storage = Storage::builder()
-            .with_credentials(options.credentials.clone())
-            .with_retry_policy(RetryableErrors.with_time_limit(patience));
-        let mut control = StorageControl::builder()
-            .with_credentials(options.credentials)
-            .with_retry_policy(RetryableErrors.with_time_limit(patience));
-        if let Some(endpoint) = &options.endpoint {
-            storage = storage.with_endpoint(endpoint.clone());
-        }
-        if let Some(endpoint) = options.control_endpoint.as_ref().or(options.endpoint.as_ref()) {
-            control = control.with_endpoint(endpoint.clone());
-        }
         Ok(Self {
-            storage: storage.build().await.map_err(refused)?,
-            control: control.build().await.map_err(refused)?,
             bucket: format!("projects/_/buckets/{}", options.bucket),
-            prefix: options.prefix,
-            storage_class: options.storage_class,
+            prefix: options.prefix.clone(),
+            storage_class: options.storage_class.clone(),
+            clients: Arc::new(Clients::connect(options).await?),
         })
     }
 
@@ -123,12 +107,16 @@ impl ArchiveStore for GcsArchive {
     async fn put_if_absent(&self, name: &str, body: Bytes) -> Result<Put, StoreError> {
         let full = self.full(name)?;
         let (size, crc32c) = (body.len() as u64, crc32c::crc32c(&body));
-        let mut write =
-            self.storage.write_object(&self.bucket, full, body).set_if_generation_match(0_i64);
+        let storage = self.clients.storage();
+        let mut write = storage.write_object(&self.bucket, full, body);
+        write = write.set_if_generation_match(0_i64);
         if let Some(class) = &self.storage_class {
             write = write.set_storage_class(class);
         }
-        match write.with_known_crc32c(crc32c).send_buffered().await {
+        // Not buffered: google-cloud-storage 1.21 takes up a buffered upload that broke inside a
+        // chunk with the wrong bytes, and then never ends.
+        let sent = write.with_known_crc32c(crc32c).send_unbuffered();
+        match self.clients.answer(sent).await {
             Ok(object) => {
                 let stored = self.info_of(object);
                 if stored.size != size || stored.crc32c.is_some_and(|other| other != crc32c) {
@@ -139,20 +127,24 @@ impl ArchiveStore for GcsArchive {
             Err(error) if trouble(&error) == Trouble::Precondition => {
                 Ok(Put::Exists(self.info(name).await?))
             }
-            Err(error) => Err(self.error(&error, name)),
+            Err(error) => match unlike(&error) {
+                Some(object) => Err(self.take_back(&self.info_of(object)).await),
+                None => Err(self.error(&error, name)),
+            },
         }
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         let request = self
-            .control
+            .clients
+            .control()
             .list_objects()
             .set_parent(self.bucket.clone())
             .set_prefix(format!("{}{prefix}", self.prefix))
             .with_idempotency(true);
         let mut items = request.by_item();
         let mut listed = Vec::new();
-        while let Some(object) = items.next().await {
+        while let Some(object) = self.clients.next(items.next()).await {
             listed.push(self.info_of(object.map_err(|error| self.error(&error, prefix))?));
         }
         listed.sort_by(|a, b| a.name.cmp(&b.name));
@@ -160,27 +152,28 @@ impl ArchiveStore for GcsArchive {
     }
 
     async fn info(&self, name: &str) -> Result<ObjectInfo, StoreError> {
-        let request = self.control.get_object().set_bucket(self.bucket.clone());
+        let request = self.clients.control().get_object().set_bucket(self.bucket.clone());
         let request = request.set_object(self.full(name)?).with_idempotency(true);
-        match request.send().await {
+        match self.clients.answer(request.send()).await {
             Ok(object) => Ok(self.info_of(object)),
             Err(error) => Err(self.error(&error, name)),
         }
     }
 
     async fn read(&self, name: &str) -> Result<ByteStream, StoreError> {
-        let request = self.storage.read_object(&self.bucket, self.full(name)?);
-        let response = request.send().await.map_err(|error| self.error(&error, name))?;
-        let (bucket, name) = (self.bucket.clone(), name.to_owned());
+        let request = self.clients.storage().read_object(&self.bucket, self.full(name)?);
+        let response = self.clients.answer(request.send()).await;
+        let response = response.map_err(|error| self.error(&error, name))?;
+        let (archive, name) = (self.clone(), name.to_owned());
         let chunks = futures::stream::unfold(Some(response), move |response| {
-            let (bucket, name) = (bucket.clone(), name.clone());
+            let (archive, name) = (archive.clone(), name.clone());
             async move {
                 let mut response = response?;
-                match response.next().await? {
+                match archive.clients.next(response.next()).await? {
                     Ok(chunk) => Some((Ok(chunk), Some(response))),
                     // Whatever breaks off a read may be better the next time.
                     Err(error) => {
-                        let told = store_error(&error, &bucket, &name).to_string();
+                        let told = archive.error(&error, &name).to_string();
                         Some((Err(StoreError::Unavailable(told)), None))
                     }
                 }
@@ -207,12 +200,15 @@ impl ArchiveStore for GcsArchive {
             parts.push(part.set_generation(source.generation).set_object_preconditions(exactly));
         }
         let request = self
-            .control
+            .clients
+            .control()
             .compose_object()
             .set_destination(destination)
             .set_source_objects(parts)
-            .set_if_generation_match(0_i64);
-        let error = match request.send().await {
+            .set_if_generation_match(0_i64)
+            // Of these generations, to a free name: once it is done, to repeat it is refused.
+            .with_idempotency(true);
+        let error = match self.clients.answer(request.send()).await {
             Ok(object) => return Ok(Put::Stored(self.info_of(object))),
             Err(error) => error,
         };
@@ -230,16 +226,24 @@ impl ArchiveStore for GcsArchive {
     }
 
     async fn delete(&self, object: &ObjectRef) -> Result<(), StoreError> {
-        let request = self.control.delete_object().set_bucket(self.bucket.clone());
+        let request = self.clients.control().delete_object().set_bucket(self.bucket.clone());
         let request =
             request.set_object(self.full(&object.name)?).set_generation(object.generation);
         // Of one generation, so to repeat it removes nothing else.
-        match request.with_idempotency(true).send().await {
+        match self.clients.answer(request.with_idempotency(true).send()).await {
             Ok(()) => Ok(()),
             Err(error) => match self.error(&error, &object.name) {
                 StoreError::NotFound(_) => Ok(()),
                 other => Err(other),
             },
         }
+    }
+}
+
+/// The object that was stored with another checksum than it was sent with, if that is the error.
+fn unlike(error: &google_cloud_storage::Error) -> Option<Object> {
+    match error.source()?.downcast_ref()? {
+        WriteError::ChecksumMismatch { object, .. } => Some(Object::clone(object)),
+        _ => None,
     }
 }

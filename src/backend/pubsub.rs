@@ -6,6 +6,8 @@
 //!   neither stops lease extensions nor the acknowledgement of what is in flight.
 //! - What is on loan, handed out or waiting here, stays inside the account whatever the server
 //!   sends; beyond it each stream holds at most one message in hand and one response of the server.
+//! - A stream that brings nothing for long is opened anew on another connection: one whose other end
+//!   is gone without a word looks like one with nothing to say.
 //! - A seek first gives back all that is on loan and waits until every acknowledgement is sent, so
 //!   that none from before can reach the service after it.
 
@@ -68,13 +70,7 @@ impl PubSubLog {
     /// # Errors
     /// [`LogError::Refused`] for an address or a name that cannot be right.
     pub async fn connect(options: PubSubOptions) -> Result<Self, LogError> {
-        let mut builder = Subscriber::builder().with_credentials(options.credentials.clone());
-        if let Some(endpoint) = &options.endpoint {
-            builder = builder.with_endpoint(endpoint);
-        }
-        let subscriber = builder.build().await.map_err(|error| {
-            LogError::Refused(format!("no client for Pub/Sub can be made: {error}"))
-        })?;
+        let subscriber = session::subscriber(&options).await?;
         let admin = Arc::new(Admin::new(&options).await?);
         Ok(Self {
             options: Arc::new(options),

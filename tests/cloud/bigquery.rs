@@ -4,6 +4,7 @@ mod faults;
 mod letters;
 mod staging;
 mod tables;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;

@@ -4,6 +4,7 @@
 mod leases;
 mod publishing;
 mod trouble;
+mod wire;
 
 use std::time::Duration;
 

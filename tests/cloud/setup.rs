@@ -114,6 +114,57 @@ async fn what_is_missing_is_made_once_and_what_differs_is_told_and_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_view_and_a_lifecycle_that_differ_are_told_and_left() {
+    let project = Project::start().await;
+    let append = "--set warehouse.bigquery.each.orders.mode=append";
+    let (_, told, error) = project.setup(append).await;
+    assert!(told.contains("created\tview\tproj.kappa.orders_deduplicated"), "{told}{error}");
+    let (code, told, _) = project.setup(append).await;
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("kept\tview\tproj.kappa.orders_deduplicated"), "{told}");
+
+    let view = json!({ "query": "SELECT * FROM `proj.kappa.orders`" });
+    project.bigquery.control().change("proj.kappa.orders_deduplicated", "view", view.clone());
+    project.storage.control().drop_lifecycle("events-of-proj");
+    let (code, told, _) = project.setup(append).await;
+    assert_eq!(code, Some(1));
+    for lines in [
+        "differs\tview\tproj.kappa.orders_deduplicated\n\
+         \tquery\tis SELECT * FROM `proj.kappa.orders`\tconfigured SELECT `event_id`",
+        "differs\tbucket\tevents-of-proj\n\
+         \tlifecycle\tis 0 rules, none of which does\tconfigured to delete composing/ after 30 days",
+    ] {
+        assert!(told.contains(lines), "{told}");
+    }
+    let left = project.bigquery.control().resource("proj.kappa.orders_deduplicated").unwrap();
+    assert_eq!(left["view"], view);
+    assert_eq!(project.storage.control().made_bucket("events-of-proj").unwrap().1, []);
+
+    // A view alone that is missing is told and made.
+    project.bigquery.control().delete_table("proj.kappa.orders_deduplicated");
+    let (_, told, _) = project.setup(&format!("{append} --dry-run")).await;
+    assert!(told.contains("missing\tview\tproj.kappa.orders_deduplicated"), "{told}");
+    let (_, told, _) = project.setup(append).await;
+    assert!(told.contains("created\tview\tproj.kappa.orders_deduplicated"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_warns_of_a_dead_letter_topic_that_is_attached() {
+    let project = Project::start().await;
+    project.setup("").await;
+    let (_, told, _) = project.run("check", "--connect").await;
+    assert!(!told.contains("dead-letter topic"), "{told}");
+    let letters = json!({ "deadLetterTopic": "projects/proj/topics/lost" });
+    let name = "projects/proj/subscriptions/kappa";
+    project.pubsub.control().change(name, "deadLetterPolicy", letters);
+    let (code, told, _) = project.run("check", "--connect").await;
+    assert_eq!(code, Some(0), "a warning does not change it");
+    let warning = "warning\tprojects/proj/subscriptions/kappa has the dead-letter topic \
+                   projects/proj/topics/lost: what kappa gives back";
+    assert!(told.contains(warning) && told.contains("detach it"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_service_that_refuses_hides_no_other() {
     let project = Project::start().await;
     project.bigquery.control().revoke(true);

@@ -9,6 +9,7 @@
 //!   given up for a new one.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use kappa_actors::port::Refusal;
@@ -35,7 +36,20 @@ pub(super) struct AppendLog {
     /// Requests of unknown outcome, in the order of their offsets.
     unresolved: VecDeque<Sent>,
     /// Encoded rows that are stored and were not told, with their number.
-    untold: HashMap<Vec<u8>, usize>,
+    untold: HashMap<Mark, usize>,
+    marks: Marks,
+}
+
+/// What stands for an encoded row, whose megabytes would fill the memory: its length and 128 bits.
+type Mark = (usize, u64, u64);
+
+#[derive(Default)]
+struct Marks(RandomState, RandomState);
+
+impl Marks {
+    fn of(&self, row: &[u8]) -> Mark {
+        (row.len(), self.0.hash_one(row), self.1.hash_one(row))
+    }
 }
 
 /// A request with its place in the stream.
@@ -123,10 +137,11 @@ impl AppendLog {
         }
         let is_new = |row: &Row| {
             let bytes = encode(&to.table, to.mode, row, Change::Arrival);
-            let Some(count) = self.untold.get_mut(&bytes) else { return true };
+            let mark = self.marks.of(&bytes);
+            let Some(count) = self.untold.get_mut(&mark) else { return true };
             *count -= 1;
             if *count == 0 {
-                self.untold.remove(&bytes);
+                self.untold.remove(&mark);
             }
             false
         };
@@ -139,7 +154,8 @@ impl AppendLog {
             self.untold.clear();
         }
         for row in stored.iter().flat_map(Sent::rows) {
-            *self.untold.entry(encode(&to.table, to.mode, row, Change::Arrival)).or_default() += 1;
+            let mark = self.marks.of(&encode(&to.table, to.mode, row, Change::Arrival));
+            *self.untold.entry(mark).or_default() += 1;
         }
     }
 

@@ -92,14 +92,19 @@ impl Connection {
         lock(&self.waiting).ended.is_some()
     }
 
-    /// Sends a request as soon as fewer than the most are in flight.
+    /// Sends a request as soon as fewer than the most are in flight. Nobody may be waiting for
+    /// their answers yet, so this notices too when none comes.
     pub(super) async fn send(&self, request: api::AppendRowsRequest) -> Ticket {
         let (tell, answer) = oneshot::channel();
-        let permit = Arc::clone(&self.in_flight).acquire_owned().await;
+        let place = Arc::clone(&self.in_flight).acquire_owned();
+        let permit = tokio::time::timeout(self.patience, place).await;
+        if permit.is_err() {
+            end(&self.waiting, &silence(self.patience));
+        }
         let mut waiting = lock(&self.waiting);
         match (permit, waiting.ended.clone()) {
             // Under one lock with the queue: requests and waiters stand in the same order.
-            (Ok(permit), None) => {
+            (Ok(Ok(permit)), None) => {
                 waiting.queue.push_back((tell, permit));
                 let _ = self.requests.send(request);
             }
@@ -155,9 +160,7 @@ impl Ticket {
         match tokio::time::timeout(self.patience, self.answer).await {
             Ok(answer) => answer.unwrap_or_else(|_| closed()),
             Err(_) => {
-                let told =
-                    format!("no answer within {}", humantime::format_duration(self.patience));
-                let status = Status::deadline_exceeded(told);
+                let status = silence(self.patience);
                 end(&self.waiting, &status);
                 Answer::Lost(status)
             }
@@ -202,6 +205,11 @@ async fn run(
     end(&waiting, &status);
 }
 
+fn silence(patience: Duration) -> Status {
+    let patience = humantime::format_duration(patience);
+    Status::deadline_exceeded(format!("no answer within {patience}"))
+}
+
 fn end(waiting: &Mutex<Waiting>, status: &Status) {
     let mut waiting = lock(waiting);
     waiting.ended.get_or_insert_with(|| status.clone());
@@ -216,7 +224,7 @@ async fn within<T>(
 ) -> Result<T, Status> {
     match tokio::time::timeout(patience, call).await {
         Ok(answer) => Ok(answer?.into_inner()),
-        Err(late) => Err(Status::deadline_exceeded(late.to_string())),
+        Err(_) => Err(silence(patience)),
     }
 }
 

@@ -51,6 +51,9 @@ impl BigQueryWarehouse {
         let mut things = vec![self.set_up_dataset(dry_run).await?];
         for spec in specs {
             things.push(self.set_up_table(spec, dry_run).await?);
+            if tables::has_view(spec, self.mode(spec)) {
+                things.push(self.set_up_view(spec, dry_run).await?);
+            }
         }
         Ok(things)
     }
@@ -83,7 +86,7 @@ impl BigQueryWarehouse {
             }
             Err(RestError::NotFound(_)) if dry_run => State::Missing,
             Err(RestError::NotFound(_)) => {
-                let made = tables::ensure(&self.rest, spec, mode, &options).await;
+                let made = tables::ensure_table(&self.rest, spec, mode, &options).await;
                 made.map_err(|error| SetupError(error.to_string()))?;
                 State::Created
             }
@@ -91,6 +94,37 @@ impl BigQueryWarehouse {
         };
         Ok(Thing { kind: "table", name: self.rest.full_name(&spec.name), state })
     }
+
+    /// The view of the newest rows of a table that is appended to, and that stands by now unless
+    /// this is a dry run.
+    async fn set_up_view(&self, spec: &TableSpec, dry_run: bool) -> Result<Thing, SetupError> {
+        let view = format!("{}{}", spec.name, tables::VIEW_SUFFIX);
+        let idle = match self.rest.table(&spec.name).await {
+            // A table in contradiction tells so itself.
+            Ok(found) => schema::compare(spec, self.mode(spec), &found).unwrap_or_default().idle,
+            Err(RestError::NotFound(_)) => Vec::new(),
+            Err(error) => return Err(failed(error)),
+        };
+        let state = match self.rest.table(&view).await {
+            Ok(found) => {
+                let wanted = schema::deduplicated(spec, &idle, &self.rest.sql_name(&spec.name));
+                let mut all = Vec::new();
+                Difference::note(&mut all, "query", shown(&found["view"]["query"]), wanted);
+                State::of(all)
+            }
+            Err(RestError::NotFound(_)) if dry_run => State::Missing,
+            Err(RestError::NotFound(_)) => {
+                tables::ensure_view(&self.rest, spec, &idle).await.map_err(failed)?;
+                State::Created
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Thing { kind: "view", name: self.rest.full_name(&view), state })
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> SetupError {
+    SetupError(error.to_string())
 }
 
 fn differences(

@@ -31,10 +31,15 @@ pub(super) async fn ensure(
     options: &TableOptions,
 ) -> Result<Ensured, EnsureError> {
     let ensured = ensure_table(rest, table, mode, options).await?;
-    if mode == WriteMode::Append && !table.key.is_empty() {
+    if has_view(table, mode) {
         ensure_view(rest, table, &ensured.idle).await?;
     }
     Ok(ensured)
+}
+
+/// Whether the newest rows of the table are shown by a view.
+pub(super) fn has_view(table: &TableSpec, mode: WriteMode) -> bool {
+    mode == WriteMode::Append && !table.key.is_empty()
 }
 
 /// Whether the table stands and has every column of `table`.
@@ -52,7 +57,8 @@ pub(super) async fn fits(
     }
 }
 
-async fn ensure_table(
+/// Makes the table alone.
+pub(super) async fn ensure_table(
     rest: &Rest,
     table: &TableSpec,
     mode: WriteMode,
@@ -119,7 +125,12 @@ async fn widen(
     }
 }
 
-async fn ensure_view(rest: &Rest, table: &TableSpec, idle: &[String]) -> Result<(), EnsureError> {
+/// Makes the view, or lets it show the columns that were added.
+pub(super) async fn ensure_view(
+    rest: &Rest,
+    table: &TableSpec,
+    idle: &[String],
+) -> Result<(), EnsureError> {
     let name = format!("{}{VIEW_SUFFIX}", table.name);
     let query = schema::deduplicated(table, idle, &rest.sql_name(&table.name));
     let view = json!({ "view": { "query": query, "useLegacySql": false } });

@@ -1,5 +1,7 @@
 //! Cloud Storage's errors, sorted by what to do next.
 
+use std::error::Error as _;
+
 use google_cloud_gax::error::rpc::Code;
 use google_cloud_storage::Error;
 use kappa_actors::port::StoreError;
@@ -65,6 +67,9 @@ pub(super) fn store_error(error: &Error, bucket: &str, name: &str) -> StoreError
 
 /// The service's words.
 fn said(error: &Error) -> String {
+    if let (true, Some(silence)) = (error.is_timeout(), error.source()) {
+        return silence.to_string();
+    }
     match (error.status(), error.http_payload()) {
         (Some(status), _) if !status.message.is_empty() => status.message.clone(),
         (_, Some(payload)) if !payload.is_empty() => {

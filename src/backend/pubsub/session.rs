@@ -34,6 +34,13 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// What is asked of the service as a lease at a time: as the subscription's own deadline. The crate
 /// extends it until `max_lease`.
 const EXTENSION: Duration = Duration::from_secs(60);
+/// After so many silences a stream is opened anew: the crate never gives up one whose other end is
+/// gone without a word. With the default that is five minutes; the service itself ends one after
+/// half an hour.
+const SILENCES: u32 = 10;
+/// How long the confirmation of an acknowledgement is waited for: the crate itself repeats it for
+/// ten minutes, but waits for a silent connection for ever.
+const UNCONFIRMED: Duration = Duration::from_secs(11 * 60);
 /// Bytes are counted in units of this many, so that any account fits a semaphore's `u32`.
 const UNIT_BYTES: u64 = 64;
 
@@ -52,7 +59,19 @@ pub(super) struct Session {
 /// Why a stream is read no more.
 enum Break {
     Stopped,
+    /// It brought nothing for so long that its connection may be dead.
+    Silent,
     Fault(String),
+}
+
+/// A client with a connection of its own; it connects when it is used.
+pub(super) async fn subscriber(options: &PubSubOptions) -> Result<Subscriber, LogError> {
+    let mut builder = Subscriber::builder().with_credentials(options.credentials.clone());
+    if let Some(endpoint) = &options.endpoint {
+        builder = builder.with_endpoint(endpoint);
+    }
+    let refused = |error| LogError::Refused(format!("no client for Pub/Sub can be made: {error}"));
+    builder.build().await.map_err(refused)
 }
 
 impl Session {
@@ -101,9 +120,15 @@ impl Session {
     async fn confirm(self: Arc<Self>, lease: Lease, handler: ExactlyOnce) {
         // The crate repeats transient failures by itself. What is refused for good comes again and
         // is recognised by its id, so there is nothing to repeat.
-        if let Err(error) = handler.confirmed_ack().await {
+        // A lease ends with `max_lease` at the latest, and with it all that there is to confirm.
+        let patience = UNCONFIRMED.min(self.options.max_lease);
+        let lost = match tokio::time::timeout(patience, handler.confirmed_ack()).await {
+            Ok(answer) => answer.err().map(|error| error.to_string()),
+            Err(late) => Some(late.to_string()),
+        };
+        if let Some(error) = lost {
             metrics::counter!("kappa_pubsub_lost_acknowledgements_total").increment(1);
-            tracing::debug!(%error, "an acknowledgement was not taken; its message comes again");
+            tracing::debug!(error, "an acknowledgement was not taken; its message comes again");
         }
         self.loans.confirmed(lease);
     }
@@ -124,15 +149,27 @@ impl Session {
 
     async fn keep_open(self: Arc<Self>, number: usize) {
         let mut pause = PAUSE.0;
+        let mut subscriber = self.subscriber.clone();
         loop {
-            let mut stream = self.open();
+            let mut stream = self.open(&subscriber);
             let token = stream.shutdown_token();
             let before = self.loans.arrivals();
             let end = self.read(&mut stream, number).await;
             drop(stream);
             // Ends when the last handler of this stream is used and its answer sent.
             self.tasks.spawn(async move { token.shutdown().await });
-            let Break::Fault(words) = end else { return };
+            let words = match end {
+                Break::Stopped => return,
+                Break::Silent => {
+                    tracing::debug!(stream = number, "a silent stream is opened anew");
+                    // What could be made once can be made again.
+                    if let Ok(fresh) = self::subscriber(&self.options).await {
+                        subscriber = fresh;
+                    }
+                    continue;
+                }
+                Break::Fault(words) => words,
+            };
             if self.loans.arrivals() != before {
                 pause = PAUSE.0;
             }
@@ -148,10 +185,10 @@ impl Session {
         }
     }
 
-    fn open(&self) -> MessageStream {
+    fn open(&self, subscriber: &Subscriber) -> MessageStream {
         let streams = self.streams() as u64;
         let share = |account: u64| i64::try_from((account / streams).max(1)).unwrap_or(i64::MAX);
-        self.subscriber
+        subscriber
             .subscribe(self.options.subscription_name())
             .set_max_outstanding_messages(share(self.options.max_outstanding_messages))
             .set_max_outstanding_bytes(share(self.options.max_outstanding_bytes))
@@ -190,6 +227,8 @@ impl Session {
     ) -> Result<(Received, Handler), Break> {
         let mut next = std::pin::pin!(stream.next());
         let mut settled = std::pin::pin!(tokio::time::sleep(SETTLED));
+        let silence = self.options.silence * SILENCES;
+        let mut silent = std::pin::pin!(tokio::time::sleep(silence));
         let mut waits = true;
         loop {
             tokio::select! {
@@ -200,6 +239,7 @@ impl Session {
                         tracing::info!(stream = number, "the stream from Pub/Sub works again");
                     }
                 }
+                () = &mut silent => return Err(Break::Silent),
                 item = &mut next => return match item {
                     Some(Ok(one)) => Ok(one),
                     Some(Err(error)) => {

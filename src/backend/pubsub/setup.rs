@@ -28,6 +28,9 @@ const ON_SUBSCRIPTION: [(&str, &str); 2] = [
 /// The same for a topic.
 const ON_TOPIC: [(&str, &str); 1] = [("pubsub.topics.publish", "roles/pubsub.publisher")];
 
+/// The difference that [`SubscriptionState::dead_letter_topic`] makes.
+pub const DEAD_LETTER_TOPIC: &str = "dead-letter topic";
+
 /// What is configured of the topic and the subscription beyond their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -190,7 +193,7 @@ impl PubSubSetup {
         compare("message ordering", is.ordering.to_string(), wanted.ordering.to_string());
         compare("filter", is.filter.clone(), wanted.filter.clone());
         let dead_letters = is.dead_letter_topic.clone().unwrap_or_else(|| "none".into());
-        compare("dead-letter topic", dead_letters, "none".into());
+        compare(DEAD_LETTER_TOPIC, dead_letters, "none".into());
         if is.retention.is_none_or(|kept| kept < RETENTION) {
             let wanted = shown(Some(RETENTION));
             all.push(difference("subscription retention", shown(is.retention), wanted));

@@ -9,10 +9,14 @@ use tonic::Code;
 
 use super::*;
 
-const MODES: [WriteMode; 2] = [WriteMode::Upsert, WriteMode::Append];
+pub(super) const MODES: [WriteMode; 2] = [WriteMode::Upsert, WriteMode::Append];
 
 /// Writes until the warehouse takes the rows; a table that is gone is made again.
-async fn written(cloud: &Cloud, spec: &Arc<TableSpec>, rows: Arc<Vec<Row>>) -> Vec<Refusal> {
+pub(super) async fn written(
+    cloud: &Cloud,
+    spec: &Arc<TableSpec>,
+    rows: Arc<Vec<Row>>,
+) -> Vec<Refusal> {
     for _ in 0..50 {
         match cloud.write(spec, Arc::clone(&rows)).await {
             Ok(refusals) => return refusals,
@@ -31,7 +35,7 @@ async fn ready(mode: WriteMode) -> (Cloud, Arc<TableSpec>) {
 }
 
 /// Each of `count` rows is there once; in append mode in the table itself, not only in its view.
-async fn assert_once(cloud: &Cloud, spec: &TableSpec, count: usize) {
+pub(super) async fn assert_once(cloud: &Cloud, spec: &TableSpec, count: usize) {
     let ids: Vec<_> = cloud.said(spec).await.into_iter().map(|(id, _)| id).collect();
     let expected: Vec<_> = (0..count).map(|n| format!("{n:06}")).collect();
     assert_eq!(ids, expected);
@@ -42,7 +46,7 @@ async fn assert_once(cloud: &Cloud, spec: &TableSpec, count: usize) {
 }
 
 /// Rows of about 100 kB: a call of them is several requests.
-fn large(first: usize, count: usize) -> Arc<Vec<Row>> {
+pub(super) fn large(first: usize, count: usize) -> Arc<Vec<Row>> {
     let words = "x".repeat(100_000);
     Arc::new((first..first + count).map(|n| said(&format!("{n:06}"), &words, 1)).collect())
 }

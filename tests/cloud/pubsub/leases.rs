@@ -132,3 +132,51 @@ async fn messages_of_a_key_come_in_order_through_a_give_back() {
         log.acknowledge(&leases(&next)).await.unwrap();
     }
 }
+
+/// What all backends of this process write to their log.
+#[derive(Clone, Default)]
+struct Written(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_lease_about_to_end_is_told_once_before_it_ends() {
+    let written = Written::default();
+    let writer = written.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false);
+    // Of one thread alone, tracing may have decided by then that nobody listens.
+    tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
+    let server = start().await;
+    store(&server, 3);
+    let mut options = options(&server);
+    options.max_lease = Duration::from_secs(4);
+    let log = PubSubLog::connect(options).await.unwrap();
+    let began = std::time::Instant::now();
+    let held = pull(&log, 3).await;
+    let told = || {
+        let all = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        // Nobody else has this one.
+        let own: Vec<_> = all.lines().filter(|line| line.contains("max_lease = 4s")).collect();
+        own.join("\n")
+    };
+    until(&server, "a warning", |_| !told().is_empty()).await;
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let words = told();
+    for word in
+        ["WARN", "the leases of 3 messages end soon", "up to 3s of max_lease", "raise max_lease"]
+    {
+        assert!(words.contains(word), "{words}");
+    }
+    // Acknowledged in time, and warned of once.
+    log.acknowledge(&leases(&held)).await.unwrap();
+    until(&server, "3 acknowledged", |control| control.acknowledged_count() == 3).await;
+    assert_eq!(told().lines().count(), 1);
+}

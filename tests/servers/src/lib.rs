@@ -6,5 +6,6 @@
 
 pub mod bigquery;
 pub mod grpc;
+pub mod proxy;
 pub mod pubsub;
 pub mod storage;

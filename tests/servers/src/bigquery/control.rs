@@ -158,6 +158,13 @@ impl Control {
         self.state().datasets.keys().cloned().collect()
     }
 
+    /// Changes one field of a table's REST resource, as somebody else would.
+    pub fn change(&self, table: &str, field: &str, value: Value) {
+        if let Some(found) = self.state().tables.get_mut(table) {
+            found.resource[field] = value;
+        }
+    }
+
     /// How many appends arrived.
     #[must_use]
     pub fn appends(&self) -> usize {

@@ -3,6 +3,8 @@
 use std::sync::MutexGuard;
 
 use bytes::Bytes;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 
 use super::state::{SharedState, State};
 
@@ -55,6 +57,13 @@ impl Control {
         Some((bucket.location.clone(), deleted.collect()))
     }
 
+    /// Takes all rules of a bucket's lifecycle away.
+    pub fn drop_lifecycle(&self, name: &str) {
+        if let Some(bucket) = self.state().made_buckets.get_mut(name) {
+            bucket.lifecycle = None;
+        }
+    }
+
     /// Removes a bucket; its objects are there again when it is.
     pub fn remove_bucket(&self, name: &str) {
         self.state().buckets.remove(name);
@@ -70,9 +79,22 @@ impl Control {
         self.state().grpc_faults.extend(statuses);
     }
 
+    /// Answers as it should again.
+    pub fn fail_no_more(&self) {
+        let mut state = self.state();
+        state.http_faults.clear();
+        state.grpc_faults.clear();
+    }
+
     /// Does what the next `count` changes ask, and answers 503 or UNAVAILABLE all the same.
     pub fn lose_answers(&self, count: usize) {
         self.state().lost_answers = count;
+    }
+
+    /// Refuses so many of a hundred requests with 503 or UNAVAILABLE, and loses the answers of as
+    /// many changes; zero ends it.
+    pub fn unsteady(&self, seed: u64, percent: u32) {
+        self.state().unsteady = Some((StdRng::seed_from_u64(seed), percent));
     }
 
     /// Breaks the next reads.
@@ -83,6 +105,11 @@ impl Control {
     /// Breaks the next resumable upload once, after this many bytes of a chunk are kept.
     pub fn break_upload_after(&self, bytes: usize) {
         self.state().break_upload = Some(bytes);
+    }
+
+    /// Says that resumable uploads go on at this address, such as a proxy's.
+    pub fn reached_at(&self, url: &str) {
+        self.state().url = url.to_owned();
     }
 
     /// Stores one byte of the next resumable upload wrongly.

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use rand::RngExt as _;
+use rand::rngs::StdRng;
 
 use super::control::ReadFault;
 use super::upload::Session;
@@ -78,6 +80,8 @@ pub(super) struct State {
     pub(super) http_faults: VecDeque<u16>,
     pub(super) grpc_faults: VecDeque<u16>,
     pub(super) lost_answers: usize,
+    /// Draws which requests go wrong, so many of a hundred.
+    pub(super) unsteady: Option<(StdRng, u32)>,
     pub(super) read_faults: VecDeque<ReadFault>,
     /// Bytes of a resumable upload that are kept before it is broken, once.
     pub(super) break_upload: Option<usize>,
@@ -94,7 +98,8 @@ impl State {
     pub(super) fn admit(&mut self, request: String, is_http: bool) -> Result<(), Refusal> {
         self.requests.push(request);
         let faults = if is_http { &mut self.http_faults } else { &mut self.grpc_faults };
-        match faults.pop_front() {
+        let ordered = faults.pop_front();
+        match ordered.or_else(|| self.draws().then_some(503)) {
             Some(status) => Err(Refusal::Fault(status)),
             None if self.revoked => Err(Refusal::Forbidden),
             None => Ok(()),
@@ -103,9 +108,14 @@ impl State {
 
     /// Whether the answer to what was just done gets lost.
     pub(super) fn loses_answer(&mut self) -> bool {
-        let loses = self.lost_answers > 0;
-        self.lost_answers -= usize::from(loses);
-        loses
+        let ordered = self.lost_answers > 0;
+        self.lost_answers -= usize::from(ordered);
+        ordered || self.draws()
+    }
+
+    fn draws(&mut self) -> bool {
+        let unsteady = self.unsteady.as_mut();
+        unsteady.is_some_and(|(random, percent)| random.random_range(0..100) < *percent)
     }
 
     pub(super) fn class_of(&self, bucket: &str) -> Result<&str, Refusal> {
