@@ -2,6 +2,7 @@
 
 mod faults;
 mod letters;
+mod staging;
 mod tables;
 
 use std::collections::BTreeMap;

@@ -217,6 +217,8 @@ async fn one_killed_and_one_stopped_of_three_lose_and_double_nothing() {
     services.until_acknowledged(events.len()).await;
     services.check(&events);
     drop(three);
+    // Nothing of a daemon is on its disk.
+    assert!(!services.folder.path().join("one").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

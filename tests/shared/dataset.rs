@@ -90,7 +90,7 @@ impl Sql {
 
     /// The rows that a query finds, each value as a text or null.
     pub(crate) async fn query(&self, sql: &str) -> Vec<Vec<Json>> {
-        // Few rows of small tables: one page, and no answer worth waiting for longer.
+        // Queries of small tables: no answer is worth waiting for longer.
         let body = json!({
             "query": sql,
             "useLegacySql": false,
@@ -99,18 +99,26 @@ impl Sql {
             "timeoutMs": "60000",
             "formatOptions": { "useInt64Timestamp": true },
         });
-        let headers = headers(&self.credentials).await;
-        let request = self.http.post(&self.url).headers(headers).json(&body);
-        let answer: Json = request.send().await.unwrap().json().await.unwrap();
-        // An emulator tells of a failed query with success; what is not complete has no rows.
-        let well = answer["error"].is_null() && answer["errors"].is_null();
-        assert!(well && answer["jobComplete"] == json!(true), "{sql}: {answer}");
-        assert!(answer["pageToken"].is_null(), "{sql}: more than a page");
-        let rows = answer["rows"].as_array().cloned().unwrap_or_default();
-        let cells = |row: &Json| {
-            row["f"].as_array().unwrap().iter().map(|cell| cell["v"].clone()).collect()
-        };
-        rows.iter().map(cells).collect()
+        let mut request = self.http.post(&self.url).json(&body);
+        let mut rows = Vec::new();
+        loop {
+            let asked = request.headers(headers(&self.credentials).await);
+            let page: Json = asked.send().await.unwrap().json().await.unwrap();
+            // An emulator tells of a failed query with success; what is not complete has no rows.
+            let well = page["error"].is_null() && page["errors"].is_null();
+            assert!(well && page["jobComplete"] == json!(true), "{sql}: {page}");
+            let cells = |row: &Json| {
+                row["f"].as_array().unwrap().iter().map(|cell| cell["v"].clone()).collect()
+            };
+            rows.extend(page["rows"].as_array().into_iter().flatten().map(cells));
+            let Some(token) = page["pageToken"].as_str() else { return rows };
+            let job = page["jobReference"]["jobId"].as_str().unwrap();
+            let (url, location) = (&self.url, &self.location);
+            request = self.http.get(format!(
+                "{url}/{job}?pageToken={token}&location={location}\
+                 &formatOptions.useInt64Timestamp=true"
+            ));
+        }
     }
 }
 
