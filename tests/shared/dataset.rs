@@ -90,7 +90,7 @@ impl Sql {
 
     /// The rows that a query finds, each value as a text or null.
     pub(crate) async fn query(&self, sql: &str) -> Vec<Vec<Json>> {
-        // Of small tables no answer is worth waiting for longer.
+        // Queries of small tables: no answer is worth waiting for longer.
         let body = json!({
             "query": sql,
             "useLegacySql": false,
@@ -99,27 +99,25 @@ impl Sql {
             "timeoutMs": "60000",
             "formatOptions": { "useInt64Timestamp": true },
         });
-        let cells = |row: &Json| {
-            row["f"].as_array().unwrap().iter().map(|cell| cell["v"].clone()).collect()
-        };
-        let mut found = Vec::new();
         let mut request = self.http.post(&self.url).json(&body);
+        let mut rows = Vec::new();
         loop {
-            let headers = headers(&self.credentials).await;
-            let answer = request.headers(headers).send().await.unwrap();
-            let answer: Json = answer.json().await.unwrap();
+            let asked = request.headers(headers(&self.credentials).await);
+            let page: Json = asked.send().await.unwrap().json().await.unwrap();
             // An emulator tells of a failed query with success; what is not complete has no rows.
-            let well = answer["error"].is_null() && answer["errors"].is_null();
-            assert!(well && answer["jobComplete"] == json!(true), "{sql}: {answer}");
-            found.extend(answer["rows"].as_array().into_iter().flatten().map(cells));
-            let Some(page) = answer["pageToken"].as_str() else { return found };
-            let job = answer["jobReference"]["jobId"].as_str().unwrap();
-            let more = [
-                ("pageToken", page),
-                ("location", &self.location),
-                ("formatOptions.useInt64Timestamp", "true"),
-            ];
-            request = self.http.get(format!("{}/{job}", self.url)).query(&more);
+            let well = page["error"].is_null() && page["errors"].is_null();
+            assert!(well && page["jobComplete"] == json!(true), "{sql}: {page}");
+            let cells = |row: &Json| {
+                row["f"].as_array().unwrap().iter().map(|cell| cell["v"].clone()).collect()
+            };
+            rows.extend(page["rows"].as_array().into_iter().flatten().map(cells));
+            let Some(token) = page["pageToken"].as_str() else { return rows };
+            let job = page["jobReference"]["jobId"].as_str().unwrap();
+            let (url, location) = (&self.url, &self.location);
+            request = self.http.get(format!(
+                "{url}/{job}?pageToken={token}&location={location}\
+                 &formatOptions.useInt64Timestamp=true"
+            ));
         }
     }
 }

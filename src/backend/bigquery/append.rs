@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use kappa_actors::port::Refusal;
 use kappa_actors::row::Row;
+use tonic::Code;
 
 use super::connection::Connection;
 use super::encode::{Change, encode};
@@ -228,8 +229,10 @@ impl AppendLog {
             Outcome::Refused(fault) => {
                 let ended =
                     matches!(fault, Fault::StreamEnded(_) | Fault::NoTable(_) | Fault::Gap(_));
-                if ended {
-                    self.settle_by_count(to, connection, stream, driven).await;
+                if ended
+                    && let Err(unknown) = self.settle_by_count(to, connection, stream, driven).await
+                {
+                    return Some(unknown);
                 }
                 let fault = self.take_refused(fault, driven);
                 if ended || !all_known {
@@ -272,24 +275,31 @@ impl AppendLog {
         fault
     }
 
-    /// A stream that takes no more rows tells how many it has: those requests are stored.
+    /// A stream that takes no more rows tells how many it has: those requests are stored. As long as
+    /// it does not tell, all stay in doubt: sent to another stream they might stand twice.
     async fn settle_by_count(
         &mut self,
         to: &TableWriter,
         connection: &Connection,
         stream: &str,
         driven: &mut Driven,
-    ) {
+    ) -> Result<(), Fault> {
+        let table = &to.table.name;
         match connection.finalize_stream(stream).await {
             Ok(count) => {
                 while self.unresolved.front().is_some_and(|sent| sent.end() <= count) {
                     driven.stored.extend(self.unresolved.pop_front());
                 }
+                Ok(())
             }
-            Err(status) => {
-                let table = &to.table.name;
+            Err(status) if status.code() == Code::NotFound => {
                 tracing::warn!(table, stream, %status, "a stream is gone; rows in doubt go again");
+                Ok(())
             }
+            Err(status) => Err(match ended(table, &status) {
+                fault @ (Fault::Later(_) | Fault::Quota(_)) => fault,
+                _ => Fault::Broken(format!("{stream} does not tell what it holds: {status}")),
+            }),
         }
     }
 

@@ -276,6 +276,22 @@ async fn a_stream_that_somebody_finalized_is_replaced_and_what_it_holds_is_known
 }
 
 #[tokio::test]
+async fn as_long_as_an_ended_stream_does_not_tell_what_it_holds_nothing_goes_to_another() {
+    let (cloud, spec) = ready(WriteMode::Append).await;
+    cloud.write(&spec, many(0, 2)).await.unwrap();
+    cloud.control().fail_appends(1, AppendFault::LosesAnswer);
+    cloud.control().fail_appends(1, AppendFault::EndsWith(Code::Unavailable));
+    cloud.write(&spec, many(2, 2)).await.unwrap_err();
+    let stream = cloud.control().streams()[0].name.clone();
+    finalize(&cloud, &stream).await;
+    cloud.control().fail_finalizing(2);
+    let error = cloud.write(&spec, many(2, 2)).await.unwrap_err();
+    assert!(error.to_string().contains("does not tell what it holds"), "{error}");
+    assert_eq!(written(&cloud, &spec, many(2, 4)).await, []);
+    assert_once(&cloud, &spec, 6).await;
+}
+
+#[tokio::test]
 async fn streams_that_take_nothing_are_not_made_for_ever() {
     let (cloud, spec) = ready(WriteMode::Append).await;
     cloud.control().fail_appends(20, AppendFault::Answers(Code::OutOfRange));

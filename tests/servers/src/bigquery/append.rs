@@ -126,6 +126,10 @@ fn finalize(state: &Shared, name: &str) -> Result<api::FinalizeWriteStreamRespon
         return Err(Status::invalid_argument("the default stream cannot be finalized"));
     }
     let mut state = lock(state);
+    if state.finalize_faults > 0 {
+        state.finalize_faults -= 1;
+        return Err(Status::unavailable("the stream cannot be finalized now"));
+    }
     let stream = state
         .streams
         .get_mut(name)

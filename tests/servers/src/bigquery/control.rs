@@ -55,6 +55,11 @@ impl Control {
         self.state().append_faults.extend(std::iter::repeat_n(fault, count));
     }
 
+    /// Refuses the next `count` calls that finalize a stream, as unavailable.
+    pub fn fail_finalizing(&self, count: usize) {
+        self.state().finalize_faults = count;
+    }
+
     /// Lets the next `count` REST requests meet `fault`.
     pub fn fail_rest(&self, count: usize, fault: &RestFault) {
         self.state().rest_faults.extend(std::iter::repeat_n(fault.clone(), count));

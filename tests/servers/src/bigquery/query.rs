@@ -2,7 +2,6 @@
 //!
 //! A table stands there under its full name. What SQLite cannot run is refused as an invalid query.
 
-use chrono::NaiveDate;
 use rusqlite::types::{Value as Sql, ValueRef};
 use rusqlite::{Connection, Statement as Prepared, params_from_iter};
 use serde_json::{Map, Value, json};
@@ -73,7 +72,7 @@ fn shown(kind: &str, value: &Value) -> Value {
         ("BOOLEAN" | "BOOL", Value::Number(number)) => (number.as_i64() != Some(0)).to_string(),
         ("DATE", Value::Number(days)) => {
             let days = days.as_i64().and_then(|days| i32::try_from(days).ok());
-            let date = days.and_then(NaiveDate::from_epoch_days);
+            let date = days.and_then(chrono::NaiveDate::from_epoch_days);
             date.map(|date| date.to_string()).unwrap_or_default()
         }
         (_, Value::String(text)) => text.clone(),

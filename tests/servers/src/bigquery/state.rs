@@ -78,6 +78,8 @@ pub(super) struct State {
     pub(super) streams: HashMap<String, WriteStream>,
     pub(super) next_stream: u64,
     pub(super) append_faults: VecDeque<AppendFault>,
+    /// How many calls that finalize a stream are refused from now on.
+    pub(super) finalize_faults: usize,
     pub(super) rest_faults: VecDeque<RestFault>,
     pub(super) delay: Duration,
     pub(super) spread_late: bool,
