@@ -4,6 +4,7 @@
 //! stops reading what a command writes (`kappa generate | head`) ends it quietly.
 
 pub mod archive;
+pub mod audit;
 pub mod check;
 pub mod config;
 pub mod dead_letters;
@@ -74,6 +75,7 @@ pub enum Command {
     Replay(replay::Args),
     Diff(diff::Args),
     Merge(merge::Args),
+    Audit(audit::Args),
     Archive(archive::Args),
     Config(config::Args),
 }
@@ -125,6 +127,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
         Command::DeadLetters(args) => {
             dead_letters::main(&args, &settings()?, &mut std::io::stdout().lock())
         }
+        Command::Audit(args) => audit::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Archive(args) => archive::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Demo(args) => demo::main(&args, settings()?),
     }

@@ -3,6 +3,7 @@
 //! [`Blueprint::of`] finds every mistake that can be found without touching the world; only a
 //! blueprint starts anything.
 
+mod audit;
 #[cfg(feature = "gcp")]
 pub mod cloud;
 mod rules;
@@ -33,6 +34,7 @@ use crate::backend::faulty::{Faults, Sink, SinkFault};
 use crate::settings::{
     ArchiveBackend, EventLogBackend, Fault, Problem, Problems, Settings, WarehouseBackend,
 };
+pub use audit::{acknowledged, open_audit};
 pub use rules::{RuleBook, RuleChange};
 #[cfg(feature = "gcp")]
 pub use setup::{lacking, set_up};

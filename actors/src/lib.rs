@@ -6,6 +6,7 @@
 
 pub mod actor;
 pub mod archive;
+pub mod audit;
 pub mod dead_letter_table;
 pub mod delivery;
 pub mod envelope;

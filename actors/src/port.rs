@@ -4,14 +4,18 @@
 //! actor waits; no backend waits on the actor's behalf for longer than one attempt takes.
 
 mod archive_store;
+mod auditable;
 mod dead_letter_store;
 mod event_log;
 mod reprocessing;
 mod warehouse;
 
 pub use archive_store::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, StoreError};
+pub use auditable::{AuditError, Auditable, KeyCount, LetterMark};
 pub use dead_letter_store::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
-pub use event_log::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
+pub use event_log::{
+    Acknowledged, Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought,
+};
 pub use reprocessing::{
     ColumnDiff, Comparison, Diff, Example, Manner, MergeOptions, Merged, ReprocessError,
     Reprocessing, Scope, Shown, Staged, StagingTables, replayed_events, staging_name,

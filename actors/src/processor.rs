@@ -45,6 +45,17 @@ pub struct EventView<'a> {
     pub envelope: &'a Envelope,
 }
 
+/// How the rows of an event are found again in their table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// Each by its key.
+    Key,
+    /// All together by the column with this index, which holds the event's or the message's id.
+    Event(usize),
+    /// Not at all, for this reason.
+    Lost(&'static str),
+}
+
 /// Makes rows of events.
 pub trait Processor: Send + Sync + 'static {
     /// The processor's name, as in its actor's path and in dead letters.
@@ -55,6 +66,21 @@ pub trait Processor: Send + Sync + 'static {
 
     /// The table it fills.
     fn table(&self) -> &Arc<TableSpec>;
+
+    /// How the rows of an event are found again.
+    fn trace(&self) -> Trace {
+        if self.table().key.is_empty() {
+            Trace::Lost("it has no key, and no event's id")
+        } else {
+            Trace::Key
+        }
+    }
+
+    /// The keys of the rows that the event would have, where they can be told though a row cannot
+    /// be made.
+    fn keys(&self, _event: &EventView<'_>) -> Option<Vec<Row>> {
+        None
+    }
 
     /// Appends the event's rows, which may be none, to `rows`. `now` is the time of processing.
     ///

@@ -18,6 +18,7 @@ mod paced;
 mod witness;
 
 pub use archive_log::{ArchiveLog, ReplayRange};
+pub(crate) use feed::Decoder;
 pub use journal::{Journal, JournalError, Resumed, unfinished_replays};
 pub use loans::{Fault, Progress};
 pub use log_range::{EndedBy, Ending, LogRange, RangeProgress};

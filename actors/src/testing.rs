@@ -1,6 +1,7 @@
 //! What tests need: one conformance suite a port, and backends in memory.
 
 pub mod archive_store;
+pub mod auditable;
 pub mod event_log;
 pub mod memory;
 pub mod reprocessing;

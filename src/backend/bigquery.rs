@@ -8,6 +8,7 @@
 //!   is always upserted, the first row of a key standing highest.
 
 mod append;
+mod audit;
 mod cell;
 mod connection;
 mod dead_letters;

@@ -11,6 +11,7 @@
 //! - A seek first gives back all that is on loan and waits until every acknowledgement is sent, so
 //!   that none from before can reach the service after it.
 
+mod acknowledged;
 mod admin;
 mod fault;
 mod job;
@@ -30,7 +31,9 @@ use google_cloud_pubsub::client::Subscriber;
 use google_cloud_pubsub::model::seek_request::Target;
 use google_cloud_wkt as wkt;
 use kappa_actors::message::{Lease, NewMessage};
-use kappa_actors::port::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
+use kappa_actors::port::{
+    Acknowledged, Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought,
+};
 use kappa_actors::time::Timestamp;
 use tokio::sync::{OnceCell, RwLock};
 
@@ -192,6 +195,10 @@ impl EventLog for PubSubLog {
         let Some(session) = self.running().await else { return Ok(Backlog::default()) };
         session.loans.trouble()?;
         Ok(Backlog { messages: None, oldest: session.loans.oldest() })
+    }
+
+    async fn acknowledged(&self) -> Result<Acknowledged, LogError> {
+        acknowledged::ask(&self.options, &self.admin).await.map(Acknowledged::Before)
     }
 
     async fn close(&self) {

@@ -2,7 +2,7 @@
 
 mod outcome;
 mod render;
-mod value;
+pub(super) mod value;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! BigQuery as the warehouse, against a server that speaks its protocols.
 
+mod audit;
 mod faults;
 mod letters;
 mod staging;

@@ -1,6 +1,7 @@
 //! Pub/Sub as the event log.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at the first surprise")]
 
+mod acknowledged;
 mod leases;
 mod publishing;
 mod trouble;

@@ -3,6 +3,8 @@
 //! Replicas share the subscription and nothing else: what one held that died comes again to the
 //! others.
 
+mod audit;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::process::{Child, Command, Output, Stdio};
@@ -105,6 +107,14 @@ impl Services {
         Daemon(command.spawn().unwrap())
     }
 
+    /// Puts `with` in the place of a line of the configuration.
+    fn configure(&self, line: &str, with: &str) {
+        let file = self.folder.path().join("kappa.toml");
+        let configuration = std::fs::read_to_string(&file).unwrap();
+        assert!(configuration.contains(line), "{configuration}");
+        std::fs::write(&file, configuration.replace(line, with)).unwrap();
+    }
+
     /// Runs a command that does what it is asked; what it wrote to stdout.
     pub(super) async fn run(&self, arguments: &str, input: &[u8]) -> String {
         let Output { status, stdout, stderr } = self.output(arguments, input).await;
@@ -112,6 +122,7 @@ impl Services {
         String::from_utf8(stdout).unwrap()
     }
 
+    /// Runs a command that ends by itself.
     async fn output(&self, arguments: &str, input: &[u8]) -> Output {
         let file = self.folder.path().join("input");
         std::fs::write(&file, input).unwrap();

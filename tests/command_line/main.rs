@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod archive;
+mod audit;
 mod dead_letters;
 mod publish;
 mod questions;

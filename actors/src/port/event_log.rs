@@ -39,6 +39,15 @@ pub struct Backlog {
     pub oldest: Option<Timestamp>,
 }
 
+/// How much of the log this subscription has acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// All that was published before the call.
+    All,
+    /// All that was published before this time.
+    Before(Timestamp),
+}
+
 /// What a seek did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sought {
@@ -130,6 +139,15 @@ pub trait EventLog: Send + Sync + 'static {
     /// # Errors
     /// [`LogError::Unavailable`]: ask later.
     async fn backlog(&self) -> Result<Backlog, LogError>;
+
+    /// How much is acknowledged, whoever has acknowledged it. Hands out nothing, and disturbs none
+    /// who pull.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: ask later. [`LogError::Refused`] where the log cannot tell.
+    async fn acknowledged(&self) -> Result<Acknowledged, LogError> {
+        Err(LogError::Refused("this log does not tell what is acknowledged".to_owned()))
+    }
 
     /// Sends the acknowledgements that are still to be sent, and gives back what came from the log
     /// and was never handed out. Called once, last; nothing is pulled any more.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::config::MessageField;
-use super::{BadRow, EventView, Processor, convert, version};
+use super::{BadRow, EventView, Processor, Trace, convert, version};
 use crate::json::{Pointer, Trie, array_len};
 use crate::row::{Row, TableSpec, Value};
 use crate::time::Timestamp;
@@ -22,6 +22,7 @@ pub struct ProcessorPlan {
     pub(super) revision: u16,
     /// The column whose time takes the place of the time of processing.
     pub(super) order_by: Option<usize>,
+    pub(super) trace: Trace,
 }
 
 /// A row for each element of an array.
@@ -97,26 +98,26 @@ impl Processor for ProcessorPlan {
         &self.table
     }
 
+    fn trace(&self) -> Trace {
+        self.trace
+    }
+
+    fn keys(&self, event: &EventView<'_>) -> Option<Vec<Row>> {
+        let mut keys = Vec::new();
+        let key = |scope: &Scope<'_>| {
+            let values = self.table.key.iter().map(|&column| self.value(column, scope));
+            values.collect::<Result<_, _>>().map(Row)
+        };
+        self.make(event, Timestamp::default(), &mut keys, key).ok().map(|()| keys)
+    }
+
     fn rows(
         &self,
         event: &EventView<'_>,
         now: Timestamp,
         rows: &mut Vec<Row>,
     ) -> Result<(), BadRow> {
-        let json = std::str::from_utf8(&event.message.payload)
-            .map_err(|_| BadRow::Other("not UTF-8".to_owned()))?;
-        let root = self.event.capture(json).map_err(not_json)?;
-        let scope = Scope { event, now, root: &root, element: &[], index: 0 };
-        let Some(explode) = &self.explode else {
-            rows.push(self.row(&scope)?);
-            return Ok(());
-        };
-        let before = rows.len();
-        let exploded = self.explode(explode, &scope, rows);
-        if exploded.is_err() {
-            rows.truncate(before);
-        }
-        exploded
+        self.make(event, now, rows, |scope| self.row(scope))
     }
 }
 
@@ -134,11 +135,35 @@ impl ProcessorPlan {
         })
     }
 
-    fn explode(
+    /// Appends what `row` makes of the event or of each of its elements, all or none.
+    fn make(
         &self,
+        event: &EventView<'_>,
+        now: Timestamp,
+        rows: &mut Vec<Row>,
+        row: impl Fn(&Scope<'_>) -> Result<Row, BadRow>,
+    ) -> Result<(), BadRow> {
+        let json = std::str::from_utf8(&event.message.payload)
+            .map_err(|_| BadRow::Other("not UTF-8".to_owned()))?;
+        let root = self.event.capture(json).map_err(not_json)?;
+        let scope = Scope { event, now, root: &root, element: &[], index: 0 };
+        let Some(explode) = &self.explode else {
+            rows.push(row(&scope)?);
+            return Ok(());
+        };
+        let before = rows.len();
+        let exploded = Self::explode(explode, &scope, rows, row);
+        if exploded.is_err() {
+            rows.truncate(before);
+        }
+        exploded
+    }
+
+    fn explode(
         explode: &Explode,
         scope: &Scope<'_>,
         rows: &mut Vec<Row>,
+        row: impl Fn(&Scope<'_>) -> Result<Row, BadRow>,
     ) -> Result<(), BadRow> {
         let Some(array) = scope.raw(Place::Event(explode.slot)) else { return Ok(()) };
         let pointer = || explode.pointer.to_string();
@@ -155,7 +180,7 @@ impl ProcessorPlan {
         rows.reserve(count);
         for (index, element) in elements.into_iter().enumerate() {
             let element = explode.element.capture(element.get()).map_err(not_json)?;
-            rows.push(self.row(&Scope { element: &element, index, ..*scope })?);
+            rows.push(row(&Scope { element: &element, index, ..*scope })?);
         }
         Ok(())
     }

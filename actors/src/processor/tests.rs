@@ -7,6 +7,7 @@ use crate::row::Value;
 
 mod mistakes;
 mod shipped;
+mod trace;
 
 const EVENT: &str = r#"{"event_id":"evt_1","event_type":"order.placed","entity_id":"ord_1",
     "timestamp":"2026-02-17T14:30:00.123Z","data":{"customer_id":"cust_1","total":109.97,

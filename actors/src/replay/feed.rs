@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::archive_log::{ReplayRange, Shared};
 use super::loans::ObjectNumber;
 use super::object::{ReadFault, read_lines};
-use crate::archive::{ArchiveObject, LineFormat, PartName, objects_between};
+use crate::archive::{ArchiveObject, LineError, LineFormat, PartName, objects_between};
 use crate::message::{Lease, Message};
 use crate::port::{ArchiveStore, StoreError};
 use crate::supervision::Backoff;
@@ -147,19 +147,25 @@ impl Feed {
 }
 
 /// Makes messages of an object's lines.
-struct Decoder {
+pub(crate) struct Decoder {
     file: CompactString,
     start: crate::time::Timestamp,
     format: LineFormat,
     range: ReplayRange,
     /// Lines met so far.
-    lines: u64,
+    pub(crate) lines: u64,
     /// Lines that were handed out before.
     skip: u64,
 }
 
 impl Decoder {
-    fn new(object: &ArchiveObject, format: LineFormat, range: ReplayRange, skip: u64) -> Self {
+    /// For an object of which `skip` lines were handed out before.
+    pub(crate) fn new(
+        object: &ArchiveObject,
+        format: LineFormat,
+        range: ReplayRange,
+        skip: u64,
+    ) -> Self {
         let file = object.name.rsplit('/').next().unwrap_or(&object.name).into();
         Self { file, start: object.window.start(), format, range, lines: 0, skip }
     }
@@ -170,34 +176,46 @@ impl Decoder {
 
     /// The message of a line; none for what is empty, outside the range, or was there before.
     fn message(&mut self, line: Bytes) -> Option<Message> {
+        self.read(line.clone()).unwrap_or_else(|error| {
+            tracing::warn!(line = %self.here(), %error, "a line of the archive cannot be read back");
+            Some(self.unread(line))
+        })
+    }
+
+    /// As [`Decoder::message`]; an error where the line is none of its format.
+    pub(crate) fn read(&mut self, line: Bytes) -> Result<Option<Message>, LineError> {
         self.lines += 1;
         if self.lines <= self.skip || line.iter().all(u8::is_ascii_whitespace) {
-            return None;
+            return Ok(None);
         }
-        let here = || format_compact!("{}:{}", self.file, self.lines);
-        let message = |id, payload, publish_time| Message {
-            id,
+        let event = self.format.decode(line)?;
+        let message = self.unread(event.payload);
+        let Some(origin) = event.origin else { return Ok(Some(message)) };
+        Ok(self.range.holds(origin.publish_time).then(|| Message {
+            id: origin.message_id,
+            publish_time: origin.publish_time,
+            attributes: origin.attributes,
+            ordering_key: origin.ordering_key,
+            ..message
+        }))
+    }
+
+    /// Object and line.
+    fn here(&self) -> CompactString {
+        format_compact!("{}:{}", self.file, self.lines)
+    }
+
+    /// A message of which nothing is known but where it stands.
+    fn unread(&self, payload: Bytes) -> Message {
+        Message {
+            id: self.here(),
             payload,
-            publish_time,
+            publish_time: self.start,
             attributes: None,
             ordering_key: CompactString::default(),
             attempt: None,
             archived: false,
             lease: Lease(0),
-        };
-        match self.format.decode(line.clone()) {
-            Ok(event) => match event.origin {
-                None => Some(message(here(), event.payload, self.start)),
-                Some(origin) => self.range.holds(origin.publish_time).then(|| Message {
-                    attributes: origin.attributes,
-                    ordering_key: origin.ordering_key,
-                    ..message(origin.message_id, event.payload, origin.publish_time)
-                }),
-            },
-            Err(error) => {
-                tracing::warn!(line = %here(), %error, "a line of the archive cannot be read back");
-                Some(message(here(), line, self.start))
-            }
         }
     }
 }

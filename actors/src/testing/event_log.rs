@@ -29,7 +29,7 @@ pub struct Abilities {
     pub order: bool,
     /// It moves to a time, exactly.
     pub seek: bool,
-    /// It counts its backlog, exactly.
+    /// It counts its backlog and tells what is acknowledged, exactly.
     pub backlog: bool,
 }
 
@@ -72,6 +72,8 @@ where
     named("what_is_acknowledged_does_not_come_again", stays).await;
     if abilities.backlog {
         named("backlog_counts", acknowledging::backlog_counts(log().await)).await;
+        let tells = acknowledging::it_tells_what_is_acknowledged(log().await);
+        named("it_tells_what_is_acknowledged", tells).await;
     }
     if abilities.publish {
         let empty = || async { fresh(Vec::new()).await };

@@ -57,6 +57,15 @@ impl Rest {
                 })
             })
             .collect();
+        self.pages_with(sql, &parameters.into()).await
+    }
+
+    /// As [`Rest::pages`], with parameters as the service knows them.
+    pub(super) async fn pages_with(
+        &self,
+        sql: &str,
+        parameters: &Value,
+    ) -> Result<Pages<'_>, RestError> {
         let body = json!({
             "query": sql,
             "useLegacySql": false,

@@ -26,7 +26,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use kappa_actors::message::{Lease, NewMessage};
-use kappa_actors::port::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
+use kappa_actors::port::{
+    Acknowledged, Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought,
+};
 use kappa_actors::time::Timestamp;
 use tokio::sync::oneshot;
 
@@ -36,6 +38,9 @@ use self::reader::{Command, Reader, Waiting};
 use self::subscription::Subscription;
 use super::sqlite;
 use super::sqlite::thread::{ConnectionThread, Ended};
+
+/// The name of the events' file in the data folder.
+pub const FILE: &str = "log.db";
 
 /// Where the time comes from; tests turn it.
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -85,7 +90,7 @@ impl EmbeddedLog {
     }
 
     fn open_at(dir: &Path, options: LogOptions, clock: Clock) -> Result<Self, OpenError> {
-        let (log, subscriptions) = (dir.join("log.db"), dir.join("subscriptions.db"));
+        let (log, subscriptions) = (dir.join(FILE), dir.join("subscriptions.db"));
         let reader = Reader {
             dir: dir.to_path_buf(),
             events: Events::open(&log)?,
@@ -192,6 +197,10 @@ impl EventLog for EmbeddedLog {
 
     async fn backlog(&self) -> Result<Backlog, LogError> {
         self.reader.ask(Command::Backlog).await.map_err(ended)?
+    }
+
+    async fn acknowledged(&self) -> Result<Acknowledged, LogError> {
+        self.reader.ask(Command::Acknowledged).await.map_err(ended)?
     }
 }
 

@@ -5,7 +5,7 @@ pub mod thread;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 /// How long a call waits for a file that another process is writing, before it counts as
 /// unavailable and is tried again by the caller.
@@ -61,6 +61,28 @@ pub fn open_with_pages(
     let at = |reason| OpenError::Sqlite { path: path.to_path_buf(), reason };
     let mut connection = Connection::open(path).map_err(at)?;
     prepare(&mut connection, page_bytes, version, schema).map_err(at)?;
+    check_version(connection, path, version)
+}
+
+/// Opens `path`, which exists, to be read and not to be written.
+///
+/// # Errors
+/// [`OpenError`], naming the file.
+pub fn open_to_read(path: &Path, version: i64) -> Result<Connection, OpenError> {
+    let at = |reason| OpenError::Sqlite { path: path.to_path_buf(), reason };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(at)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(at)?;
+    check_version(connection, path, version)
+}
+
+/// The connection, if the file is of this version.
+fn check_version(
+    connection: Connection,
+    path: &Path,
+    version: i64,
+) -> Result<Connection, OpenError> {
+    let at = |reason| OpenError::Sqlite { path: path.to_path_buf(), reason };
     let found: i64 =
         connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(at)?;
     if found == version {

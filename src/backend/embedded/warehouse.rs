@@ -8,6 +8,7 @@
 //! Every table is a SQLite table of the same name with a column for each of its own; `table.rs`
 //! says how they are declared, which scripts rely on.
 
+mod audit;
 mod committer;
 mod dead_letters;
 mod insert;
@@ -29,6 +30,7 @@ use tokio::sync::oneshot;
 use self::committer::{Committer, Job, Write};
 use crate::backend::embedded::sqlite::{self, OpenError};
 
+pub use audit::EmbeddedAudit;
 pub use staging::{EmbeddedStaging, STAGING_FILE};
 
 /// The file's name in the data folder.

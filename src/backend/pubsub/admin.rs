@@ -8,6 +8,7 @@ use google_cloud_pubsub::Error;
 use google_cloud_pubsub::client::{SchemaService, SubscriptionAdmin, TopicAdmin};
 use google_cloud_pubsub::model::seek_request::Target;
 use google_cloud_pubsub::model::{Subscription, Topic};
+use google_cloud_wkt as wkt;
 use kappa_actors::port::LogError;
 
 use super::{PubSubOptions, fault};
@@ -54,6 +55,21 @@ impl Admin {
             }
             Err(error) => Err(LogError::Unavailable(fault::seeking(name, &error))),
         }
+    }
+
+    /// Makes a snapshot of a subscription; when it will expire.
+    pub(super) async fn create_snapshot(
+        &self,
+        name: &str,
+        subscription: &str,
+    ) -> Result<Option<wkt::Timestamp>, Error> {
+        let call = self.subscriptions.create_snapshot().set_name(name);
+        Ok(within(call.set_subscription(subscription).send()).await?.expire_time)
+    }
+
+    /// Removes a snapshot.
+    pub(super) async fn delete_snapshot(&self, name: &str) -> Result<(), Error> {
+        within(self.subscriptions.delete_snapshot().set_snapshot(name).send()).await
     }
 
     /// Those of `permissions` that the caller has on `resource`. The service answers an empty set,

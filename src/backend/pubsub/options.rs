@@ -52,6 +52,13 @@ impl PubSubOptions {
         self.full("subscriptions", id)
     }
 
+    /// The full name of a snapshot, in the subscription's project.
+    pub(super) fn snapshot_name(&self, id: &str) -> String {
+        let subscription = self.subscription_name();
+        let project = subscription.split('/').nth(1).unwrap_or(&self.project);
+        format!("projects/{project}/snapshots/{id}")
+    }
+
     /// Where the administration is asked; `None` for the service itself.
     pub(super) fn rest_endpoint(&self) -> Option<&str> {
         self.admin_endpoint.as_deref().or(self.endpoint.as_deref())

@@ -19,7 +19,10 @@ impl Serialize for RowJson<'_> {
 }
 
 /// One value, as a reader of the table sees it: JSON as JSON, bytes as base64.
-pub(super) struct ValueJson<'a>(pub(super) ColumnType, pub(super) &'a Value);
+pub(in crate::cli) struct ValueJson<'a>(
+    pub(in crate::cli) ColumnType,
+    pub(in crate::cli) &'a Value,
+);
 
 impl Serialize for ValueJson<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

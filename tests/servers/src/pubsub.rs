@@ -9,6 +9,7 @@
 mod control;
 mod publish;
 mod rest;
+mod snapshot;
 mod state;
 mod stream;
 mod subscriber;

@@ -4,7 +4,7 @@ use super::Compiler;
 use crate::envelope::EnvelopePlan;
 use crate::json::Pointer;
 use crate::processor::config::{ColumnConfig, MessageField};
-use crate::processor::{PlanError, VERSION_COLUMN};
+use crate::processor::{PlanError, Trace, VERSION_COLUMN};
 use crate::row::{Column, ColumnType, TableSpec};
 
 /// BigQuery takes no more columns in a primary key.
@@ -109,20 +109,41 @@ impl Compiler<'_> {
             let hint = "add a column with index = true, or one from the element, to the key";
             return Err(self.error("key", "does not tell the rows of one event apart", hint));
         }
-        let has_id = columns.iter().any(|column| {
-            let pointer = if exploded { &column.root } else { &column.from };
-            column.message == Some(MessageField::Id)
-                || pointer
-                    .as_deref()
-                    .and_then(|text| Pointer::parse(text).ok())
-                    .is_some_and(|pointer| envelope.is_id(&pointer))
-        });
+        let has_id = columns.iter().any(|column| self.holds_id(column, envelope));
         if has_id || self.config.order_by.is_some() {
             return Ok(());
         }
         let hint = "add the column with the event's id to the key, or say with order_by which of \
                     two events' rows stands, as in order_by = \"event_timestamp\"";
         Err(self.error("key", "does not hold the event's id", hint))
+    }
+
+    /// Whether the column holds the id of the event or of its message.
+    fn holds_id(&self, column: &ColumnConfig, envelope: &EnvelopePlan) -> bool {
+        let pointer = if self.explode.is_some() { &column.root } else { &column.from };
+        column.message == Some(MessageField::Id)
+            || pointer
+                .as_deref()
+                .and_then(|text| Pointer::parse(text).ok())
+                .is_some_and(|pointer| envelope.is_id(&pointer))
+    }
+
+    /// How the rows of an event are found again.
+    pub(super) fn trace(&self, table: &TableSpec, envelope: &EnvelopePlan) -> Trace {
+        let columns = &self.config.columns;
+        if table.key.is_empty() {
+            let holds_id = |column: &ColumnConfig| {
+                matches!(column.r#type, ColumnType::String | ColumnType::Integer)
+                    && self.holds_id(column, envelope)
+            };
+            let found = columns.values().position(holds_id);
+            return found.map_or(Trace::Lost("it has no key, and no event's id"), Trace::Event);
+        }
+        let at = |&index: &usize| columns.get_index(index).map(|(_, column)| column);
+        if table.key.iter().filter_map(at).any(|column| column.now) {
+            return Trace::Lost("its key holds the time of processing");
+        }
+        Trace::Key
     }
 
     pub(super) fn order_by(&self, table: &TableSpec) -> Result<Option<usize>, PlanError> {

@@ -1,7 +1,8 @@
 //! What acknowledging, giving back and the backlog promise.
 
 use super::{assert_are, leases, must, payloads, pull_exactly, pull_nothing};
-use crate::port::EventLog;
+use crate::port::{Acknowledged, EventLog};
+use crate::time::Timestamp;
 
 pub(super) async fn given_back_comes_again(log: impl EventLog, order: bool) {
     let first = pull_exactly(&log, 6).await;
@@ -55,4 +56,19 @@ pub(super) async fn backlog_counts(log: impl EventLog) {
     must(log.acknowledge(&leases(&messages[7..])).await);
     let backlog = must(log.backlog().await);
     assert_eq!((backlog.messages, backlog.oldest), (Some(0), None));
+}
+
+/// `All`, or up to when; a log that cannot tell for sure may say less.
+pub(super) async fn it_tells_what_is_acknowledged(log: impl EventLog) {
+    let (messages, before) = (pull_exactly(&log, 10).await, Timestamp::now());
+    let told = must(log.acknowledged().await);
+    assert_eq!(told, Acknowledged::Before(messages[0].publish_time), "those in flight count");
+    must(log.acknowledge(&leases(&messages[1..])).await);
+    let told = must(log.acknowledged().await);
+    assert_eq!(told, Acknowledged::Before(messages[0].publish_time), "the oldest decides");
+    must(log.acknowledge(&leases(&messages[..1])).await);
+    match must(log.acknowledged().await) {
+        Acknowledged::All => {}
+        Acknowledged::Before(time) => assert!(time >= before, "all was acknowledged by {before}"),
+    }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::message::{Lease, Message, NewMessage};
-use crate::port::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
+use crate::port::{Acknowledged, Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
 use crate::time::Timestamp;
 
 /// An [`EventLog`] in memory. Clones share one log.
@@ -306,6 +306,11 @@ impl EventLog for MemoryLog {
         let oldest = waiting.next().map(|stored| stored.message.publish_time);
         let messages = waiting.count() as u64 + u64::from(oldest.is_some());
         Ok(Backlog { messages: Some(messages), oldest })
+    }
+
+    async fn acknowledged(&self) -> Result<Acknowledged, LogError> {
+        let oldest = self.backlog().await?.oldest;
+        Ok(oldest.map_or(Acknowledged::All, Acknowledged::Before))
     }
 }
 

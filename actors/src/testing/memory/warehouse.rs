@@ -3,11 +3,13 @@
 //! It keeps every promise of the port except durability, and passes the port's conformance suite.
 //! What a test waits for it awaits: [`MemoryWarehouse::holds`] and [`Gate::reached`] need no sleep.
 
+mod audit;
 mod gate;
 mod table;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -46,6 +48,7 @@ struct State {
     refusals: HashMap<String, Refuses>,
     gates: HashMap<String, Post>,
     calls: HashMap<String, u64>,
+    staleness: HashMap<String, Duration>,
 }
 
 impl MemoryWarehouse {
@@ -82,6 +85,19 @@ impl MemoryWarehouse {
     pub fn drop_table(&self, table: &str) {
         self.state().tables.remove(table);
         self.changed.send_replace(());
+    }
+
+    /// Removes the rows of `table` that `gone` takes, as somebody would by hand.
+    pub fn remove(&self, table: &str, gone: impl Fn(&Row) -> bool) {
+        if let Some(table) = self.state().tables.get_mut(table) {
+            table.remove(gone);
+        }
+        self.changed.send_replace(());
+    }
+
+    /// From now on says that rows of `table` may be hidden for so long.
+    pub fn set_staleness(&self, table: &str, staleness: Duration) {
+        self.state().staleness.insert(table.to_owned(), staleness);
     }
 
     /// Calls of [`Warehouse::write`] for `table` so far, failed ones included.
@@ -192,6 +208,7 @@ mod tests {
 
     use super::*;
     use crate::row::{ColumnType, Value};
+    use crate::testing::auditable;
     use crate::testing::warehouse::{conforms, row, table, text};
 
     fn ids(count: usize) -> Arc<Vec<Row>> {
@@ -201,6 +218,12 @@ mod tests {
     #[tokio::test]
     async fn it_passes_the_suite() {
         conforms(&MemoryWarehouse::new()).await;
+    }
+
+    #[tokio::test]
+    async fn it_answers_an_audit() {
+        let warehouse = MemoryWarehouse::new();
+        auditable::conforms(&warehouse, &warehouse).await;
     }
 
     #[tokio::test]

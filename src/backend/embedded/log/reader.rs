@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use kappa_actors::message::{Lease, Message};
-use kappa_actors::port::{Backlog, LogError, Pulled, Room, Sought};
+use kappa_actors::port::{Acknowledged, Backlog, LogError, Pulled, Room, Sought};
 use kappa_actors::time::Timestamp;
 use tokio::sync::oneshot;
 
@@ -36,6 +36,8 @@ pub(super) enum Command {
     Seek(Timestamp, Reply<Sought>),
     /// Count what is not acknowledged.
     Backlog(Reply<Backlog>),
+    /// Tell what is acknowledged.
+    Acknowledged(Reply<Acknowledged>),
     /// This process has published.
     Arrived,
 }
@@ -106,6 +108,13 @@ impl Reader {
                     oldest: oldest.map(Timestamp::from_micros),
                 });
                 let _ = reply.send(backlog.map_err(unavailable));
+            }
+            Command::Acknowledged(reply) => {
+                let oldest = subscription.oldest_waiting(events).map_err(unavailable);
+                let _ = reply.send(oldest.map(|oldest| match oldest {
+                    Some(time) => Acknowledged::Before(Timestamp::from_micros(time)),
+                    None => Acknowledged::All,
+                }));
             }
             Command::Arrived => {}
         }

@@ -169,6 +169,15 @@ impl Subscription {
         Ok((count.max(0), oldest))
     }
 
+    /// When the oldest message was published that is not acknowledged. A subscription that is not
+    /// there has acknowledged nothing, and is not made for this: it would hold retention back.
+    pub(super) fn oldest_waiting(&mut self, events: &Events) -> rusqlite::Result<Option<i64>> {
+        if self.is_current()? || self.load(events.id)? {
+            return Ok(self.backlog(events)?.1);
+        }
+        events.time_at(events.head()?.removed_offset + 1)
+    }
+
     /// Brings the state up to what the file and the log say.
     fn refresh(&mut self, events: &Events) -> rusqlite::Result<()> {
         if !self.is_current()? && !self.load(events.id)? {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use kappa_actors::message::{Lease, Message, NewMessage};
-use kappa_actors::port::{EventLog, PublishError, Pulled, Room};
+use kappa_actors::port::{Acknowledged, EventLog, PublishError, Pulled, Room};
 use kappa_actors::testing::event_log::{Abilities, conforms};
 use kappa_actors::time::Timestamp;
 
@@ -275,4 +275,25 @@ async fn a_file_that_is_no_log_is_named() {
     let missing = dir.path().join("missing");
     let error = EmbeddedLog::open(&missing, options()).unwrap_err().to_string();
     assert!(error.contains("missing/log.db"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_is_told_without_a_subscription_made_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = open(dir.path());
+    assert_eq!(open(dir.path()).acknowledged().await.unwrap(), Acknowledged::All);
+    publish(&daemon, ["1", "2"].map(str::to_owned)).await;
+    let auditor = open(dir.path());
+    let Acknowledged::Before(first) = auditor.acknowledged().await.unwrap() else { panic!() };
+    let subscriptions = rusqlite::Connection::open(dir.path().join("subscriptions.db")).unwrap();
+    let sql = "SELECT count(*) FROM subscriptions";
+    assert_eq!(subscriptions.query_row(sql, (), |row| row.get::<_, i64>(0)).unwrap(), 0);
+    let messages = pull(&daemon).await;
+    assert_eq!(first, messages[0].publish_time);
+    // What another process does is seen.
+    daemon.acknowledge(&leases(&messages)).await.unwrap();
+    assert_eq!(auditor.acknowledged().await.unwrap(), Acknowledged::All);
+    daemon.seek(messages[1].publish_time).await.unwrap();
+    let waits = Acknowledged::Before(messages[1].publish_time);
+    assert_eq!(auditor.acknowledged().await.unwrap(), waits);
 }

@@ -85,7 +85,7 @@ fn in_key_order(table: &TableSpec, rows: &[Row]) -> Vec<usize> {
 }
 
 /// SQLite's order within one type; a total order of all values, as sorting needs one.
-fn by_value(a: Option<&Value>, b: Option<&Value>) -> Ordering {
+pub(super) fn by_value(a: Option<&Value>, b: Option<&Value>) -> Ordering {
     match (a, b) {
         (Some(Value::Text(a)), Some(Value::Text(b))) => a.cmp(b),
         (Some(Value::Integer(a)), Some(Value::Integer(b))) => a.cmp(b),
@@ -138,7 +138,7 @@ fn put(
 }
 
 /// Binds one value in the form that the table's columns hold; `text` is room to write in.
-fn bind(
+pub(super) fn bind(
     statement: &mut CachedStatement<'_>,
     at: usize,
     value: &Value,
@@ -160,7 +160,7 @@ fn bind(
 }
 
 /// The day, `2026-02-17`; a day that no calendar holds is the calendar's nearest.
-fn date(days: i32) -> NaiveDate {
+pub(super) fn date(days: i32) -> NaiveDate {
     let nearest = if days < 0 { NaiveDate::MIN } else { NaiveDate::MAX };
     NaiveDate::from_epoch_days(days).unwrap_or(nearest)
 }

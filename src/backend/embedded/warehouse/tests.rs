@@ -1,5 +1,6 @@
 //! The warehouse against its port, against a model, and against bad weather.
 
+mod audit;
 mod dead_letters;
 mod model;
 

@@ -2,6 +2,8 @@
 //!
 //! A table stands there under its full name. What SQLite cannot run is refused as an invalid query.
 
+mod parameters;
+
 use rusqlite::types::{Value as Sql, ValueRef};
 use rusqlite::{Connection, Statement as Prepared, params_from_iter};
 use serde_json::{Map, Value, json};
@@ -90,6 +92,8 @@ pub(super) struct Found {
 /// Answers `jobs.query`.
 pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
     let text = body["query"].as_str().unwrap_or_default();
+    let db = Connection::open_in_memory().map_err(invalid)?;
+    let text = &parameters::unnest(&db, text, &body["queryParameters"])?;
     let Translated { statement, arrays } = translate(text).map_err(invalid)?;
     let changes = changed(&statement);
     // https://cloud.google.com/bigquery/docs/change-data-capture#limitations: no mutating DML.
@@ -103,7 +107,6 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
         );
         return Err(invalid(message));
     }
-    let db = Connection::open_in_memory().map_err(invalid)?;
     for (name, table) in &state.tables {
         load(&db, name, table).map_err(invalid)?;
     }
@@ -188,12 +191,11 @@ fn change(db: &Connection, statement: &Statement, body: &Value) -> Result<Affect
 fn bind(statement: &mut Prepared<'_>, body: &Value) -> Result<(), Refused> {
     for parameter in body["queryParameters"].as_array().into_iter().flatten() {
         let name = format!("@{}", parameter["name"].as_str().unwrap_or_default());
+        if parameter["parameterType"]["type"] == "ARRAY" {
+            continue;
+        }
         let raw = &parameter["parameterValue"]["value"];
-        let value = match (parameter["parameterType"]["type"].as_str(), raw.as_str()) {
-            (Some("INT64"), Some(text)) => Sql::Integer(text.parse().map_err(invalid)?),
-            (Some("FLOAT64"), Some(text)) => Sql::Real(text.parse().map_err(invalid)?),
-            _ => sql(raw),
-        };
+        let value = parameters::value(&parameter["parameterType"], raw)?;
         if let Some(at) = statement.parameter_index(&name).map_err(invalid)? {
             statement.raw_bind_parameter(at, value).map_err(invalid)?;
         }

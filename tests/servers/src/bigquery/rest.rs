@@ -4,13 +4,16 @@
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State as Held;
+use axum::extract::{DefaultBodyLimit, State as Held};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::query;
 use super::state::{Shared, State, lock};
+
+/// <https://cloud.google.com/bigquery/quotas#query_jobs>
+const MAX_REQUEST_BYTES: usize = 10_000_000;
 
 /// An answer that is an error, in BigQuery's form.
 pub(super) struct Refused {
@@ -36,7 +39,8 @@ impl Refused {
 
 /// The REST service.
 pub(super) fn app(state: Shared) -> Router {
-    Router::new().fallback(answer).with_state(state)
+    let limit = DefaultBodyLimit::max(MAX_REQUEST_BYTES);
+    Router::new().fallback(answer).layer(limit).with_state(state)
 }
 
 async fn answer(

@@ -208,6 +208,12 @@ impl Control {
         self.sum(Subscription::open_streams)
     }
 
+    /// How many snapshots there are.
+    #[must_use]
+    pub fn snapshots(&self) -> usize {
+        self.0.state().snapshots.len()
+    }
+
     fn sum(&self, of: impl Fn(&Subscription) -> usize) -> usize {
         self.0.state().subscriptions.values().map(of).sum()
     }

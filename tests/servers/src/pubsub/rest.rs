@@ -6,17 +6,17 @@ use axum::{Json, Router};
 use chrono::DateTime;
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::state::State;
 use super::subscription::Subscription;
+use super::{Shared, snapshot};
 
-type Answer = (StatusCode, Json<Value>);
+pub(super) type Answer = (StatusCode, Json<Value>);
 
 pub(super) fn app(shared: Shared) -> Router {
     Router::new().route("/v1/{*path}", axum::routing::any(answer)).with_state(shared)
 }
 
-fn refusal(code: StatusCode, status: &str, about: &str) -> Answer {
+pub(super) fn refusal(code: StatusCode, status: &str, about: &str) -> Answer {
     let error = json!({ "code": code.as_u16(), "message": about, "status": status });
     (code, Json(json!({ "error": error })))
 }
@@ -36,6 +36,9 @@ async fn answer(
         match path.rsplit_once(':') {
             Some((name, "testIamPermissions")) => permissions(&state, name, &asked),
             Some((name, "seek")) => seek(&mut state, name, &asked),
+            _ if path.contains("/snapshots/") => {
+                snapshot::answer(&mut state, &method, &path, &asked)
+            }
             _ => resource(&mut state, &method, &path, asked),
         }
     };

@@ -24,6 +24,8 @@ pub(super) struct State {
     /// Topics as REST describes them, by their full names.
     pub(super) topics: BTreeMap<String, Value>,
     pub(super) subscriptions: BTreeMap<String, Subscription>,
+    /// Snapshots as REST describes them, by their full names.
+    pub(super) snapshots: BTreeMap<String, Value>,
     /// What topics with a retention of their own keep, by their names.
     kept: BTreeMap<String, Vec<Arc<PubsubMessage>>>,
     /// Every message that was published, over all topics.

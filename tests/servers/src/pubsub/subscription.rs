@@ -155,6 +155,12 @@ impl Subscription {
         ids.map(|place| self.places[*place].message.message_id.clone()).collect()
     }
 
+    /// When the oldest message was published that is not acknowledged, in microseconds since 1970.
+    pub(super) fn oldest_unacknowledged(&self) -> Option<i64> {
+        let waiting = self.places.iter().filter(|place| !place.acknowledged);
+        waiting.map(|place| micros(&place.message)).min()
+    }
+
     pub(super) fn acknowledged_count(&self) -> usize {
         self.acknowledged.len()
     }

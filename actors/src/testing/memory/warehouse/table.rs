@@ -76,6 +76,11 @@ impl Table {
         }
     }
 
+    /// Removes rows.
+    pub(super) fn remove(&mut self, gone: impl Fn(&Row) -> bool) {
+        self.rows.retain(|_, row| !gone(row));
+    }
+
     /// The rows, in the order of their keys.
     pub(super) fn rows(&self) -> Vec<Row> {
         self.rows.values().cloned().collect()

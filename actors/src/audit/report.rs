@@ -1,0 +1,183 @@
+//! What an audit tells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use compact_str::CompactString;
+
+use crate::archive::Window;
+use crate::row::{Row, TableSpec};
+use crate::time::Timestamp;
+
+/// Told while an audit goes on, in the order of the windows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// What is not audited, and why; before all else.
+    LeftOut(LeftOut),
+    /// Something is not as the archive says that it should be.
+    Found(Finding),
+    /// A window is done.
+    Window(Tally),
+}
+
+/// Windows that are not audited, or not for one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The start of the first.
+    pub from: Timestamp,
+    /// The end of the last.
+    pub to: Timestamp,
+    /// How many of them hold something.
+    pub windows: u64,
+    /// The table that is left out; `None`: all.
+    pub table: Option<String>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why something is not audited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Parts of it wait to be composed.
+    Unsealed,
+    /// It may hold events that are not acknowledged; all before this time is.
+    Unacknowledged(Timestamp),
+    /// What was written so short ago may still be hidden.
+    Stale(Duration),
+    /// The rows of an event cannot be found again.
+    Untraceable(&'static str),
+}
+
+/// One thing that is not as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// The window.
+    pub window: Window,
+    /// The archive's file.
+    pub file: Arc<str>,
+    /// The line in it, from 1.
+    pub line: u64,
+    /// What it is.
+    pub what: What,
+}
+
+/// What is not as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// There is no such row, or there are too few, and no dead letter says why.
+    Missing(Standing),
+    /// The row stands more often than once.
+    Twice(Standing),
+    /// No row can be made of the event, and there is neither one nor a dead letter.
+    Unaccounted {
+        /// The event's id, where it can be read.
+        event: Option<CompactString>,
+        /// The processor; `None` where the event is not valid by the present rules.
+        processor: Option<String>,
+        /// Why no row can be made.
+        reason: String,
+    },
+    /// The file cannot be read here.
+    Damaged(String),
+}
+
+/// How a row stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// The table.
+    pub table: Arc<TableSpec>,
+    /// Which of the table's columns `key` is of.
+    pub columns: Arc<[usize]>,
+    /// The values that tell the row, or an event's rows, from others.
+    pub key: Row,
+    /// The event that makes it.
+    pub event: CompactString,
+    /// How many rows there should be.
+    pub expected: u64,
+    /// How many there are.
+    pub found: u64,
+}
+
+/// One window, counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// The window.
+    pub window: Window,
+    /// Events: lines that are no repetition.
+    pub events: u64,
+    /// Lines that repeat another: the archive is at-least-once.
+    pub repeated: u64,
+    /// Rows that the events make.
+    pub rows: u64,
+    /// Rows, and events without any, that a dead letter accounts for.
+    pub dead_letters: u64,
+    /// Rows that are missing.
+    pub missing: u64,
+    /// Rows that stand twice.
+    pub twice: u64,
+    /// Events of which there is neither row nor dead letter.
+    pub unaccounted: u64,
+    /// Places where a file cannot be read.
+    pub damaged: u64,
+}
+
+impl Tally {
+    /// Nothing was counted yet.
+    pub(super) const fn new(window: Window) -> Self {
+        Self {
+            window,
+            events: 0,
+            repeated: 0,
+            rows: 0,
+            dead_letters: 0,
+            missing: 0,
+            twice: 0,
+            unaccounted: 0,
+            damaged: 0,
+        }
+    }
+
+    /// Whether everything is as it should be.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.missing + self.twice + self.unaccounted + self.damaged == 0
+    }
+
+    /// Adds what `other` counted.
+    pub fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.repeated += other.repeated;
+        self.rows += other.rows;
+        self.dead_letters += other.dead_letters;
+        self.missing += other.missing;
+        self.twice += other.twice;
+        self.unaccounted += other.unaccounted;
+        self.damaged += other.damaged;
+    }
+}
+
+/// One table over all windows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableTally {
+    /// The table.
+    pub table: String,
+    /// Its processor.
+    pub processor: String,
+    /// Rows that the events make.
+    pub rows: u64,
+    /// Those that are missing.
+    pub missing: u64,
+    /// How long a row may be written and still be hidden.
+    pub staleness: Duration,
+}
+
+/// An audit that came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Windows audited.
+    pub windows: u64,
+    /// All of them, counted; its window means nothing.
+    pub total: Tally,
+    /// The tables, in the order of their processors.
+    pub tables: Vec<TableTally>,
+}

@@ -1,0 +1,133 @@
+//! Which windows are audited, and which are left out.
+//!
+//! An archived line may be ahead of its rows: a processor's way may be longer than the archive's.
+//! Once its event is acknowledged all its rows are durable, or a dead letter is. So the archive is
+//! listed first, and then the log is asked: every line listed was published before the listing, and
+//! whatever was published before the log's answer is acknowledged. A window is audited when its end,
+//! or the listing where that was earlier, lies before the answer, so one that still runs is audited
+//! too where nothing waits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::report::{LeftOut, Reason};
+use crate::archive::{ArchiveObject, PartName, SealError, Window, objects_between, unfinished};
+use crate::port::{Acknowledged, ArchiveStore};
+use crate::replay::ReplayRange;
+use crate::time::Timestamp;
+
+/// What the archive holds of a range.
+pub(super) struct Listing {
+    windows: BTreeMap<Window, Vec<ArchiveObject>>,
+    unsealed: BTreeSet<Window>,
+    /// When the listing was done.
+    at: Timestamp,
+}
+
+/// A window to be audited.
+#[derive(Debug)]
+pub(super) struct Audited {
+    pub(super) window: Window,
+    pub(super) objects: Vec<ArchiveObject>,
+    /// Processors, by index, whose tables are not asked.
+    pub(super) without: Vec<usize>,
+}
+
+/// A table as the scope sees it.
+pub(super) struct Table<'a> {
+    pub(super) name: &'a str,
+    pub(super) staleness: Duration,
+    /// Why its rows cannot be found again, if they cannot.
+    pub(super) lost: Option<&'static str>,
+}
+
+impl Listing {
+    pub(super) async fn of(
+        store: &dyn ArchiveStore,
+        range: ReplayRange,
+    ) -> Result<Self, SealError> {
+        let mut windows: BTreeMap<Window, Vec<ArchiveObject>> = BTreeMap::new();
+        let mut unsealed = BTreeSet::new();
+        for object in objects_between(store, range.from, range.to).await? {
+            if object.name.parse::<PartName>().is_ok() {
+                unsealed.insert(object.window);
+            }
+            windows.entry(object.window).or_default().push(object);
+        }
+        unsealed.extend(unfinished(store).await?.into_iter().map(|one| one.window));
+        Ok(Self { windows, unsealed, at: Timestamp::now() })
+    }
+
+    /// Divides the windows by what the log says; `tables` are those of the processors, in order.
+    pub(super) fn divide(
+        self,
+        acknowledged: Acknowledged,
+        tables: &[Table<'_>],
+    ) -> (Vec<Audited>, Vec<LeftOut>) {
+        let (mut audited, mut left) = (Vec::new(), Left::default());
+        if let (Some((first, _)), Some((last, _))) =
+            (self.windows.first_key_value(), self.windows.last_key_value())
+        {
+            let (from, to, windows) = (first.start(), last.end(), self.windows.len() as u64);
+            for table in tables {
+                if let Some(why) = table.lost {
+                    let (table, reason) = (Some(table.name.to_owned()), Reason::Untraceable(why));
+                    left.whole.push(LeftOut { from, to, windows, table, reason });
+                }
+            }
+        }
+        for (number, (window, objects)) in self.windows.into_iter().enumerate() {
+            // No line of the window was published later.
+            let last = window.end().min(self.at);
+            let waits = match acknowledged {
+                Acknowledged::Before(time) if last > time => Some(Reason::Unacknowledged(time)),
+                _ if self.unsealed.contains(&window) => Some(Reason::Unsealed),
+                _ => None,
+            };
+            if let Some(reason) = waits {
+                left.add(number, window, None, reason);
+                continue;
+            }
+            let mut without = Vec::new();
+            for (index, table) in tables.iter().enumerate() {
+                if last.after(table.staleness) > self.at && !table.staleness.is_zero() {
+                    left.add(number, window, Some(table.name), Reason::Stale(table.staleness));
+                    without.push(index);
+                }
+            }
+            audited.push(Audited { window, objects, without });
+        }
+        (audited, left.all())
+    }
+}
+
+/// What is left out, windows in a row as one.
+#[derive(Default)]
+struct Left {
+    whole: Vec<LeftOut>,
+    /// By table; with each the number of its last window.
+    runs: BTreeMap<Option<String>, Vec<(usize, LeftOut)>>,
+}
+
+impl Left {
+    fn add(&mut self, number: usize, window: Window, table: Option<&str>, reason: Reason) {
+        let runs = self.runs.entry(table.map(str::to_owned)).or_default();
+        let (from, to) = (window.start(), window.end());
+        match runs.last_mut() {
+            Some((last, run)) if run.reason == reason && *last + 1 == number => {
+                *last = number;
+                run.to = to;
+                run.windows += 1;
+            }
+            _ => {
+                let table = table.map(str::to_owned);
+                runs.push((number, LeftOut { from, to, windows: 1, table, reason }));
+            }
+        }
+    }
+
+    fn all(self) -> Vec<LeftOut> {
+        let runs = self.runs.into_values().flatten().map(|(_, run)| run);
+        self.whole.into_iter().chain(runs).collect()
+    }
+}

@@ -1,0 +1,272 @@
+//! An archive, a warehouse and rules.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::*;
+use crate::archive::{
+    Compression, Incarnation, Limits, Part, WINDOW, Window, close, objects_between, store_part,
+};
+use crate::dead_letter_table::{DeadLetter, Stage};
+use crate::envelope::EnvelopeConfig;
+use crate::message::{Lease, Message};
+use crate::port::{ObjectRef, Warehouse};
+use crate::processor::{EventView, Matcher, ProcessorPlan};
+use crate::row::{Row, Value};
+use crate::testing::memory::archive_store::MemoryArchive;
+use crate::testing::memory::warehouse::MemoryWarehouse;
+use crate::time::Timestamp;
+
+pub(super) const EVER: ReplayRange =
+    ReplayRange { from: Timestamp::from_micros(0), to: Timestamp::from_micros(i64::MAX / 2) };
+
+/// The start of window 0, in microseconds.
+const START: i64 = 1_771_338_600_000_000;
+
+pub(super) fn window(number: i64) -> Window {
+    Window::of(Timestamp::from_micros(START + number * 300_000_000))
+}
+
+pub(super) fn number(time: Timestamp) -> i64 {
+    (time.micros() - START).div_euclid(300_000_000)
+}
+
+pub(super) fn event(id: &str, kind: &str) -> Vec<u8> {
+    format!(r#"{{"event_id":"{id}","event_type":"{kind}","timestamp":"2026-02-17T14:30:00Z"}}"#)
+        .into_bytes()
+}
+
+/// A rule for the table `orders`.
+pub(super) fn orders(kind: &str) -> String {
+    format!(
+        "match = [\"{kind}\"]\ntable = \"orders\"\nkey = [\"id\"]\n[columns.id]\n\
+         type = \"STRING\"\nfrom = \"/event_id\""
+    )
+}
+
+/// What an audit told.
+pub(super) struct Audited {
+    pub(super) findings: Vec<Finding>,
+    pub(super) windows: Vec<Tally>,
+    pub(super) left_out: Vec<LeftOut>,
+    pub(super) summary: Summary,
+}
+
+/// Findings as short lines.
+pub(super) fn shown(findings: &[Finding]) -> Vec<String> {
+    let of = |finding: &Finding| {
+        let row = |it: &Standing, what| {
+            let Value::Text(key) = &it.key.0[0] else { panic!("{it:?}") };
+            format!("{} {key} {what}", it.table.name)
+        };
+        let what = match &finding.what {
+            What::Missing(it) => row(it, "missing"),
+            What::Twice(it) => row(it, "twice"),
+            What::Unaccounted { event, processor, reason } => {
+                let processor = processor.as_deref().unwrap_or("-");
+                format!("{processor} {} ({reason})", event.as_deref().unwrap_or("-"))
+            }
+            What::Damaged(reason) => format!("damaged ({reason})"),
+        };
+        format!("{} {what} :{}", number(finding.window.start()), finding.line)
+    };
+    findings.iter().map(of).collect()
+}
+
+pub(super) struct Rig {
+    store: MemoryArchive,
+    pub(super) warehouse: Arc<MemoryWarehouse>,
+    format: LineFormat,
+    envelope: Arc<EnvelopePlan>,
+    processors: Vec<Arc<ProcessorPlan>>,
+}
+
+impl Rig {
+    /// Tables stand for these rules, named p0, p1, … but for the tables `orders` and `others`,
+    /// whose rules have their names.
+    pub(super) async fn new(format: LineFormat, rules: &[String]) -> Self {
+        let config = EnvelopeConfig {
+            id: "/event_id".into(),
+            r#type: "/event_type".into(),
+            time: "/timestamp".into(),
+        };
+        let empty = Self {
+            store: MemoryArchive::new(),
+            warehouse: Arc::new(MemoryWarehouse::new()),
+            format,
+            envelope: Arc::new(EnvelopePlan::compile(&config, 1 << 20).unwrap()),
+            processors: Vec::new(),
+        };
+        let rig = empty.with(rules);
+        for plan in &rig.processors {
+            rig.warehouse.ensure_table(plan.table()).await.unwrap();
+        }
+        rig.warehouse.ensure_table(&dead_letter_table::spec()).await.unwrap();
+        rig
+    }
+
+    /// The same with other rules, for which no tables are made.
+    pub(super) fn with(&self, rules: &[String]) -> Self {
+        let compile = |(number, rule): (usize, &String)| {
+            let both = rules.len() > 1;
+            let name = ["orders", "others"]
+                .into_iter()
+                .find(|name| both && rule.contains(&format!("table = \"{name}\"")));
+            let name = name.map_or_else(|| format!("p{number}"), str::to_owned);
+            let config = toml::from_str(rule).unwrap();
+            Arc::new(ProcessorPlan::compile(&name, &config, &self.envelope, 10).unwrap())
+        };
+        Self {
+            store: self.store.clone(),
+            warehouse: Arc::clone(&self.warehouse),
+            format: self.format,
+            envelope: Arc::clone(&self.envelope),
+            processors: rules.iter().enumerate().map(compile).collect(),
+        }
+    }
+
+    fn message(window: i64, payload: &[u8]) -> Message {
+        Message {
+            id: format!("m-{}", blake3::hash(payload)).into(),
+            payload: Bytes::copy_from_slice(payload),
+            publish_time: self::window(window).start().after(Duration::from_secs(1)),
+            attributes: None,
+            ordering_key: "".into(),
+            attempt: None,
+            archived: false,
+            lease: Lease(0),
+        }
+    }
+
+    async fn store(
+        &self,
+        window: i64,
+        compression: Compression,
+        payloads: &[Vec<u8>],
+    ) -> Incarnation {
+        let incarnation = Incarnation::random();
+        let mut part = Part::new(self.format, compression);
+        payloads.iter().for_each(|payload| part.append(&Self::message(window, payload)));
+        let encoded = part.encode().unwrap();
+        store_part(&self.store, self::window(window), &incarnation, 0, &encoded).await.unwrap();
+        incarnation
+    }
+
+    /// Archives events in a final of their own.
+    pub(super) async fn archive(
+        &self,
+        window: i64,
+        compression: Compression,
+        payloads: &[Vec<u8>],
+    ) {
+        let incarnation = self.store(window, compression, payloads).await;
+        let limits = Limits { final_bytes: 1 << 30, parts: 10 };
+        close(&self.store, self::window(window), &incarnation, limits).await.unwrap();
+    }
+
+    /// Archives events in a part that is not composed.
+    pub(super) async fn part(&self, window: i64, payloads: &[Vec<u8>]) {
+        self.store(window, Compression::None, payloads).await;
+    }
+
+    /// Cuts the window's only final short.
+    pub(super) async fn cut(&self, window: i64) {
+        let start = self::window(window);
+        let object = objects_between(&self.store, start.start(), start.start().after(WINDOW));
+        let object = object.await.unwrap().remove(0);
+        let info = self.store.info(&object.name).await.unwrap();
+        let mut stream = self.store.read(&object.name).await.unwrap();
+        let mut body = Vec::new();
+        while let Some(chunk) = futures::StreamExt::next(&mut stream).await {
+            body.extend_from_slice(&chunk.unwrap());
+        }
+        let old = ObjectRef { name: object.name.clone(), generation: info.generation };
+        self.store.delete(&old).await.unwrap();
+        body.truncate(body.len() - 10);
+        self.store.put_if_absent(&object.name, body.into()).await.unwrap();
+    }
+
+    /// Writes the rows that the rules make of the events.
+    pub(super) async fn process(&self, payloads: &[Vec<u8>]) {
+        let matcher = Matcher::new(self.processors.iter().map(|plan| plan.patterns()));
+        let mut ways = Vec::new();
+        for payload in payloads {
+            let message = Self::message(0, payload);
+            let envelope = self.envelope.read(payload).unwrap();
+            matcher.ways(&envelope.kind, &mut ways);
+            for plan in ways.iter().map(|&way| &self.processors[way]) {
+                let (mut rows, event) =
+                    (Vec::new(), EventView { message: &message, envelope: &envelope });
+                plan.rows(&event, Timestamp::now(), &mut rows).unwrap();
+                self.warehouse.write(plan.table(), Arc::new(rows)).await.unwrap();
+            }
+        }
+    }
+
+    /// Writes one row.
+    pub(super) async fn put(&self, table: &str, values: &[Value]) {
+        let plan = self.processors.iter().find(|plan| plan.table().name == table).unwrap();
+        let rows = Arc::new(vec![Row(values.into())]);
+        self.warehouse.write(plan.table(), rows).await.unwrap();
+    }
+
+    /// Stores a dead letter of an event.
+    pub(super) async fn letter(
+        &self,
+        window: i64,
+        payload: &[u8],
+        stage: Stage,
+        processor: Option<&str>,
+    ) {
+        let message = Self::message(window, payload);
+        let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
+        let letter = DeadLetter {
+            id: DeadLetter::id(&message.id, stage, processor.unwrap_or_default()),
+            event_id: json["event_id"].as_str().map(Into::into),
+            event_type: None,
+            stage,
+            actor: String::new(),
+            processor: processor.map(str::to_owned),
+            reason: String::new(),
+            payload: message.payload,
+            attributes: None,
+            message_id: message.id,
+            publish_time: message.publish_time,
+            failed_at: Timestamp::now(),
+            attempts: 1,
+            requeued_at: None,
+            replay_id: None,
+            ordering_key: "".into(),
+        };
+        let spec = Arc::new(dead_letter_table::spec());
+        self.warehouse.write(&spec, Arc::new(vec![letter.row()])).await.unwrap();
+    }
+
+    pub(super) fn engine(&self) -> Audit {
+        let processors = self.processors.iter();
+        Audit {
+            archive: Arc::new(self.store.clone()),
+            format: self.format,
+            warehouse: Arc::clone(&self.warehouse) as Arc<dyn Auditable>,
+            envelope: Arc::clone(&self.envelope),
+            processors: processors.map(|plan| Arc::clone(plan) as Arc<dyn Processor>).collect(),
+        }
+    }
+
+    pub(super) async fn audit(&self, acknowledged: Acknowledged) -> Audited {
+        let (mut findings, mut windows, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+        let mut tell = |told| {
+            match told {
+                Told::LeftOut(left) => left_out.push(left),
+                Told::Found(finding) => findings.push(finding),
+                Told::Window(tally) => windows.push(tally),
+            }
+            true
+        };
+        let log = async { Ok(acknowledged) };
+        let summary = self.engine().run(EVER, log, &mut tell).await.unwrap();
+        Audited { findings, windows, left_out, summary }
+    }
+}

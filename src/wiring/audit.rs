@@ -1,0 +1,57 @@
+//! What an audit asks.
+
+use std::sync::Arc;
+
+#[cfg(not(feature = "gcp"))]
+use anyhow::bail;
+use kappa_actors::audit::Audit;
+use kappa_actors::port::{Acknowledged, Auditable, LogError};
+use kappa_actors::processor::Processor;
+
+use super::{Blueprint, blocking, open_archive, open_log};
+use crate::backend::embedded::log;
+use crate::backend::embedded::warehouse::EmbeddedAudit;
+use crate::settings::{EventLogBackend, Settings, WarehouseBackend};
+
+/// The archive, the warehouse and the rules of a configuration, to be compared.
+///
+/// # Errors
+/// What is wrong with the files, naming them, or what the services refuse.
+pub async fn open_audit(settings: &Settings, blueprint: &Blueprint) -> anyhow::Result<Audit> {
+    let archive = open_archive(settings).await?;
+    let warehouse: Arc<dyn Auditable> = match settings.warehouse.backend {
+        WarehouseBackend::Embedded => {
+            let open = |settings: &Settings| Ok(EmbeddedAudit::open(&settings.data_dir)?);
+            Arc::new(blocking(settings, open).await?)
+        }
+        #[cfg(feature = "gcp")]
+        WarehouseBackend::BigQuery => Arc::new(super::bigquery(settings, Arc::clone(&archive))?),
+        #[cfg(not(feature = "gcp"))]
+        WarehouseBackend::BigQuery => bail!(super::no_connection("warehouse.backend", "bigquery")),
+    };
+    let processors = blueprint.processors.iter();
+    Ok(Audit {
+        archive,
+        format: settings.archive.format,
+        warehouse,
+        envelope: Arc::clone(&blueprint.envelope),
+        processors: processors.map(|it| Arc::clone(&it.plan) as Arc<dyn Processor>).collect(),
+    })
+}
+
+/// How much the log of a configuration has acknowledged; `None` where there is no log, which is
+/// not made for this.
+///
+/// # Errors
+/// What the log says, or what is wrong with its files.
+pub async fn acknowledged(settings: &Settings) -> Result<Option<Acknowledged>, LogError> {
+    let is_embedded = settings.event_log.backend == EventLogBackend::Embedded;
+    if is_embedded && !settings.data_dir.join(log::FILE).exists() {
+        return Ok(None);
+    }
+    let opened = open_log(settings).await;
+    let log = opened.map_err(|error| LogError::Unavailable(format!("{error:#}")))?;
+    let acknowledged = log.acknowledged().await;
+    log.close().await;
+    acknowledged.map(Some)
+}
