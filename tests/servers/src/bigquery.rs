@@ -23,6 +23,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 pub use control::{AppendFault, Control, RestFault};
 pub use state::{Connections, StreamSeen};
+pub use table::Arrival;
 
 use crate::grpc::{Served, listen};
 use state::State;

@@ -1,6 +1,7 @@
 //! Faults on demand, and what is stored.
 
 use std::sync::MutexGuard;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -73,6 +74,11 @@ impl Control {
     /// Does what the next `count` changes ask, and answers 503 or UNAVAILABLE all the same.
     pub fn lose_answers(&self, count: usize) {
         self.state().lost_answers = count;
+    }
+
+    /// Answers each request of an upload this much later.
+    pub fn delay_uploads(&self, delay: Duration) {
+        self.state().upload_delay = delay;
     }
 
     /// Breaks the next reads.

@@ -3,6 +3,7 @@
 use googleapis_tonic_google_storage_v2::google::storage::v2;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -76,6 +77,8 @@ pub(super) struct State {
     pub(super) http_faults: VecDeque<u16>,
     pub(super) grpc_faults: VecDeque<u16>,
     pub(super) lost_answers: usize,
+    /// How late an upload is answered.
+    pub(super) upload_delay: Duration,
     pub(super) read_faults: VecDeque<ReadFault>,
     /// Bytes of a resumable upload that are kept before it is broken, once.
     pub(super) break_upload: Option<usize>,
