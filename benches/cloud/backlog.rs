@@ -42,8 +42,16 @@ pub fn worked_off(report: &mut Report) {
     println!("a backlog of {events} events, best of {ROUNDS}");
     let mut runs: [Vec<Run>; 3] = Default::default();
     for _ in 0..ROUNDS {
-        for (runs, (_, late)) in runs.iter_mut().zip(SINKS) {
-            runs.push(run(events, late));
+        for (runs, (name, late)) in runs.iter_mut().zip(SINKS) {
+            let run = run(events, late);
+            println!(
+                "    {name}: {:.1} k events/s, {:.2} s and the servers' {:.2} s, {:.0} MB",
+                run.rate / 1e3,
+                run.cpu_seconds,
+                run.servers_cpu_seconds,
+                run.peak_mb
+            );
+            runs.push(run);
         }
     }
     let [punctual, ..] = &runs;

@@ -88,16 +88,18 @@ impl Loans {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a message that came. After the end it goes back at once, by being dropped.
-    pub(super) fn arrive(&self, mut message: Message, handler: Handler, share: Share) {
-        message.lease = Lease(self.numbers.next());
-        let publish_time = message.publish_time;
+    /// Takes in messages that came. After the end they go back at once, by being dropped.
+    pub(super) fn arrive(&self, came: &mut Vec<(Message, Handler, Share)>) {
         let since = Instant::now();
-        let loan = Loan { handler, publish_time, since, warned: false, share };
-        self.arrivals.fetch_add(1, Ordering::Relaxed);
+        self.arrivals.fetch_add(came.len() as u64, Ordering::Relaxed);
+        let loans = came.drain(..).map(|(mut message, handler, share)| {
+            message.lease = Lease(self.numbers.next());
+            let publish_time = message.publish_time;
+            (message, Loan { handler, publish_time, since, warned: false, share })
+        });
         let mut books = self.books();
         if !books.ended {
-            books.waiting.push_back((message, loan));
+            books.waiting.extend(loans);
         }
         drop(books);
         self.changed.notify_waiters();
@@ -108,7 +110,7 @@ impl Loans {
         self.arrivals.load(Ordering::Relaxed)
     }
 
-    /// As [`kappa_actors::port::EventLog::pull`]. No await stands between taking messages out of
+    /// What waits here, or comes within `patience`. No await stands between taking messages out of
     /// `waiting` and answering with them, so that a cancelled pull takes none.
     pub(super) async fn pull(&self, room: Room, patience: Duration) -> Result<Pulled, LogError> {
         let deadline = Instant::now() + patience;
@@ -224,13 +226,19 @@ impl Loans {
         recovered
     }
 
+    /// Whether all `streams` have shown that they work, or that they do not; or all is over.
+    pub(super) fn all_heard(&self, streams: usize) -> bool {
+        let books = self.books();
+        books.ended || (0..streams).all(|stream| books.heard.contains(&stream))
+    }
+
     /// Waits until one stream is broken or all `streams` have shown that they work.
     pub(super) async fn first_word(&self, streams: usize) -> Result<(), LogError> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             self.trouble()?;
-            if self.books().heard.len() >= streams {
+            if self.all_heard(streams) {
                 return Ok(());
             }
             changed.await;
