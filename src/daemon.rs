@@ -8,16 +8,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kappa_actors::pipeline::{Failed, Intake, OtherGroups, Pipeline, Stopped};
-use kappa_actors::supervision::{Address, group, worker};
+use kappa_actors::pipeline::{Failed, Intake, Pipeline, Stopped};
 use kappa_actors::vitals::Board;
 
 use crate::settings::Settings;
+use crate::status::StatusOptions;
 use crate::status::client::ADDRESS_FILE;
-use crate::status::{StatusOptions, StatusServer};
 use crate::wiring::{Blueprint, changed_rules, note_rules, open_ports};
-use endpoint::Endpoint;
-use files::Files;
+pub(crate) use endpoint::status_branch;
+pub(crate) use files::Files;
 use folder::FolderLock;
 
 /// A running daemon.
@@ -50,20 +49,15 @@ impl Daemon {
         }
         note_rules(&settings.data_dir, &blueprint.processors)?;
         let ports = open_ports(&settings).await?;
-        let options = status_options(&settings);
-        let server =
-            StatusServer::bind(options.clone(), Arc::clone(&board), Arc::clone(&ports.log)).await?;
-        let address = server.address();
+        let options = StatusOptions::of(&settings);
+        let (address, others) = status_branch(&settings, options, &board, &ports.log).await?;
         // Whoever finds the file finds the endpoint.
         let note = settings.data_dir.join(ADDRESS_FILE);
         std::fs::write(&note, format!("{address}\n"))
             .with_context(|| note.display().to_string())?;
-        let options = StatusOptions { listen: address, ..options };
-        let others = status_group(&settings, Endpoint::new(server, options, &board, &ports.log));
         let plan = blueprint.plan(&settings);
         let files = Files::of(&ports);
-        let pipeline =
-            Pipeline::start(plan, ports, Arc::clone(&board), intake, others(&board)).await?;
+        let pipeline = Pipeline::start(plan, ports, Arc::clone(&board), intake, others).await?;
         Ok(Self { pipeline, board, address, settings, files, _lock: lock })
     }
 
@@ -99,34 +93,5 @@ impl Daemon {
         let _ = std::fs::remove_file(self.settings.data_dir.join(ADDRESS_FILE));
         self.files.close().await;
         stopped
-    }
-}
-
-fn status_options(settings: &Settings) -> StatusOptions {
-    StatusOptions {
-        listen: settings.status.listen,
-        token: Some(settings.status.token.0.clone()).filter(|token| !token.is_empty()),
-        ingest: settings.status.ingest,
-        max_event_bytes: settings.max_event_bytes,
-        faults: settings.faults.enabled,
-    }
-}
-
-/// The status branch of the tree.
-fn status_group(
-    settings: &Settings,
-    endpoint: Endpoint,
-) -> impl FnOnce(&Arc<Board>) -> OtherGroups {
-    let policy = settings.actors.supervisor.restart.clone();
-    move |board| {
-        let supervisor = Address::new(board.actor("kappa/status", "supervisor"));
-        let http = Address::new(board.actor("kappa/status/http", "status"));
-        Arc::new(move || {
-            let (http, endpoint, inner) = (http.clone(), endpoint.clone(), policy.clone());
-            vec![group(&supervisor, &policy, move || {
-                let endpoint = endpoint.clone();
-                vec![worker(&http, &inner, move || endpoint.role())]
-            })]
-        })
     }
 }

@@ -14,6 +14,6 @@ pub use dead_letter_store::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavai
 pub use event_log::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
 pub use reprocessing::{
     ColumnDiff, Comparison, Diff, Example, MergeOptions, Merged, ReprocessError, Reprocessing,
-    Scope, Shown, Staged, StagingTables, staging_name,
+    Scope, Shown, Staged, StagingTables, replayed_events, staging_name,
 };
 pub use warehouse::{EnsureError, Ensured, Refusal, Warehouse, WriteError};

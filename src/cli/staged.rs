@@ -10,16 +10,15 @@ use kappa_actors::time::Timestamp;
 
 use super::Failure;
 use super::output::tell;
-use crate::backend::embedded::warehouse::{EmbeddedStaging, STAGING_FILE};
 use crate::settings::Settings;
-use crate::wiring::{Blueprint, Rule};
+use crate::wiring::{Blueprint, Rule, find_staging};
 
 /// Differences of each kind that are shown.
 const EXAMPLES: usize = 3;
 
 /// One table's staging.
 pub(super) struct StagedTable {
-    pub(super) store: Box<dyn Reprocessing>,
+    pub(super) store: Arc<dyn Reprocessing>,
     pub(super) table: Arc<TableSpec>,
     pub(super) how: Comparison,
 }
@@ -34,14 +33,9 @@ impl StagedTable {
             let hint = format!("choose from {}", names.join(", "));
             return Err(Failure::with_hint(anyhow!("no processor fills a table {name:?}"), hint));
         };
-        if !settings.data_dir.join(STAGING_FILE).exists() {
-            return Err(not_staged(&anyhow!("{name} has no staging table")));
-        }
-        let store =
-            Box::new(EmbeddedStaging::open(&settings.data_dir).map_err(anyhow::Error::from)?);
-        let Some(staged) = store.staged(name).await? else {
-            return Err(not_staged(&anyhow!("{name} has no staging table")));
-        };
+        let nothing = || not_staged(&anyhow!("{name} has no staging table"));
+        let store = find_staging(settings).await?.ok_or_else(nothing)?;
+        let staged = store.staged(name).await?.ok_or_else(nothing)?;
         tell("note", &said(name, &staged));
         let how = comparison(settings, rule, &staged);
         Ok(Self { store, table: Arc::clone(rule.plan.table()), how })
@@ -72,6 +66,7 @@ fn comparison(settings: &Settings, rule: &Rule, staged: &Staged) -> Comparison {
         passed_over: columns().filter(|(_, it)| it.now).map(|(name, _)| name.clone()).collect(),
         scope: event_id.zip(ended).map(|((name, _), ended)| Scope {
             event_id: name.clone(),
+            processor: rule.plan.name().to_owned(),
             up_to_version: version(revision, ended),
         }),
         examples: EXAMPLES,

@@ -17,33 +17,38 @@ pub fn staging_name(table: &str) -> String {
     format!("{table}_reprocessed")
 }
 
-/// What a replay writes for one table.
+/// What a replay writes beside one live table.
 #[derive(Clone, Debug)]
 pub struct StagingTables {
     /// The rows: as the live table, under the name of the staging table.
     pub rows: Arc<TableSpec>,
-    /// The ids of the events whose rows the replay has made, or that it has found to make none: one
-    /// column, which is the key. An event that became a dead letter does not belong here, or its
-    /// live rows count as no longer made.
+    /// The ids of all valid events that the replay went through: one column, which is the key. All
+    /// staging tables of a replay share it, for an event that went to one table may go to another
+    /// by the present rules.
     pub events: Arc<TableSpec>,
 }
 
 impl StagingTables {
-    /// Those of the live table `table`.
+    /// Those of the live table `table` and the replay of this id.
     #[must_use]
-    pub fn of(table: &TableSpec) -> Self {
+    pub fn of(table: &TableSpec, replay: &str) -> Self {
         let name = staging_name(&table.name);
-        let id =
-            Column { name: "event_id".to_owned(), kind: ColumnType::String, description: None };
-        let events = TableSpec {
-            name: format!("{name}_events"),
-            columns: vec![id],
-            key: vec![0],
-            version: None,
-            partition_by: None,
-            cluster_by: vec![],
-        };
-        Self { rows: Arc::new(TableSpec { name, ..table.clone() }), events: Arc::new(events) }
+        let rows = Arc::new(TableSpec { name, ..table.clone() });
+        Self { rows, events: Arc::new(replayed_events(replay)) }
+    }
+}
+
+/// The table of the ids of the events that a replay went through; no live table has such a name.
+#[must_use]
+pub fn replayed_events(replay: &str) -> TableSpec {
+    let id = Column { name: "event_id".to_owned(), kind: ColumnType::String, description: None };
+    TableSpec {
+        name: format!("replayed_events_{}", replay.replace('-', "_")),
+        columns: vec![id],
+        key: vec![0],
+        version: None,
+        partition_by: None,
+        cluster_by: vec![],
     }
 }
 
@@ -71,11 +76,14 @@ pub struct Comparison {
     pub examples: usize,
 }
 
-/// Which live rows a replay answers for: those of the events in [`StagingTables::events`].
+/// Which live rows a replay answers for: those of the events in [`StagingTables::events`], but for
+/// events that are dead letters of the table's processor: their rows are not made, nor are they gone.
 #[derive(Clone, Debug)]
 pub struct Scope {
     /// The STRING column that holds the event's id.
     pub event_id: String,
+    /// The processor that fills the table, as dead letters name it.
+    pub processor: String,
     /// Rows of a higher version were made after the replay, and are not its to remove.
     pub up_to_version: i64,
 }
@@ -225,7 +233,8 @@ pub trait Reprocessing: Send + Sync + 'static {
         options: MergeOptions,
     ) -> Result<Merged, ReprocessError>;
 
-    /// Drops the staging tables of `table`; whether there were any.
+    /// Drops the staging table of `table`, and with the last one of its replay the ids of the
+    /// events; whether there was any.
     ///
     /// # Errors
     /// [`ReprocessError::Unavailable`].

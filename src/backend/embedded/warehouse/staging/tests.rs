@@ -1,10 +1,13 @@
 //! Staging beside the live file.
 
-use kappa_actors::port::MergeOptions;
-use kappa_actors::port::Scope;
+use bytes::Bytes;
+use compact_str::CompactString;
+use kappa_actors::dead_letter_table::{self, DeadLetter, Stage};
+use kappa_actors::port::{MergeOptions, Scope};
 use kappa_actors::row::ColumnType::{Integer, String as Text};
 use kappa_actors::row::{ColumnType, Row, Value};
 use kappa_actors::testing::warehouse::{row, table as spec, text};
+use kappa_actors::time::Timestamp;
 use tempfile::TempDir;
 
 use super::super::FILE;
@@ -20,7 +23,11 @@ fn made(id: &str, count: i64, version: i64) -> Row {
 fn how() -> Comparison {
     Comparison {
         passed_over: vec!["at".to_owned()],
-        scope: Some(Scope { event_id: "id".to_owned(), up_to_version: 100 }),
+        scope: Some(Scope {
+            event_id: "id".to_owned(),
+            processor: "p".to_owned(),
+            up_to_version: 100,
+        }),
         examples: 2,
     }
 }
@@ -213,7 +220,7 @@ async fn a_replay_writes_while_the_live_file_is_locked() {
     let scene = Scene::unfinished(vec![], vec![], &[]).await;
     let live = Connection::open(scene.dir.path().join(FILE)).unwrap();
     live.execute_batch("BEGIN EXCLUSIVE; INSERT INTO t VALUES('x', 1, '', 1)").unwrap();
-    let rows = StagingTables::of(&scene.table).rows;
+    let rows = StagingTables::of(&scene.table, "r1").rows;
     let written = scene.staging.warehouse().write(&rows, Arc::new(vec![made("a", 1, 1)])).await;
     assert_eq!(written.unwrap(), []);
     let diff = scene.staging.diff(&scene.table, &how()).await.unwrap();
@@ -234,4 +241,60 @@ async fn without_a_live_file_every_row_is_added_and_the_diff_makes_none() {
     let merged = staging.merge(&table, &how(), MergeOptions::default()).await.unwrap();
     assert_eq!(merged.inserted, 1);
     assert!(staging.diff(&table, &how()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_event_that_is_a_dead_letter_misses_no_row() {
+    let scene = scene().await;
+    let letter = |event: &str, processor: &str| DeadLetter {
+        id: format!("{event} {processor}"),
+        event_id: Some(event.into()),
+        event_type: None,
+        stage: Stage::Process,
+        actor: String::new(),
+        processor: Some(processor.to_owned()),
+        reason: "bad".to_owned(),
+        payload: Bytes::new(),
+        attributes: None,
+        message_id: event.into(),
+        publish_time: Timestamp::default(),
+        failed_at: Timestamp::default(),
+        attempts: 1,
+        requeued_at: None,
+        replay_id: None,
+        ordering_key: CompactString::default(),
+    };
+    let letters = Arc::new(dead_letter_table::spec());
+    let warehouse = EmbeddedWarehouse::open(scene.dir.path()).unwrap();
+    warehouse.ensure_table(&letters).await.unwrap();
+    let missing = async || scene.staging.diff(&scene.table, &how()).await.unwrap().missing;
+    warehouse.write(&letters, Arc::new(vec![letter("e", "another").row()])).await.unwrap();
+    assert_eq!(missing().await, Some(1), "another processor's letters say nothing of this table");
+    warehouse.write(&letters, Arc::new(vec![letter("e", "p").row()])).await.unwrap();
+    assert_eq!(missing().await, Some(0));
+    assert_eq!(scene.merge(true, false).await.removed, 0);
+    assert!(scene.live().iter().any(|(id, ..)| id == "e"));
+}
+
+#[tokio::test]
+async fn the_tables_of_a_replay_share_its_events_until_the_last_is_dropped() {
+    let scene = scene().await;
+    let other = spec("other", &COLUMNS, 1);
+    // Of a replay whose processors each fill a table of their own.
+    scene.staging.drop_staging("t").await.unwrap();
+    for table in [&scene.table, &other] {
+        scene.staging.stage(table, "r2").await.unwrap();
+    }
+    let events = StagingTables::of(&other, "r2").events;
+    let ids = vec![row([text("e")])];
+    scene.staging.warehouse().write(&events, Arc::new(ids)).await.unwrap();
+    for table in ["t", "other"] {
+        scene.staging.complete(table, "r2").await.unwrap();
+    }
+    scene.staging.drop_staging("other").await.unwrap();
+    let diff = scene.staging.diff(&scene.table, &how()).await.unwrap();
+    assert_eq!(diff.missing, Some(1), "{diff:?}");
+    scene.staging.drop_staging("t").await.unwrap();
+    let file = Connection::open(scene.dir.path().join(STAGING_FILE)).unwrap();
+    assert!(!file.table_exists(None::<&str>, events.name.as_str()).unwrap());
 }
