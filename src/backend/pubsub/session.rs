@@ -19,6 +19,7 @@ use kappa_actors::message::{Lease, Message};
 use kappa_actors::port::{LogError, Pulled, Room};
 use kappa_actors::time::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +32,9 @@ const CONFIRMATION: Duration = Duration::from_secs(10);
 /// A stream without an error for this long works, though no message has come: refusals come at
 /// once, and silence is all that an empty subscription says.
 pub(super) const SETTLED: Duration = Duration::from_secs(2);
+/// When a stream that has not given its first word is waited for no longer: one for which the
+/// account has no place does not even open.
+const FIRST_WORD: Duration = Duration::from_secs(3);
 /// How often a pull looks at least whether the streams have given their first word.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 /// The first pause before a broken stream is opened again, and the longest.
@@ -52,6 +56,7 @@ pub(super) struct Session {
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     account_units: u32,
+    since: Instant,
     tasks: TaskTracker,
 }
 
@@ -82,6 +87,7 @@ impl Session {
             messages: Arc::new(Semaphore::new(messages as usize)),
             bytes: Arc::new(Semaphore::new(account_units as usize)),
             account_units,
+            since: Instant::now(),
             tasks: TaskTracker::new(),
             options,
         });
@@ -105,7 +111,8 @@ impl Session {
     ) -> Result<Pulled, LogError> {
         loop {
             let pulled = self.loans.pull(room, patience).await?;
-            if !matches!(pulled, Pulled::Quiet) || self.loans.all_heard(self.streams()) {
+            let heard = self.loans.all_heard(self.streams()) || self.since.elapsed() > FIRST_WORD;
+            if heard || !matches!(pulled, Pulled::Quiet) {
                 return Ok(pulled);
             }
             patience = patience.max(FIRST_LOOK);

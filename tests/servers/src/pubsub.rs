@@ -21,11 +21,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 
 pub use control::Control;
 
-use crate::grpc::{Served, listen};
+use crate::grpc::{Served, incoming, listen};
 use state::State;
 
 /// How often leases are looked at.
@@ -78,7 +77,7 @@ impl PubSubServer {
             let _ = tonic::transport::Server::builder()
                 .add_service(publisher)
                 .add_service(subscriber)
-                .serve_with_incoming(TcpListenerStream::new(grpc_listener))
+                .serve_with_incoming(incoming(grpc_listener))
                 .await;
         });
         let app = rest::app(shared.clone());

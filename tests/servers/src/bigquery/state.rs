@@ -161,7 +161,7 @@ impl State {
                     continue;
                 }
                 if self.keys_only {
-                    table.note(&cells, visible);
+                    table.note(plan, &cells, visible);
                 } else {
                     table.store(plan, &cells, row);
                 }

@@ -136,7 +136,8 @@ impl Table {
     }
 
     /// Keeps the key of a row whose cells were found good.
-    pub(super) fn note(&mut self, cells: &[Cell<'_>], visible: SystemTime) {
+    pub(super) fn note(&mut self, plan: &Plan, cells: &[Cell<'_>], visible: SystemTime) {
+        self.upserted |= plan.changes;
         let mut key = String::new();
         for (nth, &column) in self.key.iter().enumerate() {
             if nth > 0 {
