@@ -1,4 +1,5 @@
-//! The daemon: one pipeline on one data folder, with its status endpoint.
+//! The daemon: one pipeline with its status endpoint, and a data folder of its own if any of its
+//! backends keeps files.
 
 mod endpoint;
 mod files;
@@ -14,7 +15,7 @@ use kappa_actors::vitals::Board;
 use crate::settings::Settings;
 use crate::status::StatusOptions;
 use crate::status::client::ADDRESS_FILE;
-use crate::wiring::{Blueprint, changed_rules, note_rules, open_ports};
+use crate::wiring::{Blueprint, RuleBook, open_ports};
 pub(crate) use endpoint::status_branch;
 pub(crate) use files::Files;
 use folder::FolderLock;
@@ -27,7 +28,8 @@ pub struct Daemon {
     address: SocketAddr,
     settings: Settings,
     files: Files,
-    _lock: FolderLock,
+    /// `None` where all backends are services: then any disk will do, or none.
+    lock: Option<FolderLock>,
 }
 
 impl Daemon {
@@ -40,25 +42,29 @@ impl Daemon {
         blueprint: &Blueprint,
         intake: Intake,
     ) -> anyhow::Result<Self> {
-        let lock = FolderLock::take(&settings.data_dir)?;
+        let lock = settings.keeps_files().then(|| FolderLock::take(&settings.data_dir));
+        let lock = lock.transpose()?;
         let board = Board::new();
         board.set_instance(&settings.instance);
-        for change in changed_rules(&settings.data_dir, &blueprint.processors)? {
+        let rules = RuleBook::of(&settings).await?;
+        for change in rules.changed(&blueprint.processors).await? {
             tracing::warn!("{change}");
             board.warn(change.to_string());
         }
-        note_rules(&settings.data_dir, &blueprint.processors)?;
+        rules.note(&blueprint.processors).await?;
         let ports = open_ports(&settings).await?;
         let options = StatusOptions::of(&settings);
         let (address, others) = status_branch(&settings, options, &board, &ports.log).await?;
-        // Whoever finds the file finds the endpoint.
-        let note = settings.data_dir.join(ADDRESS_FILE);
-        std::fs::write(&note, format!("{address}\n"))
-            .with_context(|| note.display().to_string())?;
+        if lock.is_some() {
+            // Whoever finds the file finds the endpoint.
+            let note = settings.data_dir.join(ADDRESS_FILE);
+            std::fs::write(&note, format!("{address}\n"))
+                .with_context(|| note.display().to_string())?;
+        }
         let plan = blueprint.plan(&settings);
         let files = Files::of(&ports);
         let pipeline = Pipeline::start(plan, ports, Arc::clone(&board), intake, others).await?;
-        Ok(Self { pipeline, board, address, settings, files, _lock: lock })
+        Ok(Self { pipeline, board, address, settings, files, lock })
     }
 
     /// Where status is served.
@@ -89,8 +95,10 @@ impl Daemon {
     /// Stops within `drain_timeout`, and some seconds if the log or a file is stuck.
     pub async fn stop(self) -> Stopped {
         let stopped = self.pipeline.stop(self.settings.drain_timeout).await;
-        // Only a hint for `kappa status`: a leftover misleads nobody for long.
-        let _ = std::fs::remove_file(self.settings.data_dir.join(ADDRESS_FILE));
+        if self.lock.is_some() {
+            // Only a hint for `kappa status`: a leftover misleads nobody for long.
+            let _ = std::fs::remove_file(self.settings.data_dir.join(ADDRESS_FILE));
+        }
         self.files.close().await;
         stopped
     }

@@ -118,6 +118,14 @@ impl Settings {
 }
 
 impl Settings {
+    /// Whether any backend keeps its files on this machine.
+    #[must_use]
+    pub fn keeps_files(&self) -> bool {
+        self.event_log.backend == EventLogBackend::Embedded
+            || self.warehouse.backend == WarehouseBackend::Embedded
+            || self.archive.backend == ArchiveBackend::Embedded
+    }
+
     /// Whether the user left the setting of this key alone.
     #[must_use]
     pub fn is_default(&self, key: &str) -> bool {

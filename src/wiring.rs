@@ -33,7 +33,7 @@ use crate::backend::faulty::{Faults, Sink, SinkFault};
 use crate::settings::{
     ArchiveBackend, EventLogBackend, Fault, Problem, Problems, Settings, WarehouseBackend,
 };
-pub use rules::{RuleChange, changed_rules, note_rules};
+pub use rules::{RuleBook, RuleChange};
 #[cfg(feature = "gcp")]
 pub use setup::{lacking, set_up};
 pub use staging::{find_staging, open_staging};

@@ -10,8 +10,9 @@ use std::io::Write;
 
 use super::Failure;
 use super::output::{self, Format};
+use super::process::runtime;
 use crate::settings::Settings;
-use crate::wiring::{Blueprint, changed_rules};
+use crate::wiring::{Blueprint, RuleBook};
 
 /// Validate the configuration and print what would run
 ///
@@ -36,12 +37,27 @@ pub struct Args {
     pub connect: bool,
 }
 
+impl Args {
+    fn asks_services(&self) -> bool {
+        #[cfg(feature = "gcp")]
+        let asks = self.connect;
+        #[cfg(not(feature = "gcp"))]
+        let asks = false;
+        asks
+    }
+}
+
 /// Writes to `out` what would run.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let blueprint = Blueprint::of(settings)?;
     let mut warnings = warnings::of(settings, &blueprint);
-    let changed = changed_rules(&settings.data_dir, &blueprint.processors)?;
-    warnings.extend(changed.iter().map(ToString::to_string));
+    // Without files there is nothing to look at before the services are asked.
+    if settings.keeps_files() || args.asks_services() {
+        let changed = runtime()?.block_on(async {
+            RuleBook::of(settings).await?.changed(&blueprint.processors).await
+        })?;
+        warnings.extend(changed.iter().map(ToString::to_string));
+    }
     let report = Report { settings, blueprint: &blueprint, warnings };
     match output::format(args.json) {
         Format::Json => writeln!(out, "{}", report.json())?,

@@ -17,7 +17,7 @@ use super::range::time;
 use crate::replay::{Ended, Job, Options, ReplayError, ReplayPlan, Source, Target};
 use crate::settings::Settings;
 use crate::telemetry;
-use crate::wiring::{Blueprint, changed_rules};
+use crate::wiring::{Blueprint, RuleBook};
 use progress::Progress;
 
 /// Run history through the pipeline again, by the present configuration
@@ -78,9 +78,6 @@ pub(super) fn main(
         "warn".clone_into(&mut settings.logging.filter);
     }
     telemetry::install_for(&settings.logging)?;
-    for change in changed_rules(&settings.data_dir, &blueprint.processors)? {
-        tell("warning", &change.to_string());
-    }
     run_to_end(run(args, &settings, &blueprint, out))
 }
 
@@ -92,6 +89,9 @@ async fn run(
 ) -> Result<(), Failure> {
     // Listened to before anything is begun: a signal during the start is not lost.
     let mut signals = Signals::listen()?;
+    for change in RuleBook::of(settings).await?.changed(&blueprint.processors).await? {
+        tell("warning", &change.to_string());
+    }
     let mut job = tokio::select! {
         job = start(args, settings, blueprint) => job?,
         _ = signals.next() => return Err(anyhow!("stopped before anything was replayed").into()),

@@ -1,6 +1,7 @@
 //! A table of the configuration, and what a replay has staged for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use kappa_actors::port::{Comparison, ReprocessError, Reprocessing, Scope, Staged};
@@ -21,6 +22,8 @@ pub(super) struct StagedTable {
     pub(super) store: Arc<dyn Reprocessing>,
     pub(super) table: Arc<TableSpec>,
     pub(super) how: Comparison,
+    /// A merge writes row after row.
+    pub(super) in_steps: bool,
 }
 
 impl StagedTable {
@@ -37,8 +40,13 @@ impl StagedTable {
         let store = find_staging(settings).await?.ok_or_else(nothing)?;
         let staged = store.staged(name).await?.ok_or_else(nothing)?;
         tell("note", &said(name, &staged));
+        let table = Arc::clone(rule.plan.table());
+        let manner = store.manner(&table).await?;
+        if !manner.staleness.is_zero() {
+            tell("note", &lags(name, manner.staleness));
+        }
         let how = comparison(settings, rule, &staged);
-        Ok(Self { store, table: Arc::clone(rule.plan.table()), how })
+        Ok(Self { store, table, how, in_steps: manner.in_steps })
     }
 }
 
@@ -50,6 +58,14 @@ fn said(name: &str, Staged { replay, began, completed, rows }: &Staged) -> Strin
             "{name}_reprocessed: {rows} rows of the replay {replay}, begun {began} and not ended"
         ),
     }
+}
+
+/// What is written shows late where staleness is allowed; no query can ask for better.
+fn lags(name: &str, staleness: Duration) -> String {
+    format!(
+        "{name} is compared as it stood up to {} ago, its max_staleness",
+        humantime::format_duration(staleness)
+    )
 }
 
 fn comparison(settings: &Settings, rule: &Rule, staged: &Staged) -> Comparison {

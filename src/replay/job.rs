@@ -99,15 +99,21 @@ impl Job {
         }
         let archive = wiring::open_archive(settings).await?;
         let staging = open_staging(settings, &plan).await?;
+        let tables = tables(blueprint, &plan);
         if let Some(staging) = &staging {
-            make_room(&**staging, &tables(blueprint, &plan), options.replace).await?;
+            make_room(&**staging, &tables, options.replace).await?;
         }
         let journal = Journal::begin(Arc::clone(&archive), &plan).await?;
+        let id = journal.id().to_owned();
         let resumed = Resumed { journal, plan, done: HashSet::new() };
-        let mut job =
-            Self::start(settings, blueprint, resumed, (archive, staging), options).await?;
-        job.fresh = true;
-        Ok(job)
+        let stores = (Arc::clone(&archive), staging.clone());
+        match Self::start(settings, blueprint, resumed, stores, options).await {
+            Ok(job) => Ok(Self { fresh: true, ..job }),
+            Err(error) => {
+                undo(archive, staging, &tables, &id).await;
+                Err(error)
+            }
+        }
     }
 
     /// Goes on with the replay of this id.
@@ -326,6 +332,28 @@ fn check_keyed(rule: &Rule) -> Result<(), ReplayError> {
         format!("table {} has no key: a replay would add all its rows again", table.name),
         format!("give processors.{name} a key, or name the others with --processors"),
     ))
+}
+
+/// Removes what was made for a replay that did not begin: nothing of it is to be resumed.
+async fn undo(
+    archive: Arc<dyn ArchiveStore>,
+    staging: Option<Arc<dyn Reprocessing>>,
+    tables: &[Arc<TableSpec>],
+    id: &str,
+) {
+    // What stays is told by whoever meets it: there is an error to be told of already.
+    if let Some(staging) = staging {
+        for table in tables {
+            if let Ok(Some(standing)) = staging.staged(&table.name).await
+                && standing.replay == id
+            {
+                let _ = staging.drop_staging(&table.name).await;
+            }
+        }
+    }
+    if let Ok(resumed) = Journal::resume::<ReplayPlan>(archive, id).await {
+        let _ = resumed.journal.finish().await;
+    }
 }
 
 /// Looks whether the staging tables are free; an earlier replay's are dropped if that is wanted.

@@ -46,10 +46,8 @@ impl OwnLog {
         match settings.event_log.backend {
             EventLogBackend::Embedded => {
                 let log = wiring::open_embedded_log(settings, &own, LIFE).await?;
-                if !(is_begun && log.has_subscription().await?) {
-                    log.seek(from).await?;
-                }
-                Ok(Self::Embedded(Arc::new(log)))
+                let stands = is_begun && log.has_subscription().await?;
+                Self::Embedded(Arc::new(log)).at(from, stands).await
             }
             #[cfg(feature = "gcp")]
             EventLogBackend::PubSub => {
@@ -57,13 +55,26 @@ impl OwnLog {
                 options.subscription = own;
                 let log = PubSubLog::connect(options).await?;
                 let made = log.make_own(&settings.event_log.subscription, from).await?;
-                if made || !is_begun {
-                    log.seek(from).await?;
-                }
-                Ok(Self::PubSub(Arc::new(log)))
+                Self::PubSub(Arc::new(log)).at(from, is_begun && !made).await
             }
             #[cfg(not(feature = "gcp"))]
             EventLogBackend::PubSub => anyhow::bail!("this build has no Pub/Sub"),
+        }
+    }
+
+    /// Moves the subscription there unless it `stands` where it is to be; where that cannot be, none
+    /// is left.
+    async fn at(self, from: Timestamp, stands: bool) -> anyhow::Result<Self> {
+        if stands {
+            return Ok(self);
+        }
+        match self.log().seek(from).await {
+            Ok(_) => Ok(self),
+            Err(error) => {
+                // The seek's error says more; unused, it expires.
+                let _ = self.remove().await;
+                Err(error.into())
+            }
         }
     }
 

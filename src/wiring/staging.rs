@@ -2,10 +2,17 @@
 
 use std::sync::Arc;
 
+#[cfg(not(feature = "gcp"))]
 use anyhow::bail;
 use kappa_actors::port::Reprocessing;
 
+#[cfg(feature = "gcp")]
+use super::cloud::bigquery_options;
+#[cfg(not(feature = "gcp"))]
+use super::no_connection;
 use super::{blocking, made};
+#[cfg(feature = "gcp")]
+use crate::backend::bigquery::{BigQueryStaging, BigQueryWarehouse};
 use crate::backend::embedded::warehouse::{EmbeddedStaging, STAGING_FILE};
 use crate::settings::{Settings, WarehouseBackend};
 
@@ -16,9 +23,14 @@ use crate::settings::{Settings, WarehouseBackend};
 pub async fn open_staging(settings: &Settings) -> anyhow::Result<Arc<dyn Reprocessing>> {
     match settings.warehouse.backend {
         WarehouseBackend::Embedded => Ok(Arc::new(blocking(settings, embedded).await?)),
+        #[cfg(feature = "gcp")]
         WarehouseBackend::BigQuery => {
-            bail!("warehouse.backend is \"bigquery\", which cannot stage yet")
+            // Only dead letters have payloads that go to the archive, and none are staged.
+            let warehouse = BigQueryWarehouse::connect(bigquery_options(settings)?, None)?;
+            Ok(Arc::new(BigQueryStaging::beside(warehouse)))
         }
+        #[cfg(not(feature = "gcp"))]
+        WarehouseBackend::BigQuery => bail!(no_connection("warehouse.backend", "bigquery")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod faults;
 mod letters;
+mod staging;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -85,13 +86,20 @@ impl Cloud {
     async fn query(&self, sql: &str) -> Vec<Vec<Json>> {
         let url = format!("{}/bigquery/v2/projects/p/queries", self.server.rest_endpoint());
         let body = json!({ "query": sql, "useLegacySql": false }).to_string();
-        let answer = reqwest::Client::new().post(url).body(body).send().await.unwrap();
-        let answer: Json = answer.json().await.unwrap();
-        let rows = answer["rows"].as_array().cloned().unwrap_or_default();
-        let cells = |row: &Json| {
-            row["f"].as_array().unwrap().iter().map(|cell| cell["v"].clone()).collect()
-        };
-        rows.iter().map(cells).collect()
+        let client = reqwest::Client::new();
+        let mut answer = client.post(&url).body(body).send().await.unwrap();
+        let mut found = Vec::new();
+        loop {
+            let page: Json = answer.json().await.unwrap();
+            let rows = page["rows"].as_array().cloned().unwrap_or_default();
+            let cells = |row: &Json| {
+                row["f"].as_array().unwrap().iter().map(|cell| cell["v"].clone()).collect()
+            };
+            found.extend(rows.iter().map(cells));
+            let Some(token) = page["pageToken"].as_str() else { return found };
+            let job = page["jobReference"]["jobId"].as_str().unwrap();
+            answer = client.get(format!("{url}/{job}?pageToken={token}")).send().await.unwrap();
+        }
     }
 }
 
@@ -149,7 +157,11 @@ fn value(kind: ColumnType, cell: &Json) -> Value {
         ColumnType::Float => Value::Float(text.parse().unwrap()),
         ColumnType::Boolean => Value::Boolean(text == "1" || text == "true"),
         ColumnType::Timestamp => Value::Timestamp(Timestamp::from_micros(text.parse().unwrap())),
-        ColumnType::Date => Value::Date(text.parse().unwrap()),
+        // As it is stored, or as a query shows it.
+        ColumnType::Date => Value::Date(
+            text.parse()
+                .unwrap_or_else(|_| text.parse::<chrono::NaiveDate>().unwrap().to_epoch_days()),
+        ),
         ColumnType::Bytes => {
             let bytes = base64::prelude::BASE64_STANDARD.decode(text).unwrap();
             Value::Bytes(Box::new(bytes.into()))

@@ -4,6 +4,7 @@
 
 mod bigquery;
 mod gcs;
+mod history;
 mod pubsub;
 mod replicas;
 mod setup;

@@ -16,19 +16,19 @@ use kappa_test_servers::storage::StorageServer;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-const TOPIC: &str = "projects/p/topics/t";
+pub(super) const TOPIC: &str = "projects/p/topics/t";
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-struct Services {
-    pubsub: PubSubServer,
-    bigquery: BigQueryServer,
-    storage: StorageServer,
-    folder: tempfile::TempDir,
+pub(super) struct Services {
+    pub(super) pubsub: PubSubServer,
+    pub(super) bigquery: BigQueryServer,
+    pub(super) storage: StorageServer,
+    pub(super) folder: tempfile::TempDir,
 }
 
 /// A daemon; dropping it kills it.
-struct Daemon(Child);
+pub(super) struct Daemon(Child);
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -38,7 +38,7 @@ impl Drop for Daemon {
 }
 
 impl Daemon {
-    fn stop(&mut self, signal: Signal) -> Option<i32> {
+    pub(super) fn stop(&mut self, signal: Signal) -> Option<i32> {
         let pid = Pid::from_child(&self.0);
         kill_process(pid, signal).unwrap();
         self.0.wait().unwrap().code()
@@ -46,7 +46,7 @@ impl Daemon {
 }
 
 impl Services {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let services = Self {
             pubsub: PubSubServer::start().await.unwrap(),
             bigquery: BigQueryServer::start().await.unwrap(),
@@ -61,7 +61,7 @@ impl Services {
              [event_log]
              backend = 'pubsub'
              subscription = 's'
-             pubsub = {{ topic = 't', endpoint = '{}' }}
+             pubsub = {{ topic = 't', endpoint = '{}', admin_endpoint = '{}' }}
              [warehouse]
              backend = 'bigquery'
              [warehouse.bigquery]
@@ -78,6 +78,7 @@ impl Services {
              listen = '127.0.0.1:0'
             ",
             services.pubsub.grpc_endpoint(),
+            services.pubsub.rest_endpoint(),
             services.bigquery.rest_endpoint(),
             services.bigquery.grpc_endpoint(),
             services.storage.rest_endpoint(),
@@ -87,7 +88,7 @@ impl Services {
         services
     }
 
-    fn daemon(&self, name: &str) -> Daemon {
+    pub(super) fn daemon(&self, name: &str) -> Daemon {
         let log = File::create(self.folder.path().join(format!("{name}.log"))).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
         command
@@ -104,8 +105,14 @@ impl Services {
         Daemon(command.spawn().unwrap())
     }
 
-    /// Runs a command that ends by itself; what it wrote to stdout.
-    async fn run(&self, arguments: &str, input: &[u8]) -> String {
+    /// Runs a command that does what it is asked; what it wrote to stdout.
+    pub(super) async fn run(&self, arguments: &str, input: &[u8]) -> String {
+        let Output { status, stdout, stderr } = self.output(arguments, input).await;
+        assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+        String::from_utf8(stdout).unwrap()
+    }
+
+    async fn output(&self, arguments: &str, input: &[u8]) -> Output {
         let file = self.folder.path().join("input");
         std::fs::write(&file, input).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
@@ -114,24 +121,29 @@ impl Services {
             .args(arguments.split_whitespace())
             .current_dir(self.folder.path())
             .stdin(File::open(file).unwrap());
-        let run = tokio::task::spawn_blocking(move || command.output().unwrap());
-        let Output { status, stdout, stderr } = run.await.unwrap();
-        assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
-        String::from_utf8(stdout).unwrap()
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 
-    fn publish(&self, events: &[Event]) {
+    /// Runs a command that fails; what it wrote to stderr.
+    pub(super) async fn fail(&self, arguments: &str) -> String {
+        let Output { status, stderr, .. } = self.output(arguments, b"").await;
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(1), "{stderr}");
+        stderr
+    }
+
+    pub(super) fn publish(&self, events: &[Event]) {
         let data = events.iter().map(|event| event.payload.clone());
         let messages = data.map(|data| PubsubMessage { data, ..Default::default() });
         self.pubsub.control().store(TOPIC, messages);
     }
 
-    fn acknowledged(&self) -> usize {
+    pub(super) fn acknowledged(&self) -> usize {
         self.pubsub.control().acknowledged_count()
     }
 
     /// Waits until so many messages are acknowledged. Leases of the dead run out meanwhile.
-    async fn until_acknowledged(&self, count: usize) {
+    pub(super) async fn until_acknowledged(&self, count: usize) {
         let began = Instant::now();
         let mut last = (0, Instant::now());
         while self.acknowledged() < count {
@@ -156,7 +168,7 @@ impl Services {
     }
 
     /// Every valid event is one row and at least one line, every invalid one a dead letter.
-    fn check(&self, events: &[Event]) {
+    pub(super) fn check(&self, events: &[Event]) {
         let control = self.bigquery.control();
         let mut rows: BTreeMap<String, usize> = BTreeMap::new();
         for table in ["orders", "users", "products", "other"] {
@@ -181,7 +193,7 @@ impl Services {
     }
 }
 
-fn generated(count: usize) -> Vec<Event> {
+pub(super) fn generated(count: usize) -> Vec<Event> {
     let options =
         Options { seed: 7, invalid_percent: 2.0, ids: Ids::Ordered, start: DEFAULT_START };
     Generator::new(options).take(count).collect()
@@ -205,6 +217,8 @@ async fn one_killed_and_one_stopped_of_three_lose_and_double_nothing() {
     services.until_acknowledged(events.len()).await;
     services.check(&events);
     drop(three);
+    // Nothing of a daemon is on its disk.
+    assert!(!services.folder.path().join("one").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -342,6 +342,9 @@ fn a_seek_past_retention_says_what_is_still_there() {
     seek.tells("are removed from the log").tells("the oldest still there is of").tells("archive");
     let replay = folder.run(&format!("replay {EVER} --source log{small}")).ended_with(1);
     replay.tells("the oldest still there is of");
+    folder.run("diff orders").ended_with(1).tells("orders has no staging table");
+    let names = "SELECT group_concat(name) FROM subscriptions";
+    assert_eq!(query::<String>(&folder, "subscriptions.db", names), "kappa");
     let folder = Folder::new();
     folder.run("seek --time 2020-01-01").ended_with(1).tells("there is no log in");
     assert!(folder.is_empty());

@@ -4,6 +4,7 @@
 //! one is merged: in half of one, rows that are yet to come look like rows that are gone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -61,7 +62,7 @@ pub struct Staged {
     pub began: Timestamp,
     /// When the replay had written everything; `None`: it has not.
     pub completed: Option<Timestamp>,
-    /// Rows in it.
+    /// Rows in it; where rows are only added, those that came twice count twice.
     pub rows: u64,
 }
 
@@ -166,6 +167,15 @@ pub struct Merged {
     pub removed: u64,
 }
 
+/// How a table is compared and merged, for those who are to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// A merge writes row after row, and readers see what is merged so far.
+    pub in_steps: bool,
+    /// How old the live rows may be that a comparison sees.
+    pub staleness: Duration,
+}
+
 /// Why staging is not as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ReprocessError {
@@ -212,6 +222,15 @@ pub trait Reprocessing: Send + Sync + 'static {
     /// [`ReprocessError::Unavailable`].
     async fn staged(&self, table: &str) -> Result<Option<Staged>, ReprocessError>;
 
+    /// How `table` is compared and merged.
+    ///
+    /// # Errors
+    /// [`ReprocessError::Unavailable`].
+    async fn manner(&self, table: &TableSpec) -> Result<Manner, ReprocessError> {
+        let _ = table;
+        Ok(Manner::default())
+    }
+
     /// Compares the staging table of `table` with the live one; a live table that is not there has
     /// no rows. Waits for nobody who writes, and keeps nobody waiting. In a staging table that is
     /// not complete nothing is known to be missing.
@@ -221,7 +240,8 @@ pub trait Reprocessing: Send + Sync + 'static {
     async fn diff(&self, table: &TableSpec, how: &Comparison) -> Result<Diff, ReprocessError>;
 
     /// Puts the newest staged row of each key into the live table, but where the live version is
-    /// higher. Readers see all of it or nothing, where the warehouse can. The staging table stays.
+    /// higher. Readers see all of it or nothing, unless [`Manner::in_steps`] says otherwise. The
+    /// staging table stays.
     ///
     /// # Errors
     /// [`ReprocessError::Taken`] when the staging table is not complete. A cancelled call may

@@ -15,7 +15,7 @@ use kappa_actors::port::Refusal;
 use kappa_actors::row::Row;
 
 use super::connection::Connection;
-use super::encode::{Rank, encode};
+use super::encode::{Change, encode};
 use super::fault::{Fault, ended};
 use super::table_writer::{Outcome, TableWriter, refuse};
 
@@ -68,7 +68,7 @@ impl AppendLog {
         let (mut refusals, mut stored) = (Vec::new(), Vec::new());
         let mut fruitless = 0;
         while !open.is_empty() {
-            let requests = to.requests(rows, &open, Rank::Arrival, &mut refusals);
+            let requests = to.requests(rows, &open, Change::Arrival, &mut refusals);
             for request in requests {
                 let sent =
                     Sent { offset: self.next, rows: Arc::clone(rows), picked: request.picked };
@@ -122,7 +122,7 @@ impl AppendLog {
             return (0..rows.len()).collect();
         }
         let is_new = |row: &Row| {
-            let bytes = encode(&to.table, to.mode, row, Rank::Arrival);
+            let bytes = encode(&to.table, to.mode, row, Change::Arrival);
             let Some(count) = self.untold.get_mut(&bytes) else { return true };
             *count -= 1;
             if *count == 0 {
@@ -139,7 +139,7 @@ impl AppendLog {
             self.untold.clear();
         }
         for row in stored.iter().flat_map(Sent::rows) {
-            *self.untold.entry(encode(&to.table, to.mode, row, Rank::Arrival)).or_default() += 1;
+            *self.untold.entry(encode(&to.table, to.mode, row, Change::Arrival)).or_default() += 1;
         }
     }
 
@@ -190,7 +190,7 @@ impl AppendLog {
         let mut tickets = Vec::new();
         for sent in &self.unresolved {
             let rows = sent.rows();
-            let rows = rows.map(|row| encode(&to.table, to.mode, row, Rank::Arrival)).collect();
+            let rows = rows.map(|row| encode(&to.table, to.mode, row, Change::Arrival)).collect();
             tickets.push(connection.send(to.request(stream, Some(sent.offset), rows)).await);
         }
         let mut outcomes = VecDeque::new();

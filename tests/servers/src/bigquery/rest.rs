@@ -60,7 +60,7 @@ async fn answer(
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let path = uri.path().strip_prefix("/bigquery/v2").unwrap_or(uri.path());
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match state.route(method.as_str(), &parts, body) {
+    match state.route(method.as_str(), &parts, uri.query().unwrap_or_default(), body) {
         Ok(value) => axum::Json(value).into_response(),
         Err(refused) => {
             let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_REQUEST);
@@ -81,7 +81,13 @@ impl State {
         self.tables.remove(table).is_some()
     }
 
-    fn route(&mut self, method: &str, parts: &[&str], body: Value) -> Result<Value, Refused> {
+    fn route(
+        &mut self,
+        method: &str,
+        parts: &[&str],
+        parameters: &str,
+        body: Value,
+    ) -> Result<Value, Refused> {
         if self.revoked {
             return Err(Refused::new(403, "accessDenied", "Access Denied: permission was revoked"));
         }
@@ -120,7 +126,24 @@ impl State {
                 let table = self.tables.get(&name).ok_or_else(|| not_found("Table", &name))?;
                 Ok(query::data(table))
             }
-            ("POST", ["projects", _, "queries"]) => query::run(self, &body),
+            ("POST", ["projects", _, "queries"]) => {
+                let text = body["query"].as_str().unwrap_or_default();
+                self.statements.push(text.to_owned());
+                let lost = self.lost.take_if(|word| text.starts_with(word.as_str()));
+                let answer = query::run(self, &body);
+                match lost {
+                    Some(_) => Err(Refused::new(503, "backendError", "the connection was reset")),
+                    None => answer,
+                }
+            }
+            ("GET", ["projects", _, "queries", job]) => {
+                let parameter = |name: &str| {
+                    let pairs = parameters.split('&').filter_map(|pair| pair.split_once('='));
+                    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+                };
+                let most = parameter("maxResults").and_then(|most| most.parse().ok());
+                query::page(self, job, parameter("pageToken").unwrap_or_default(), most)
+            }
             _ => Err(not_found("URL", &parts.join("/"))),
         }
     }
