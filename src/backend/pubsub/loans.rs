@@ -5,6 +5,7 @@
 //! account, and gives it back by being dropped.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +27,30 @@ impl Numbers {
     }
 }
 
+/// Leases are found by their numbers as they are: those on loan lie close together, and so do
+/// their places in the table.
+type ByNumber = BuildHasherDefault<NumberHasher>;
+
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0.rotate_left(8) ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The table finds a place by the low bits, and tells neighbours apart by the highest seven.
+        self.0 = number ^ (number << 57);
+    }
+}
+
 /// A message's share of the account: one message, and its bytes.
 pub(super) struct Share {
     pub(super) _message: OwnedSemaphorePermit,
@@ -43,8 +68,9 @@ struct Loan {
 
 #[derive(Default)]
 struct Books {
-    waiting: VecDeque<(Message, Loan)>,
-    out: HashMap<Lease, Loan>,
+    waiting: VecDeque<(Message, Box<Loan>)>,
+    /// Boxed, so that the table stays small enough for a processor's cache.
+    out: HashMap<Lease, Box<Loan>, ByNumber>,
     confirming: HashMap<Lease, Share>,
     /// Why a stream is broken, by its number; the probe's word stands under [`PROBE`].
     broken: HashMap<usize, String>,
@@ -95,7 +121,7 @@ impl Loans {
         let loans = came.drain(..).map(|(mut message, handler, share)| {
             message.lease = Lease(self.numbers.next());
             let publish_time = message.publish_time;
-            (message, Loan { handler, publish_time, since, warned: false, share })
+            (message, Box::new(Loan { handler, publish_time, since, warned: false, share }))
         });
         let mut books = self.books();
         if !books.ended {
@@ -143,9 +169,10 @@ impl Loans {
         let mut to_confirm = Vec::new();
         for lease in leases {
             let Some(loan) = books.out.remove(lease) else { continue };
-            match loan.handler {
+            let Loan { handler, share, .. } = *loan;
+            match handler {
                 Handler::ExactlyOnce(handler) => {
-                    books.confirming.insert(*lease, loan.share);
+                    books.confirming.insert(*lease, share);
                     to_confirm.push((*lease, handler));
                 }
                 handler => handler.ack(),
@@ -179,7 +206,7 @@ impl Loans {
 
     /// Gives back by name; unknown leases do nothing.
     pub(super) fn give_back(&self, leases: &[Lease]) {
-        let loans: Vec<Loan> = {
+        let loans: Vec<_> = {
             let mut books = self.books();
             leases.iter().filter_map(|lease| books.out.remove(lease)).collect()
         };
