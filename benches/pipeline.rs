@@ -8,19 +8,23 @@
 #![expect(unreachable_pub, reason = "a bench has no callers")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure ends")]
 
+#[path = "shared/daemon.rs"]
+mod daemon;
+#[path = "shared/load.rs"]
+mod load;
+#[path = "shared/report.rs"]
+mod report;
+
 mod pipeline {
     pub mod baseline;
-    pub mod daemon;
     pub mod latency;
-    pub mod report;
+    pub mod log;
     pub mod restart;
     pub mod throughput;
 }
 
-use pipeline::report::Report;
 use pipeline::{baseline, latency, restart, throughput};
-
-type Part = fn(&mut Report);
+use report::Part;
 
 /// Each part by its name, in the order they run.
 const PARTS: [(&str, Part); 5] = [
@@ -32,14 +36,5 @@ const PARTS: [(&str, Part); 5] = [
 ];
 
 fn main() {
-    // Cargo passes flags of its own.
-    let wanted: Vec<String> =
-        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let mut report = Report::default();
-    for (name, part) in PARTS {
-        if wanted.is_empty() || wanted.iter().any(|one| one == name) {
-            part(&mut report);
-        }
-    }
-    std::process::exit(report.finish());
+    report::run(&PARTS);
 }

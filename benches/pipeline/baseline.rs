@@ -13,8 +13,8 @@ use rusqlite::{Connection, Statement, params};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::daemon::{generator, million};
-use super::report::Report;
+use crate::load::{generator, million};
+use crate::report::Report;
 
 /// Rows in one transaction.
 const COMMIT: u64 = 5_000;

@@ -10,8 +10,10 @@ use kappa_actors::port::EventLog;
 use rusqlite::{Connection, OpenFlags};
 use tokio::runtime::Runtime;
 
-use super::daemon::{Daemon, generator, log_in, million};
-use super::report::Report;
+use super::log::log_in;
+use crate::daemon::Daemon;
+use crate::load::{generator, million};
+use crate::report::Report;
 
 const TABLES: [&str; 4] = ["orders", "users", "products", "other"];
 
@@ -27,7 +29,7 @@ pub fn sustained(report: &mut Report) {
     println!("{RATE} events/s for {seconds} s");
     let dir = tempfile::tempdir().unwrap();
     let log = log_in(dir.path());
-    let mut daemon = Daemon::start(dir.path(), &[]);
+    let mut daemon = Daemon::start::<&str>(dir.path(), &[]);
     daemon.wait_for("running");
     let (told, published) = std::sync::mpsc::channel();
     let publisher = std::thread::spawn(move || {
@@ -49,15 +51,9 @@ pub fn sustained(report: &mut Report) {
             told.send((at, ids)).unwrap();
         }
     });
-    let mut latencies = watch(&dir.path().join("warehouse.db"), &published);
+    let latencies = watch(&dir.path().join("warehouse.db"), &published);
     publisher.join().unwrap();
-    daemon.kill();
-    latencies.sort();
-    let percentile =
-        |p: f64| latencies[((latencies.len() - 1) as f64 * p) as usize].as_secs_f64() * 1e3;
-    report.show("publish to row, median", percentile(0.5), "ms");
-    report.at_most("publish to row, p99", percentile(0.99), 100.0, "ms");
-    report.show("publish to row, longest", percentile(1.0), "ms");
+    report.latencies("publish to row", latencies, 100.0);
 }
 
 /// Looks for new rows until all that was published has one.

@@ -15,8 +15,10 @@ use kappa_actors::vitals::{ActorState, Vitals};
 use rusqlite::{Connection, OpenFlags};
 use tokio::runtime::Runtime;
 
-use super::daemon::{Daemon, generator, log_in, publish};
-use super::report::Report;
+use super::log::{log_in, publish};
+use crate::daemon::Daemon;
+use crate::load::generator;
+use crate::report::Report;
 
 /// Kills measured.
 const KILLS: usize = 20;
@@ -45,13 +47,13 @@ fn first_row() -> Duration {
     let dir = tempfile::tempdir().unwrap();
     publish(dir.path(), 100_000, Ids::Ordered);
     let started = Instant::now();
-    let daemon = Daemon::start(dir.path(), &[]);
+    let daemon = Daemon::start::<&str>(dir.path(), &[]);
     let file = dir.path().join("warehouse.db");
     loop {
         let found = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY)
             .and_then(|db| db.query_row("SELECT 1 FROM orders LIMIT 1", (), |_| Ok(())));
         if found.is_ok() {
-            daemon.kill();
+            drop(daemon);
             return started.elapsed();
         }
         assert!(started.elapsed() < Duration::from_secs(30), "no row within 30 s");

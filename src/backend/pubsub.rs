@@ -129,7 +129,7 @@ impl Drop for PubSubLog {
 impl EventLog for PubSubLog {
     async fn pull(&self, room: Room, patience: Duration) -> Result<Pulled, LogError> {
         match self.session().await {
-            Some(session) => session.loans.pull(room, patience).await,
+            Some(session) => session.pull(room, patience).await,
             None => Err(LogError::Unavailable("it is closed".into())),
         }
     }

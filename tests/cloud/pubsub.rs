@@ -159,6 +159,14 @@ async fn an_empty_subscription_starts() {
 }
 
 #[tokio::test]
+async fn a_subscription_is_not_called_quiet_before_its_streams_have_opened() {
+    let server = start().await;
+    store(&server, 1);
+    let pulled = log(&server).await.pull(AMPLE, Duration::ZERO).await.unwrap();
+    assert!(matches!(pulled, Pulled::Messages(_)), "{pulled:?}");
+}
+
+#[tokio::test]
 async fn closing_sends_the_last_acknowledgements_and_gives_back_the_rest() {
     let server = start().await;
     store(&server, 20);

@@ -9,6 +9,10 @@ use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
+/// Lines of events resemble one another closely: with `kappa generate`'s this level takes half the
+/// time of the library's default, 3, and leaves a tenth less.
+const ZSTD_LEVEL: i32 = 1;
+
 /// `archive.compression`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -51,7 +55,7 @@ impl Compression {
                 encoder.write_all(&lines)?;
                 encoder.finish()
             }
-            Self::Zstd => zstd::bulk::compress(&lines, zstd::DEFAULT_COMPRESSION_LEVEL),
+            Self::Zstd => zstd::bulk::compress(&lines, ZSTD_LEVEL),
         }
     }
 

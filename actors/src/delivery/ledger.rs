@@ -2,6 +2,7 @@
 //!
 //! It belongs to no actor, so no actor's death can stop an acknowledgement or lose a claim.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -115,15 +116,18 @@ impl Ledger {
             return claims;
         }
         for message in messages {
-            if let Some(leases) = in_flight.get_mut(&message.id) {
-                leases.replaced.push(std::mem::replace(&mut leases.newest, message.lease));
-                repeated += 1;
-                continue;
+            match in_flight.entry(message.id.clone()) {
+                Entry::Occupied(mut repeat) => {
+                    let leases = repeat.get_mut();
+                    leases.replaced.push(std::mem::replace(&mut leases.newest, message.lease));
+                    repeated += 1;
+                }
+                Entry::Vacant(place) => {
+                    place.insert(Leases { newest: message.lease, replaced: Vec::new() });
+                    bytes += message.cost_bytes();
+                    claims.push(self.lend(message));
+                }
             }
-            let leases = Leases { newest: message.lease, replaced: Vec::new() };
-            in_flight.insert(message.id.clone(), leases);
-            bytes += message.cost_bytes();
-            claims.push(self.lend(message));
         }
         drop(in_flight);
         self.account.charge_messages(claims.len() as u64);

@@ -5,6 +5,7 @@
 //! account, and gives it back by being dropped.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +27,30 @@ impl Numbers {
     }
 }
 
+/// Leases are found by their numbers as they are: those on loan lie close together, and so do
+/// their places in the table.
+type ByNumber = BuildHasherDefault<NumberHasher>;
+
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0.rotate_left(8) ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The table finds a place by the low bits, and tells neighbours apart by the highest seven.
+        self.0 = number ^ (number << 57);
+    }
+}
+
 /// A message's share of the account: one message, and its bytes.
 pub(super) struct Share {
     pub(super) _message: OwnedSemaphorePermit,
@@ -43,8 +68,9 @@ struct Loan {
 
 #[derive(Default)]
 struct Books {
-    waiting: VecDeque<(Message, Loan)>,
-    out: HashMap<Lease, Loan>,
+    waiting: VecDeque<(Message, Box<Loan>)>,
+    /// Boxed, so that the table stays small enough for a processor's cache.
+    out: HashMap<Lease, Box<Loan>, ByNumber>,
     confirming: HashMap<Lease, Share>,
     /// Why a stream is broken, by its number; the probe's word stands under [`PROBE`].
     broken: HashMap<usize, String>,
@@ -88,16 +114,18 @@ impl Loans {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a message that came. After the end it goes back at once, by being dropped.
-    pub(super) fn arrive(&self, mut message: Message, handler: Handler, share: Share) {
-        message.lease = Lease(self.numbers.next());
-        let publish_time = message.publish_time;
+    /// Takes in messages that came. After the end they go back at once, by being dropped.
+    pub(super) fn arrive(&self, came: &mut Vec<(Message, Handler, Share)>) {
         let since = Instant::now();
-        let loan = Loan { handler, publish_time, since, warned: false, share };
-        self.arrivals.fetch_add(1, Ordering::Relaxed);
+        self.arrivals.fetch_add(came.len() as u64, Ordering::Relaxed);
+        let loans = came.drain(..).map(|(mut message, handler, share)| {
+            message.lease = Lease(self.numbers.next());
+            let publish_time = message.publish_time;
+            (message, Box::new(Loan { handler, publish_time, since, warned: false, share }))
+        });
         let mut books = self.books();
         if !books.ended {
-            books.waiting.push_back((message, loan));
+            books.waiting.extend(loans);
         }
         drop(books);
         self.changed.notify_waiters();
@@ -108,7 +136,7 @@ impl Loans {
         self.arrivals.load(Ordering::Relaxed)
     }
 
-    /// As [`kappa_actors::port::EventLog::pull`]. No await stands between taking messages out of
+    /// What waits here, or comes within `patience`. No await stands between taking messages out of
     /// `waiting` and answering with them, so that a cancelled pull takes none.
     pub(super) async fn pull(&self, room: Room, patience: Duration) -> Result<Pulled, LogError> {
         let deadline = Instant::now() + patience;
@@ -141,9 +169,10 @@ impl Loans {
         let mut to_confirm = Vec::new();
         for lease in leases {
             let Some(loan) = books.out.remove(lease) else { continue };
-            match loan.handler {
+            let Loan { handler, share, .. } = *loan;
+            match handler {
                 Handler::ExactlyOnce(handler) => {
-                    books.confirming.insert(*lease, loan.share);
+                    books.confirming.insert(*lease, share);
                     to_confirm.push((*lease, handler));
                 }
                 handler => handler.ack(),
@@ -177,7 +206,7 @@ impl Loans {
 
     /// Gives back by name; unknown leases do nothing.
     pub(super) fn give_back(&self, leases: &[Lease]) {
-        let loans: Vec<Loan> = {
+        let loans: Vec<_> = {
             let mut books = self.books();
             leases.iter().filter_map(|lease| books.out.remove(lease)).collect()
         };
@@ -224,13 +253,19 @@ impl Loans {
         recovered
     }
 
+    /// Whether all `streams` have shown that they work, or that they do not; or all is over.
+    pub(super) fn all_heard(&self, streams: usize) -> bool {
+        let books = self.books();
+        books.ended || (0..streams).all(|stream| books.heard.contains(&stream))
+    }
+
     /// Waits until one stream is broken or all `streams` have shown that they work.
     pub(super) async fn first_word(&self, streams: usize) -> Result<(), LogError> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             self.trouble()?;
-            if self.books().heard.len() >= streams {
+            if self.all_heard(streams) {
                 return Ok(());
             }
             changed.await;

@@ -6,7 +6,9 @@
 //! is used, and [`Session::end`] waits for that.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use google_cloud_pubsub::client::Subscriber;
@@ -14,9 +16,10 @@ use google_cloud_pubsub::model::Message as Received;
 use google_cloud_pubsub::subscriber::handler::{ExactlyOnce, Handler};
 use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior};
 use kappa_actors::message::{Lease, Message};
-use kappa_actors::port::LogError;
+use kappa_actors::port::{LogError, Pulled, Room};
 use kappa_actors::time::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +32,11 @@ const CONFIRMATION: Duration = Duration::from_secs(10);
 /// A stream without an error for this long works, though no message has come: refusals come at
 /// once, and silence is all that an empty subscription says.
 pub(super) const SETTLED: Duration = Duration::from_secs(2);
+/// When a stream that has not given its first word is waited for no longer: one for which the
+/// account has no place does not even open.
+const FIRST_WORD: Duration = Duration::from_secs(3);
+/// How often a pull looks at least whether the streams have given their first word.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
 /// The first pause before a broken stream is opened again, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// What is asked of the service as a lease at a time: as the subscription's own deadline. The crate
@@ -41,6 +49,8 @@ const SILENCES: u32 = 10;
 /// How long the confirmation of an acknowledgement is waited for: the crate itself repeats it for
 /// ten minutes, but waits for a silent connection for ever.
 const UNCONFIRMED: Duration = Duration::from_secs(11 * 60);
+/// Messages handed on together, at most: as many as a batch of the reader usually has.
+const MAX_TOGETHER: usize = 500;
 /// Bytes are counted in units of this many, so that any account fits a semaphore's `u32`.
 const UNIT_BYTES: u64 = 64;
 
@@ -53,8 +63,12 @@ pub(super) struct Session {
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     account_units: u32,
+    since: Instant,
     tasks: TaskTracker,
 }
+
+/// A message that came by a stream, with its share of the account.
+type Arrival = (Message, Handler, Share);
 
 /// Why a stream is read no more.
 enum Break {
@@ -92,6 +106,7 @@ impl Session {
             messages: Arc::new(Semaphore::new(messages as usize)),
             bytes: Arc::new(Semaphore::new(account_units as usize)),
             account_units,
+            since: Instant::now(),
             tasks: TaskTracker::new(),
             options,
         });
@@ -104,6 +119,23 @@ impl Session {
 
     pub(super) fn streams(&self) -> usize {
         self.options.streams.max(1)
+    }
+
+    /// As [`kappa_actors::port::EventLog::pull`]. Before every stream has given its first word
+    /// nothing can be said of the log, and nobody is told that it is quiet.
+    pub(super) async fn pull(
+        &self,
+        room: Room,
+        mut patience: Duration,
+    ) -> Result<Pulled, LogError> {
+        loop {
+            let pulled = self.loans.pull(room, patience).await?;
+            let heard = self.loans.all_heard(self.streams()) || self.since.elapsed() > FIRST_WORD;
+            if heard || !matches!(pulled, Pulled::Quiet) {
+                return Ok(pulled);
+            }
+            patience = patience.max(FIRST_LOOK);
+        }
     }
 
     /// Acknowledges, and waits where the subscription confirms.
@@ -198,23 +230,60 @@ impl Session {
             .build()
     }
 
+    /// Takes messages in for as long as the stream lasts, and hands on together what it has ready:
+    /// whoever pulls would be woken for each, and make batches of one.
     async fn read(&self, stream: &mut MessageStream, number: usize) -> Break {
-        loop {
-            let message = tokio::select! {
-                () = self.stop.cancelled() => return Break::Stopped,
-                permit = self.messages.clone().acquire_owned() => permit,
+        let mut came = Vec::new();
+        let end = loop {
+            let Some(message) = self.permits(&self.messages, 1, &mut came, number).await else {
+                break Break::Stopped;
             };
-            let Ok(message) = message else { return Break::Stopped };
-            let (received, handler) = match self.next(stream, number).await {
+            let (received, handler) = match self.next(stream, number, &mut came).await {
                 Ok(one) => one,
-                Err(end) => return end,
+                Err(end) => break end,
             };
-            if self.loans.works(number) {
-                tracing::info!(stream = number, "the stream from Pub/Sub works again");
+            let received = translated(received, &handler);
+            // In the order of asking, or alone if it is larger than the account.
+            let units = received.cost_bytes().div_ceil(UNIT_BYTES);
+            let units = units.min(u64::from(self.account_units)) as u32;
+            let Some(bytes) = self.permits(&self.bytes, units, &mut came, number).await else {
+                break Break::Stopped;
+            };
+            came.push((received, handler, Share { _message: message, _bytes: bytes }));
+            if came.len() >= MAX_TOGETHER {
+                self.hand_on(&mut came, number);
             }
-            if !self.admit(received, handler, message).await {
-                return Break::Stopped;
-            }
+        };
+        self.hand_on(&mut came, number);
+        end
+    }
+
+    fn hand_on(&self, came: &mut Vec<Arrival>, number: usize) {
+        if came.is_empty() {
+            return;
+        }
+        if self.loans.works(number) {
+            tracing::info!(stream = number, "the stream from Pub/Sub works again");
+        }
+        self.loans.arrive(came);
+    }
+
+    /// Waits for room in the account, which those before may have to make first; `None` at the end
+    /// of the session, which gives all back.
+    async fn permits(
+        &self,
+        account: &Arc<Semaphore>,
+        count: u32,
+        came: &mut Vec<Arrival>,
+        number: usize,
+    ) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permits) = Arc::clone(account).try_acquire_many_owned(count) {
+            return Some(permits);
+        }
+        self.hand_on(came, number);
+        tokio::select! {
+            () = self.stop.cancelled() => None,
+            permits = Arc::clone(account).acquire_many_owned(count) => permits.ok(),
         }
     }
 
@@ -224,8 +293,31 @@ impl Session {
         &self,
         stream: &mut MessageStream,
         number: usize,
+        came: &mut Vec<Arrival>,
     ) -> Result<(Received, Handler), Break> {
         let mut next = std::pin::pin!(stream.next());
+        let item = match futures::poll!(next.as_mut()) {
+            Poll::Ready(item) => item,
+            Poll::Pending => {
+                self.hand_on(came, number);
+                self.wait(next, number).await?
+            }
+        };
+        match item {
+            Some(Ok(one)) => Ok(one),
+            Some(Err(error)) => {
+                let name = self.options.subscription_name();
+                Err(Break::Fault(fault::reading(&name, &error)))
+            }
+            None => Err(Break::Fault("the stream was closed".into())),
+        }
+    }
+
+    async fn wait<T>(
+        &self,
+        mut next: Pin<&mut impl Future<Output = T>>,
+        number: usize,
+    ) -> Result<T, Break> {
         let mut settled = std::pin::pin!(tokio::time::sleep(SETTLED));
         let silence = self.options.silence * SILENCES;
         let mut silent = std::pin::pin!(tokio::time::sleep(silence));
@@ -240,35 +332,9 @@ impl Session {
                     }
                 }
                 () = &mut silent => return Err(Break::Silent),
-                item = &mut next => return match item {
-                    Some(Ok(one)) => Ok(one),
-                    Some(Err(error)) => {
-                        let name = self.options.subscription_name();
-                        Err(Break::Fault(fault::reading(&name, &error)))
-                    }
-                    None => Err(Break::Fault("the stream was closed".into())),
-                },
+                item = &mut next => return Ok(item),
             }
         }
-    }
-
-    /// Lets a message in when the account has room for it, in the order of asking, or alone if it
-    /// is larger than the account. False at the end of the session; it is given back then.
-    async fn admit(
-        &self,
-        received: Received,
-        handler: Handler,
-        message_permit: OwnedSemaphorePermit,
-    ) -> bool {
-        let message = translated(received, &handler);
-        let units = message.cost_bytes().div_ceil(UNIT_BYTES).min(u64::from(self.account_units));
-        let bytes = tokio::select! {
-            () = self.stop.cancelled() => return false,
-            permit = self.bytes.clone().acquire_many_owned(units as u32) => permit,
-        };
-        let Ok(bytes) = bytes else { return false };
-        self.loans.arrive(message, handler, Share { _message: message_permit, _bytes: bytes });
-        true
     }
 }
 

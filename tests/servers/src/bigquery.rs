@@ -21,12 +21,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 
 pub use control::{AppendFault, Control, RestFault};
 pub use state::{Connections, StreamSeen};
+pub use table::Arrival;
 
-use crate::grpc::{Served, listen};
+use crate::grpc::{Served, incoming, listen};
 use state::State;
 
 /// A BigQuery on two free ports of the loopback; it ends when dropped.
@@ -51,7 +51,7 @@ impl BigQueryServer {
         let grpc_task = tokio::spawn(async move {
             let _ = tonic::transport::Server::builder()
                 .add_service(service)
-                .serve_with_incoming(TcpListenerStream::new(grpc_listener))
+                .serve_with_incoming(incoming(grpc_listener))
                 .await;
         });
         let app = rest::app(Arc::clone(&state));

@@ -14,6 +14,7 @@ use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::codegen::{Service, http};
 use tonic::server::{Grpc, NamedService, StreamingService, UnaryService};
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
@@ -126,6 +127,13 @@ where
 #[must_use]
 pub fn unimplemented(method: &str) -> Answer {
     Status::unimplemented(format!("no method {method}")).into_http()
+}
+
+/// The connections that `listener` takes. Small frames are not held back for larger ones: each would
+/// wait for the other side's acknowledgement, which is 40 ms late.
+#[must_use]
+pub fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 /// A listener on a free port of the loopback, with its address.

@@ -22,11 +22,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 
 pub use control::Control;
 
-use crate::grpc::{Served, listen};
+use crate::grpc::{Served, incoming, listen};
 use state::State;
 
 /// How often leases are looked at.
@@ -79,7 +78,7 @@ impl PubSubServer {
             let _ = tonic::transport::Server::builder()
                 .add_service(publisher)
                 .add_service(subscriber)
-                .serve_with_incoming(TcpListenerStream::new(grpc_listener))
+                .serve_with_incoming(incoming(grpc_listener))
                 .await;
         });
         let app = rest::app(shared.clone());

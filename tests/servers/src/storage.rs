@@ -14,12 +14,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use axum::serve::ListenerExt as _;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 
 pub use control::{Control, ReadFault};
 
-use crate::grpc::{Served, listen};
+use crate::grpc::{Served, incoming, listen};
 use state::State;
 
 /// A Cloud Storage on two free ports of the loopback; it ends when dropped.
@@ -46,10 +46,13 @@ impl StorageServer {
             let _ = tonic::transport::Server::builder()
                 .add_service(service)
                 .add_service(control)
-                .serve_with_incoming(TcpListenerStream::new(grpc_listener))
+                .serve_with_incoming(incoming(grpc_listener))
                 .await;
         });
         let app = http::app(Arc::clone(&state));
+        let http_listener = http_listener.tap_io(|connection| {
+            let _ = connection.set_nodelay(true);
+        });
         let http_task = tokio::spawn(async move {
             let _ = axum::serve(http_listener, app).await;
         });

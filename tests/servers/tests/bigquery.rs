@@ -244,3 +244,20 @@ async fn a_new_column_is_unknown_to_appends_until_it_has_spread() {
     let retyped = json!({ "schema": { "fields": [{ "name": "id", "type": "INTEGER" }] } });
     assert_eq!(rest(&server, "PATCH", "datasets/d/tables/orders", retyped).await.0, 400);
 }
+
+#[tokio::test]
+async fn where_keys_alone_are_kept_rows_are_checked_all_the_same() {
+    let server = started(true).await;
+    server.control().keep_keys_only();
+    let names = ["id", "n", "_CHANGE_TYPE"];
+    let rows = ["a", "b", "a"].map(|id| row(id, 1, &["UPSERT"])).to_vec();
+    let sent = request(&default_stream(), &names, rows, None);
+    assert_eq!(code(&append(&server, sent).await.unwrap()), Code::Ok);
+    let bad = request(&default_stream(), &names, vec![row("c", 1, &["INSERT"])], None);
+    assert_eq!(append(&server, bad).await.unwrap().row_errors.len(), 1);
+    let keys: Vec<_> = server.control().arrivals(TABLE).into_iter().map(|row| row.key).collect();
+    assert_eq!(keys, ["a", "b", "a"]);
+    assert_eq!(server.control().appended_count(TABLE), 3);
+    let merge = json!({ "query": "DELETE FROM `p.d.orders` WHERE id = 'a'" });
+    assert_eq!(rest(&server, "POST", "queries", merge).await.0, 400);
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tonic::Code;
 
+use super::Arrival;
 use super::state::{Connections, Shared, State, StreamSeen, lock};
 use std::sync::MutexGuard;
 
@@ -68,6 +69,18 @@ impl Control {
     /// Answers each append this much later; requests in flight wait side by side.
     pub fn delay_answers(&self, delay: Duration) {
         self.state().delay = delay;
+    }
+
+    /// Keeps of the rows from now on only their keys, for [`Control::arrivals`]: under a load whole
+    /// rows would fill the memory. They are checked as ever.
+    pub fn keep_keys_only(&self) {
+        self.state().keys_only = true;
+    }
+
+    /// The rows of a table of which only keys were kept, in the order of arrival.
+    #[must_use]
+    pub fn arrivals(&self, table: &str) -> Vec<Arrival> {
+        self.state().tables.get(table).map(|table| table.arrivals.clone()).unwrap_or_default()
     }
 
     /// Keeps columns added from now on unknown to appends until [`Control::spread_schema`].
@@ -148,7 +161,8 @@ impl Control {
     /// How many rows were appended to a table, without decoding them.
     #[must_use]
     pub fn appended_count(&self, table: &str) -> usize {
-        self.state().tables.get(table).map_or(0, |table| table.rows.len())
+        let count = |table: &super::table::Table| table.rows.len() + table.arrivals.len();
+        self.state().tables.get(table).map_or(0, count)
     }
 
     /// The table's REST resource.

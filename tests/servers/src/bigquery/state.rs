@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1 as api;
 use serde_json::Value;
@@ -83,6 +83,8 @@ pub(super) struct State {
     pub(super) rest_faults: VecDeque<RestFault>,
     pub(super) delay: Duration,
     pub(super) spread_late: bool,
+    /// Of each row only its key is kept.
+    pub(super) keys_only: bool,
     pub(super) revoked: bool,
     /// Table, column and text of rows to refuse.
     pub(super) refused: Vec<(String, String, String)>,
@@ -169,11 +171,16 @@ impl State {
             stream.rows.extend(rows.iter().map(|row| hash(row)));
             i64::try_from(at).unwrap_or(i64::MAX)
         });
+        let visible = SystemTime::now() + self.delay;
         if let Some(table) = self.tables.get_mut(&table_name) {
-            for row in rows {
-                let copy = row.clone();
-                let mut cells = Vec::new();
-                if plan.read(&copy, &mut cells).is_ok() {
+            let mut cells = Vec::new();
+            for row in &rows {
+                if plan.read(row, &mut cells).is_err() {
+                    continue;
+                }
+                if self.keys_only {
+                    table.note(plan, &cells, visible);
+                } else {
                     table.store(plan, &cells, row);
                 }
             }

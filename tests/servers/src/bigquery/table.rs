@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
@@ -43,6 +44,15 @@ impl Row {
     }
 }
 
+/// A row of which only this was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The values of its key, with a slash between two.
+    pub key: String,
+    /// When its append was answered.
+    pub visible: SystemTime,
+}
+
 struct Latest {
     sequence: Option<Vec<u64>>,
     /// `None` once deleted.
@@ -64,6 +74,8 @@ pub(super) struct Table {
     pub(super) upserted: bool,
     /// Every row in the order of arrival.
     pub(super) rows: Vec<Row>,
+    /// Rows of which only the key was kept, in the order of arrival.
+    pub(super) arrivals: Vec<Arrival>,
     /// What queries see while changes are not applied.
     pub(super) stale: Option<Vec<Map<String, Value>>>,
     latest: HashMap<Vec<u8>, Latest>,
@@ -99,7 +111,7 @@ impl Table {
     }
 
     /// Stores a row whose cells were found good.
-    pub(super) fn store(&mut self, plan: &Arc<Plan>, cells: &[Cell<'_>], bytes: Vec<u8>) {
+    pub(super) fn store(&mut self, plan: &Arc<Plan>, cells: &[Cell<'_>], bytes: &[u8]) {
         let at = self.rows.len();
         if plan.changes {
             self.upserted = true;
@@ -122,7 +134,23 @@ impl Table {
         } else {
             self.plain.push(at);
         }
-        self.rows.push(Row::Wire(Arc::clone(plan), bytes));
+        self.rows.push(Row::Wire(Arc::clone(plan), bytes.to_vec()));
+    }
+
+    /// Keeps the key of a row whose cells were found good.
+    pub(super) fn note(&mut self, plan: &Plan, cells: &[Cell<'_>], visible: SystemTime) {
+        self.upserted |= plan.changes;
+        let mut key = String::new();
+        for (nth, &column) in self.key.iter().enumerate() {
+            if nth > 0 {
+                key.push('/');
+            }
+            match cells[column] {
+                Cell::Text(text) => key.push_str(text),
+                other => key.push_str(&other.json().to_string()),
+            }
+        }
+        self.arrivals.push(Arrival { key, visible });
     }
 
     /// The rows a reader sees: changes merged by key, the rest as appended.

@@ -1,6 +1,7 @@
 //! Faults on demand, and what is stored.
 
 use std::sync::MutexGuard;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand::SeedableRng as _;
@@ -95,6 +96,11 @@ impl Control {
     /// many changes; zero ends it.
     pub fn unsteady(&self, seed: u64, percent: u32) {
         self.state().unsteady = Some((StdRng::seed_from_u64(seed), percent));
+    }
+
+    /// Answers each request of an upload this much later.
+    pub fn delay_uploads(&self, delay: Duration) {
+        self.state().upload_delay = delay;
     }
 
     /// Breaks the next reads.

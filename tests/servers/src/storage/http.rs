@@ -35,6 +35,14 @@ fn lock(state: &SharedState) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Waits as long as uploads are to wait; those that come together wait side by side.
+async fn delay(state: &SharedState) {
+    let delay = lock(state).upload_delay;
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+}
+
 async fn start_upload(
     Shared(state): Shared<SharedState>,
     Path(bucket): Path<String>,
@@ -42,6 +50,7 @@ async fn start_upload(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
+    delay(&state).await;
     let mut state = lock(&state);
     let name = query.get("name").cloned().unwrap_or_default();
     let kind = query.get("uploadType").map(String::as_str).unwrap_or_default();
@@ -73,6 +82,7 @@ async fn continue_upload(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
+    delay(&state).await;
     let mut state = lock(&state);
     state.admit(format!("chunk {number}"), true)?;
     match upload::go_on(&mut state, number, &headers, &body)? {

@@ -3,6 +3,7 @@
 use googleapis_tonic_google_storage_v2::google::storage::v2;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand::RngExt as _;
@@ -82,6 +83,8 @@ pub(super) struct State {
     pub(super) lost_answers: usize,
     /// Draws which requests go wrong, so many of a hundred.
     pub(super) unsteady: Option<(StdRng, u32)>,
+    /// How late an upload is answered.
+    pub(super) upload_delay: Duration,
     pub(super) read_faults: VecDeque<ReadFault>,
     /// Bytes of a resumable upload that are kept before it is broken, once.
     pub(super) break_upload: Option<usize>,
