@@ -7,3 +7,4 @@ mod gcs;
 mod pubsub;
 mod replicas;
 mod setup;
+mod spoiled;

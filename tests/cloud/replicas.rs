@@ -18,17 +18,17 @@ use serde_json::json;
 
 const TOPIC: &str = "projects/p/topics/t";
 /// How long anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 
-struct Services {
-    pubsub: PubSubServer,
-    bigquery: BigQueryServer,
-    storage: StorageServer,
-    folder: tempfile::TempDir,
+pub(super) struct Services {
+    pub(super) pubsub: PubSubServer,
+    pub(super) bigquery: BigQueryServer,
+    pub(super) storage: StorageServer,
+    pub(super) folder: tempfile::TempDir,
 }
 
 /// A daemon; dropping it kills it.
-struct Daemon(Child);
+pub(super) struct Daemon(pub(super) Child);
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -38,7 +38,7 @@ impl Drop for Daemon {
 }
 
 impl Daemon {
-    fn stop(&mut self, signal: Signal) -> Option<i32> {
+    pub(super) fn stop(&mut self, signal: Signal) -> Option<i32> {
         let pid = Pid::from_child(&self.0);
         kill_process(pid, signal).unwrap();
         self.0.wait().unwrap().code()
@@ -46,7 +46,7 @@ impl Daemon {
 }
 
 impl Services {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let services = Self {
             pubsub: PubSubServer::start().await.unwrap(),
             bigquery: BigQueryServer::start().await.unwrap(),
@@ -87,11 +87,18 @@ impl Services {
         services
     }
 
-    fn daemon(&self, name: &str) -> Daemon {
+    pub(super) fn daemon(&self, name: &str) -> Daemon {
+        self.daemon_with(name, &[])
+    }
+
+    /// A daemon with settings of its own, `KEY=VALUE`.
+    pub(super) fn daemon_with(&self, name: &str, settings: &[String]) -> Daemon {
         let log = File::create(self.folder.path().join(format!("{name}.log"))).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
         command
-            .args(["--config", "kappa.toml", "--data-dir", name, "run"])
+            .args(["--config", "kappa.toml", "--data-dir", name])
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
+            .arg("run")
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -120,18 +127,18 @@ impl Services {
         String::from_utf8(stdout).unwrap()
     }
 
-    fn publish(&self, events: &[Event]) {
+    pub(super) fn publish(&self, events: &[Event]) {
         let data = events.iter().map(|event| event.payload.clone());
         let messages = data.map(|data| PubsubMessage { data, ..Default::default() });
         self.pubsub.control().store(TOPIC, messages);
     }
 
-    fn acknowledged(&self) -> usize {
+    pub(super) fn acknowledged(&self) -> usize {
         self.pubsub.control().acknowledged_count()
     }
 
     /// Waits until so many messages are acknowledged. Leases of the dead run out meanwhile.
-    async fn until_acknowledged(&self, count: usize) {
+    pub(super) async fn until_acknowledged(&self, count: usize) {
         let began = Instant::now();
         let mut last = (0, Instant::now());
         while self.acknowledged() < count {
@@ -156,7 +163,7 @@ impl Services {
     }
 
     /// Every valid event is one row and at least one line, every invalid one a dead letter.
-    fn check(&self, events: &[Event]) {
+    pub(super) fn check(&self, events: &[Event]) {
         let control = self.bigquery.control();
         let mut rows: BTreeMap<String, usize> = BTreeMap::new();
         for table in ["orders", "users", "products", "other"] {
@@ -181,7 +188,7 @@ impl Services {
     }
 }
 
-fn generated(count: usize) -> Vec<Event> {
+pub(super) fn generated(count: usize) -> Vec<Event> {
     let options =
         Options { seed: 7, invalid_percent: 2.0, ids: Ids::Ordered, start: DEFAULT_START };
     Generator::new(options).take(count).collect()
