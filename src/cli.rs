@@ -18,7 +18,9 @@ mod patience;
 mod process;
 pub mod publish;
 mod range;
+pub mod replay;
 pub mod run;
+pub mod seek;
 #[cfg(feature = "gcp")]
 pub mod setup;
 mod source;
@@ -68,6 +70,8 @@ pub enum Command {
     Setup(setup::Args),
     Status(status::Args),
     DeadLetters(dead_letters::Args),
+    Seek(seek::Args),
+    Replay(replay::Args),
     Diff(diff::Args),
     Merge(merge::Args),
     Archive(archive::Args),
@@ -99,6 +103,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, GlobalArgs), 
 fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
     let settings = || Settings::load(&global.sources());
     match command {
+        Command::Seek(args) => seek::main(&args, &settings()?, &mut std::io::stdout().lock()),
+        Command::Replay(args) => replay::main(&args, settings()?, &mut std::io::stdout()),
         Command::Merge(args) => merge::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Diff(args) => diff::main(&args, &settings()?, &mut std::io::stdout().lock()),
         // Needs no configuration, and shows what one may hold when one's own is broken.

@@ -1,4 +1,5 @@
-//! The daemon: one pipeline on one data folder, with its status endpoint.
+//! The daemon: one pipeline with its status endpoint, and a data folder of its own if any of its
+//! backends keeps files.
 
 mod endpoint;
 mod files;
@@ -8,16 +9,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kappa_actors::pipeline::{Failed, Intake, OtherGroups, Pipeline, Stopped};
-use kappa_actors::supervision::{Address, group, worker};
+use kappa_actors::pipeline::{Failed, Intake, Pipeline, Stopped};
 use kappa_actors::vitals::Board;
 
 use crate::settings::Settings;
+use crate::status::StatusOptions;
 use crate::status::client::ADDRESS_FILE;
-use crate::status::{StatusOptions, StatusServer};
-use crate::wiring::{Blueprint, changed_rules, note_rules, open_ports};
-use endpoint::Endpoint;
-use files::Files;
+use crate::wiring::{Blueprint, RuleBook, open_ports};
+pub(crate) use endpoint::status_branch;
+pub(crate) use files::Files;
 use folder::FolderLock;
 
 /// A running daemon.
@@ -28,7 +28,8 @@ pub struct Daemon {
     address: SocketAddr,
     settings: Settings,
     files: Files,
-    _lock: FolderLock,
+    /// `None` where all backends are services: then any disk will do, or none.
+    lock: Option<FolderLock>,
 }
 
 impl Daemon {
@@ -41,30 +42,29 @@ impl Daemon {
         blueprint: &Blueprint,
         intake: Intake,
     ) -> anyhow::Result<Self> {
-        let lock = FolderLock::take(&settings.data_dir)?;
+        let lock = settings.keeps_files().then(|| FolderLock::take(&settings.data_dir));
+        let lock = lock.transpose()?;
         let board = Board::new();
         board.set_instance(&settings.instance);
-        for change in changed_rules(&settings.data_dir, &blueprint.processors)? {
+        let rules = RuleBook::of(&settings).await?;
+        for change in rules.changed(&blueprint.processors).await? {
             tracing::warn!("{change}");
             board.warn(change.to_string());
         }
-        note_rules(&settings.data_dir, &blueprint.processors)?;
+        rules.note(&blueprint.processors).await?;
         let ports = open_ports(&settings).await?;
-        let options = status_options(&settings);
-        let server =
-            StatusServer::bind(options.clone(), Arc::clone(&board), Arc::clone(&ports.log)).await?;
-        let address = server.address();
-        // Whoever finds the file finds the endpoint.
-        let note = settings.data_dir.join(ADDRESS_FILE);
-        std::fs::write(&note, format!("{address}\n"))
-            .with_context(|| note.display().to_string())?;
-        let options = StatusOptions { listen: address, ..options };
-        let others = status_group(&settings, Endpoint::new(server, options, &board, &ports.log));
+        let options = StatusOptions::of(&settings);
+        let (address, others) = status_branch(&settings, options, &board, &ports.log).await?;
+        if lock.is_some() {
+            // Whoever finds the file finds the endpoint.
+            let note = settings.data_dir.join(ADDRESS_FILE);
+            std::fs::write(&note, format!("{address}\n"))
+                .with_context(|| note.display().to_string())?;
+        }
         let plan = blueprint.plan(&settings);
         let files = Files::of(&ports);
-        let pipeline =
-            Pipeline::start(plan, ports, Arc::clone(&board), intake, others(&board)).await?;
-        Ok(Self { pipeline, board, address, settings, files, _lock: lock })
+        let pipeline = Pipeline::start(plan, ports, Arc::clone(&board), intake, others).await?;
+        Ok(Self { pipeline, board, address, settings, files, lock })
     }
 
     /// Where status is served.
@@ -95,38 +95,11 @@ impl Daemon {
     /// Stops within `drain_timeout`, and some seconds if the log or a file is stuck.
     pub async fn stop(self) -> Stopped {
         let stopped = self.pipeline.stop(self.settings.drain_timeout).await;
-        // Only a hint for `kappa status`: a leftover misleads nobody for long.
-        let _ = std::fs::remove_file(self.settings.data_dir.join(ADDRESS_FILE));
+        if self.lock.is_some() {
+            // Only a hint for `kappa status`: a leftover misleads nobody for long.
+            let _ = std::fs::remove_file(self.settings.data_dir.join(ADDRESS_FILE));
+        }
         self.files.close().await;
         stopped
-    }
-}
-
-fn status_options(settings: &Settings) -> StatusOptions {
-    StatusOptions {
-        listen: settings.status.listen,
-        token: Some(settings.status.token.0.clone()).filter(|token| !token.is_empty()),
-        ingest: settings.status.ingest,
-        max_event_bytes: settings.max_event_bytes,
-        faults: settings.faults.enabled,
-    }
-}
-
-/// The status branch of the tree.
-fn status_group(
-    settings: &Settings,
-    endpoint: Endpoint,
-) -> impl FnOnce(&Arc<Board>) -> OtherGroups {
-    let policy = settings.actors.supervisor.restart.clone();
-    move |board| {
-        let supervisor = Address::new(board.actor("kappa/status", "supervisor"));
-        let http = Address::new(board.actor("kappa/status/http", "status"));
-        Arc::new(move || {
-            let (http, endpoint, inner) = (http.clone(), endpoint.clone(), policy.clone());
-            vec![group(&supervisor, &policy, move || {
-                let endpoint = endpoint.clone();
-                vec![worker(&http, &inner, move || endpoint.role())]
-            })]
-        })
     }
 }

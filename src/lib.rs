@@ -5,6 +5,7 @@ pub mod backend;
 pub mod cli;
 pub mod daemon;
 pub mod generate;
+pub mod replay;
 pub mod settings;
 pub mod status;
 pub mod telemetry;

@@ -117,6 +117,22 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Whether any backend keeps its files on this machine.
+    #[must_use]
+    pub fn keeps_files(&self) -> bool {
+        self.event_log.backend == EventLogBackend::Embedded
+            || self.warehouse.backend == WarehouseBackend::Embedded
+            || self.archive.backend == ArchiveBackend::Embedded
+    }
+
+    /// Whether the user left the setting of this key alone.
+    #[must_use]
+    pub fn is_default(&self, key: &str) -> bool {
+        self.provenance.of(key) == Some(DEFAULT)
+    }
+}
+
 /// The host's name and four random digits, with nothing in it that a file name could not hold.
 fn random_instance() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();

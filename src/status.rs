@@ -23,6 +23,7 @@ use kappa_actors::port::EventLog;
 use kappa_actors::vitals::Board;
 use tokio::net::TcpListener;
 
+use crate::settings::Settings;
 use access::Access;
 use connections::Connections;
 use ingest::Ingest;
@@ -43,6 +44,27 @@ pub struct StatusOptions {
     pub max_event_bytes: u64,
     /// Whether `POST /faults/kill` kills actors.
     pub faults: bool,
+}
+
+impl StatusOptions {
+    /// Those of a configuration.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            listen: settings.status.listen,
+            token: Some(settings.status.token.0.clone()).filter(|token| !token.is_empty()),
+            ingest: settings.status.ingest,
+            max_event_bytes: settings.max_event_bytes,
+            faults: settings.faults.enabled,
+        }
+    }
+
+    /// The same, on whichever port is free.
+    #[must_use]
+    pub fn on_a_free_port(mut self) -> Self {
+        self.listen.set_port(0);
+        self
+    }
 }
 
 /// Why the endpoint cannot be served.

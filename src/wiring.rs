@@ -8,10 +8,12 @@ pub mod cloud;
 mod rules;
 #[cfg(feature = "gcp")]
 mod setup;
+mod staging;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 #[cfg(not(feature = "gcp"))]
@@ -31,9 +33,10 @@ use crate::backend::faulty::{Faults, Sink, SinkFault};
 use crate::settings::{
     ArchiveBackend, EventLogBackend, Fault, Problem, Problems, Settings, WarehouseBackend,
 };
-pub use rules::{RuleChange, changed_rules, note_rules};
+pub use rules::{RuleBook, RuleChange};
 #[cfg(feature = "gcp")]
 pub use setup::{lacking, set_up};
+pub use staging::{find_staging, open_staging};
 
 /// A configuration with its rules compiled.
 #[derive(Clone, Debug)]
@@ -79,12 +82,14 @@ impl Blueprint {
         let actors = &settings.actors;
         let spec = |rule: &Rule| ProcessorSpec {
             processor: Arc::clone(&rule.plan) as Arc<dyn Processor>,
+            observes: false,
             restart: actors.processor.of(rule.plan.name()).restart.clone(),
             writer: actors.writer.of(&rule.plan.table().name).clone(),
         };
         Plan {
             envelope: Arc::clone(&self.envelope),
             processors: self.processors.iter().map(spec).collect(),
+            elsewhere: Vec::new(),
             archive: Some(ArchivePlan {
                 format: settings.archive.format,
                 compression: settings.archive.compression,
@@ -242,15 +247,33 @@ pub async fn open_archive(settings: &Settings) -> anyhow::Result<Arc<dyn Archive
 pub async fn open_ports(settings: &Settings) -> anyhow::Result<Ports> {
     let log = open_log(settings).await?;
     let archive = open_archive(settings).await?;
-    let warehouse: Arc<dyn Warehouse> = match settings.warehouse.backend {
-        WarehouseBackend::Embedded => Arc::new(blocking(settings, embedded_warehouse).await?),
+    let warehouse = open_warehouse(settings, Arc::clone(&archive)).await?;
+    Ok(with_faults(settings, Ports { log, warehouse, archive }))
+}
+
+/// The warehouse of a configuration. What no row of it can hold goes to `payloads`.
+///
+/// # Errors
+/// What is wrong with the file, naming it, or what the service refuses.
+pub async fn open_warehouse(
+    settings: &Settings,
+    payloads: Arc<dyn ArchiveStore>,
+) -> anyhow::Result<Arc<dyn Warehouse>> {
+    match settings.warehouse.backend {
+        WarehouseBackend::Embedded => Ok(Arc::new(blocking(settings, embedded_warehouse).await?)),
         #[cfg(feature = "gcp")]
-        WarehouseBackend::BigQuery => Arc::new(bigquery(settings, Arc::clone(&archive))?),
+        WarehouseBackend::BigQuery => Ok(Arc::new(bigquery(settings, payloads)?)),
         #[cfg(not(feature = "gcp"))]
         WarehouseBackend::BigQuery => bail!(no_connection("warehouse.backend", "bigquery")),
-    };
+    }
+}
+
+/// The same ports with the faults that are ordered.
+#[must_use]
+pub fn with_faults(settings: &Settings, ports: Ports) -> Ports {
     let faults = Faults::armed(settings.faults.fail.as_ref(), settings.faults.slow.as_ref());
-    Ok(Ports { log, warehouse: faults.warehouse(warehouse), archive: faults.archive(archive) })
+    let Ports { log, warehouse, archive } = ports;
+    Ports { log, warehouse: faults.warehouse(warehouse), archive: faults.archive(archive) }
 }
 
 /// A service is never stood in for by files on this machine.
@@ -259,9 +282,33 @@ fn no_connection(key: &str, backend: &str) -> String {
     format!("{key} is \"{backend}\", which this version of kappa does not connect to")
 }
 
+/// The embedded log of a configuration, read through a job's own subscription, which is forgotten
+/// when it was not used for `life`.
+///
+/// # Errors
+/// What is wrong with the files, naming them.
+pub async fn open_embedded_log(
+    settings: &Settings,
+    subscription: &str,
+    life: Duration,
+) -> anyhow::Result<EmbeddedLog> {
+    let (settings, subscription) = (settings.clone(), subscription.to_owned());
+    let open = move || embedded_log_of(&settings, subscription, Some(life));
+    tokio::task::spawn_blocking(open).await?
+}
+
 fn embedded_log(settings: &Settings) -> anyhow::Result<EmbeddedLog> {
+    embedded_log_of(settings, settings.event_log.subscription.clone(), None)
+}
+
+fn embedded_log_of(
+    settings: &Settings,
+    subscription: String,
+    subscription_life: Option<Duration>,
+) -> anyhow::Result<EmbeddedLog> {
     let options = LogOptions {
-        subscription: settings.event_log.subscription.clone(),
+        subscription,
+        subscription_life,
         max_age: settings.event_log.retention.max_age,
         max_bytes: settings.event_log.retention.max_bytes,
         max_event_bytes: settings.max_event_bytes,

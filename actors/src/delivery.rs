@@ -90,6 +90,8 @@ pub struct Delivery {
     message: Message,
     envelope: OnceLock<Envelope>,
     open_claims: AtomicU32,
+    /// The archive has its line.
+    archived: AtomicBool,
     ledger: Arc<Ledger>,
 }
 
@@ -252,6 +254,10 @@ impl Held {
     fn close(mut self) {
         self.release();
         self.delivery.ledger.duties().ended(self.duty, &self.delivery.message);
+        if self.duty == Duty::Archive {
+            // Seen by whoever closes the last claim, by what stands below.
+            self.delivery.archived.store(true, Ordering::Relaxed);
+        }
         // Release and acquire: whatever any claim's holder did happens before the acknowledgement.
         if self.delivery.open_claims.fetch_sub(1, Ordering::AcqRel) == 1 {
             let ledger = Arc::clone(&self.delivery.ledger);

@@ -31,6 +31,9 @@ pub struct Message {
     pub ordering_key: CompactString,
     /// Which hand-out this is, from 1, where the log counts them.
     pub attempt: Option<u32>,
+    /// The archive has its line already: it was acknowledged before, and a seek brings it again.
+    /// False where the log does not know.
+    pub archived: bool,
     /// What to name when acknowledging or giving back.
     pub lease: Lease,
 }

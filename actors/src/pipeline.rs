@@ -42,6 +42,9 @@ pub struct Plan {
     pub envelope: Arc<EnvelopePlan>,
     /// The processors, each with its table's writer.
     pub processors: Vec<ProcessorSpec>,
+    /// The patterns of processors that are configured and have no part in this: what they take is
+    /// not left over for `*`.
+    pub elsewhere: Vec<Vec<String>>,
     /// The archive branch; history that is replayed is not archived again.
     pub archive: Option<ArchivePlan>,
     /// Limits and restart policies.
@@ -57,6 +60,8 @@ pub struct Plan {
 pub struct ProcessorSpec {
     /// What makes the rows.
     pub processor: Arc<dyn Processor>,
+    /// It sees every valid event, besides the processors that take it; its patterns do not count.
+    pub observes: bool,
     /// How its actor is restarted.
     pub restart: RestartPolicy,
     /// How its table's writer works.

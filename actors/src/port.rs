@@ -13,7 +13,7 @@ pub use archive_store::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, St
 pub use dead_letter_store::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
 pub use event_log::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
 pub use reprocessing::{
-    ColumnDiff, Comparison, Diff, Example, MergeOptions, Merged, ReprocessError, Reprocessing,
-    Scope, Shown, Staged, StagingTables, staging_name,
+    ColumnDiff, Comparison, Diff, Example, Manner, MergeOptions, Merged, ReprocessError,
+    Reprocessing, Scope, Shown, Staged, StagingTables, replayed_events, staging_name,
 };
 pub use warehouse::{EnsureError, Ensured, Refusal, Warehouse, WriteError};

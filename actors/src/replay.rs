@@ -1,6 +1,6 @@
-//! History, read from the archive as a log with an end.
+//! History, read from the archive, or from the log itself, as a log with an end.
 //!
-//! Every line of every object in the range is handed out until it is acknowledged; an object is
+//! Of an archive every line of every object in the range is handed out until it is acknowledged; an object is
 //! done when all its lines are. What is done is told, so that a replay that was killed goes on
 //! behind it; what was half done comes again, and the key makes that harmless.
 //!
@@ -12,14 +12,18 @@ mod archive_log;
 mod feed;
 mod journal;
 mod loans;
+mod log_range;
 mod object;
 mod paced;
+mod witness;
 
 pub use archive_log::{ArchiveLog, ReplayRange};
 pub use journal::{Journal, JournalError, Resumed, unfinished_replays};
 pub use loans::{Fault, Progress};
+pub use log_range::{EndedBy, Ending, LogRange, RangeProgress};
 pub use object::{ReadFault, read_lines};
 pub use paced::Paced;
+pub use witness::Witness;
 
 #[cfg(test)]
 mod tests;

@@ -3,4 +3,5 @@
 pub mod archive_store;
 pub mod event_log;
 pub mod memory;
+pub mod reprocessing;
 pub mod warehouse;

@@ -28,6 +28,7 @@ pub fn generator(ids: Ids) -> Generator {
 pub fn log_in(data: &Path) -> EmbeddedLog {
     let options = LogOptions {
         subscription: "kappa".to_owned(),
+        subscription_life: None,
         max_age: Duration::from_secs(7 * 86_400),
         max_bytes: 1 << 40,
         max_event_bytes: 10 << 20,

@@ -8,15 +8,18 @@
 //!   is always upserted, the first row of a key standing highest.
 
 mod append;
+mod cell;
 mod connection;
 mod dead_letters;
 mod encode;
 mod fault;
 mod options;
 mod pause;
+mod query;
 mod rest;
 mod schema;
 mod setup;
+mod staging;
 mod table_writer;
 mod tables;
 
@@ -30,8 +33,9 @@ use kappa_actors::port::{ArchiveStore, EnsureError, Ensured, Refusal, Warehouse,
 use kappa_actors::row::{Row, TableSpec};
 
 pub use options::{BigQueryOptions, TableOptions, WriteMode};
+pub use staging::BigQueryStaging;
 
-use encode::Rank;
+use encode::Change;
 use rest::Rest;
 use table_writer::TableWriter;
 
@@ -108,6 +112,18 @@ impl BigQueryWarehouse {
     }
 }
 
+impl BigQueryWarehouse {
+    /// Removes from a table that takes upserts the rows of these keys whose version is not higher
+    /// than that of the given row; see [`Warehouse::write`] for what is answered.
+    async fn remove(
+        &self,
+        table: &Arc<TableSpec>,
+        rows: Vec<Row>,
+    ) -> Result<Vec<Refusal>, WriteError> {
+        self.writer(table).await.write(&Arc::new(rows), Change::Removal).await
+    }
+}
+
 #[async_trait]
 impl Warehouse for BigQueryWarehouse {
     async fn ensure_table(&self, table: &TableSpec) -> Result<Ensured, EnsureError> {
@@ -128,7 +144,7 @@ impl Warehouse for BigQueryWarehouse {
         } else {
             rows
         };
-        self.writer(table).await.write(&rows, Rank::Arrival).await
+        self.writer(table).await.write(&rows, Change::Arrival).await
     }
 
     async fn close(&self) {

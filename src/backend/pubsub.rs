@@ -13,6 +13,7 @@
 
 mod admin;
 mod fault;
+mod job;
 mod loans;
 mod options;
 mod probe;
@@ -157,6 +158,10 @@ impl EventLog for PubSubLog {
         }
         if !matches!(*reading, Reading::Closed) {
             *reading = Reading::Idle;
+        }
+        // Who may not look must still be able to seek.
+        if let Ok(Some(found)) = self.admin.subscription(&self.options.subscription_name()).await {
+            job::check_reach(&found.name, job::reach(&found), to)?;
         }
         let target = Target::Time(Box::new(to_wkt(to)));
         self.admin.seek(&self.options.subscription_name(), target).await?;

@@ -10,8 +10,9 @@ use std::io::Write;
 
 use super::Failure;
 use super::output::{self, Format};
+use super::process::runtime;
 use crate::settings::Settings;
-use crate::wiring::{Blueprint, changed_rules};
+use crate::wiring::{Blueprint, RuleBook, RuleChange};
 
 /// Validate the configuration and print what would run
 ///
@@ -36,11 +37,36 @@ pub struct Args {
     pub connect: bool,
 }
 
+/// The rules that changed under their revision, as far as it may be looked.
+async fn changed_rules(
+    args: &Args,
+    settings: &Settings,
+    blueprint: &Blueprint,
+) -> anyhow::Result<Vec<RuleChange>> {
+    let changed = async { RuleBook::of(settings).await?.changed(&blueprint.processors).await };
+    match (settings.keeps_files(), args.asks_services()) {
+        (true, _) => changed.await,
+        // A bucket that is missing or out of reach is told of with the other things.
+        (false, true) => Ok(changed.await.unwrap_or_default()),
+        (false, false) => Ok(Vec::new()),
+    }
+}
+
+impl Args {
+    fn asks_services(&self) -> bool {
+        #[cfg(feature = "gcp")]
+        let asks = self.connect;
+        #[cfg(not(feature = "gcp"))]
+        let asks = false;
+        asks
+    }
+}
+
 /// Writes to `out` what would run.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let blueprint = Blueprint::of(settings)?;
     let mut warnings = warnings::of(settings, &blueprint);
-    let changed = changed_rules(&settings.data_dir, &blueprint.processors)?;
+    let changed = runtime()?.block_on(changed_rules(args, settings, &blueprint))?;
     warnings.extend(changed.iter().map(ToString::to_string));
     let report = Report { settings, blueprint: &blueprint, warnings };
     match output::format(args.json) {

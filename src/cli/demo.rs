@@ -34,9 +34,6 @@ const INVALID_PERCENT: f64 = 1.0;
 /// How often progress is looked at.
 const TICK: Duration = Duration::from_millis(50);
 
-/// The place of a setting that the user left alone.
-const DEFAULT: &str = "default";
-
 /// Generate events and watch the pipeline work on them
 ///
 /// Ends with what became of them: rows by table, archived lines and files, dead letters by reason,
@@ -66,11 +63,11 @@ impl Args {
 pub(super) fn main(args: &Args, mut settings: Settings) -> Result<(), Failure> {
     let blueprint = Blueprint::of(&settings)?;
     try_one(args, &blueprint)?;
-    if is_default(&settings, "logging.filter") {
+    if settings.is_default("logging.filter") {
         "warn".clone_into(&mut settings.logging.filter);
     }
     telemetry::install_for(&settings.logging)?;
-    if is_default(&settings, "status.listen") && is_in_use(settings.status.listen) {
+    if settings.is_default("status.listen") && is_in_use(settings.status.listen) {
         eprintln!("{} is in use: status gets a free port", settings.status.listen);
         settings.status.listen.set_port(0);
     }
@@ -84,10 +81,6 @@ fn try_one(args: &Args, blueprint: &Blueprint) -> Result<(), Failure> {
         let error = anyhow!("the demo's events are invalid by this configuration: {invalid}");
         Failure::with_hint(error, "leave [envelope] and max_event_bytes at their defaults")
     })
-}
-
-fn is_default(settings: &Settings, key: &str) -> bool {
-    settings.provenance.of(key) == Some(DEFAULT)
 }
 
 fn is_in_use(address: SocketAddr) -> bool {
@@ -237,11 +230,11 @@ mod tests {
             Settings::load(&Sources { set, ..Sources::default() }).unwrap()
         };
         for key in ["status.listen", "logging.filter"] {
-            assert!(is_default(&load(&[]), key));
+            assert!(load(&[]).is_default(key));
         }
         // Also where it says what the default is.
-        assert!(!is_default(&load(&["status.listen=127.0.0.1:8080"]), "status.listen"));
-        assert!(!is_default(&load(&["logging.filter=info"]), "logging.filter"));
+        assert!(!load(&["status.listen=127.0.0.1:8080"]).is_default("status.listen"));
+        assert!(!load(&["logging.filter=info"]).is_default("logging.filter"));
     }
 
     #[test]

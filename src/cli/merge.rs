@@ -5,15 +5,20 @@ use std::io::Write;
 use kappa_actors::port::MergeOptions;
 
 use super::Failure;
+use super::output::tell;
 use super::process::runtime;
 use super::staged::StagedTable;
 use crate::settings::Settings;
 
+/// What is to be known of a merge that BigQuery can do in no single statement.
+const IN_STEPS: &str = "readers see what is merged so far; if it is interrupted, merge again";
+
 /// Put what a replay has staged into the live table
 ///
-/// In one transaction: readers see all of it or nothing. A live row of a higher version stays.
-/// Afterwards the staging table is dropped. If the command is killed, merge again: what was
-/// merged is merged no second time.
+/// In one step: readers see all of it or nothing. Only a table of BigQuery that takes upserts is
+/// merged row by row, and that is said. A live row of a higher version stays. Afterwards the
+/// staging table is dropped. If the command is killed, merge again: what was merged is merged no
+/// second time.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -47,6 +52,10 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
                 args.table
             );
             return Err(Failure::with_hint(error, "merge without --remove-missing"));
+        }
+        if staged.in_steps && !args.dry_run {
+            let name = &args.table;
+            tell("note", &format!("{name} takes upserts: this is not one step, {IN_STEPS}"));
         }
         let merged = staged.store.merge(&staged.table, &staged.how, options).await?;
         // Only now: what is dropped stands in the live table.

@@ -1,6 +1,7 @@
 //! A table of the configuration, and what a replay has staged for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use kappa_actors::port::{Comparison, ReprocessError, Reprocessing, Scope, Staged};
@@ -10,18 +11,19 @@ use kappa_actors::time::Timestamp;
 
 use super::Failure;
 use super::output::tell;
-use crate::backend::embedded::warehouse::{EmbeddedStaging, STAGING_FILE};
 use crate::settings::Settings;
-use crate::wiring::{Blueprint, Rule};
+use crate::wiring::{Blueprint, Rule, find_staging};
 
 /// Differences of each kind that are shown.
 const EXAMPLES: usize = 3;
 
 /// One table's staging.
 pub(super) struct StagedTable {
-    pub(super) store: Box<dyn Reprocessing>,
+    pub(super) store: Arc<dyn Reprocessing>,
     pub(super) table: Arc<TableSpec>,
     pub(super) how: Comparison,
+    /// A merge writes row after row.
+    pub(super) in_steps: bool,
 }
 
 impl StagedTable {
@@ -34,17 +36,17 @@ impl StagedTable {
             let hint = format!("choose from {}", names.join(", "));
             return Err(Failure::with_hint(anyhow!("no processor fills a table {name:?}"), hint));
         };
-        if !settings.data_dir.join(STAGING_FILE).exists() {
-            return Err(not_staged(&anyhow!("{name} has no staging table")));
-        }
-        let store =
-            Box::new(EmbeddedStaging::open(&settings.data_dir).map_err(anyhow::Error::from)?);
-        let Some(staged) = store.staged(name).await? else {
-            return Err(not_staged(&anyhow!("{name} has no staging table")));
-        };
+        let nothing = || not_staged(&anyhow!("{name} has no staging table"));
+        let store = find_staging(settings).await?.ok_or_else(nothing)?;
+        let staged = store.staged(name).await?.ok_or_else(nothing)?;
         tell("note", &said(name, &staged));
+        let table = Arc::clone(rule.plan.table());
+        let manner = store.manner(&table).await?;
+        if !manner.staleness.is_zero() {
+            tell("note", &lags(name, manner.staleness));
+        }
         let how = comparison(settings, rule, &staged);
-        Ok(Self { store, table: Arc::clone(rule.plan.table()), how })
+        Ok(Self { store, table, how, in_steps: manner.in_steps })
     }
 }
 
@@ -56,6 +58,14 @@ fn said(name: &str, Staged { replay, began, completed, rows }: &Staged) -> Strin
             "{name}_reprocessed: {rows} rows of the replay {replay}, begun {began} and not ended"
         ),
     }
+}
+
+/// What is written shows late where staleness is allowed; no query can ask for better.
+fn lags(name: &str, staleness: Duration) -> String {
+    format!(
+        "{name} is compared as it stood up to {} ago, its max_staleness",
+        humantime::format_duration(staleness)
+    )
 }
 
 fn comparison(settings: &Settings, rule: &Rule, staged: &Staged) -> Comparison {
@@ -72,6 +82,7 @@ fn comparison(settings: &Settings, rule: &Rule, staged: &Staged) -> Comparison {
         passed_over: columns().filter(|(_, it)| it.now).map(|(name, _)| name.clone()).collect(),
         scope: event_id.zip(ended).map(|((name, _), ended)| Scope {
             event_id: name.clone(),
+            processor: rule.plan.name().to_owned(),
             up_to_version: version(revision, ended),
         }),
         examples: EXAMPLES,

@@ -3,22 +3,49 @@
 //! Receives only its own reminder to look after the server. Owns the listening socket. If it
 //! crashes, connections are cut, and its next life listens at the same address.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kappa_actors::pipeline::OtherGroups;
 use kappa_actors::port::EventLog;
-use kappa_actors::supervision::{Me, Role, RoleError};
+use kappa_actors::supervision::{Address, Me, Role, RoleError, group, worker};
 use kappa_actors::vitals::Board;
 use tokio::task::JoinHandle;
 
-use crate::status::{StatusOptions, StatusServer};
+use crate::settings::Settings;
+use crate::status::{BindError, StatusOptions, StatusServer};
 
 /// How often the actor looks after the server.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Binds the endpoint; where that is, and the branch of the tree that serves it.
+pub(crate) async fn status_branch(
+    settings: &Settings,
+    options: StatusOptions,
+    board: &Arc<Board>,
+    log: &Arc<dyn EventLog>,
+) -> Result<(SocketAddr, OtherGroups), BindError> {
+    let server = StatusServer::bind(options.clone(), Arc::clone(board), Arc::clone(log)).await?;
+    let address = server.address();
+    let options = StatusOptions { listen: address, ..options };
+    let endpoint = Endpoint::new(server, options, board, log);
+    let policy = settings.actors.supervisor.restart.clone();
+    let supervisor = Address::new(board.actor("kappa/status", "supervisor"));
+    let http = Address::new(board.actor("kappa/status/http", "status"));
+    let branch = move || {
+        let (http, endpoint, inner) = (http.clone(), endpoint.clone(), policy.clone());
+        vec![group(&supervisor, &policy, move || {
+            let endpoint = endpoint.clone();
+            vec![worker(&http, &inner, move || endpoint.role())]
+        })]
+    };
+    Ok((address, Arc::new(branch)))
+}
+
 /// What it takes to serve, life after life.
 #[derive(Clone)]
-pub(super) struct Endpoint {
+struct Endpoint {
     /// Bound before the tree started; the first life takes it.
     bound: Arc<Mutex<Option<StatusServer>>>,
     options: StatusOptions,
@@ -27,7 +54,7 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(
+    fn new(
         bound: StatusServer,
         options: StatusOptions,
         board: &Arc<Board>,
@@ -41,7 +68,7 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn role(&self) -> StatusActor {
+    fn role(&self) -> StatusActor {
         StatusActor { endpoint: self.clone(), serving: None }
     }
 
@@ -59,10 +86,10 @@ impl Endpoint {
 
 /// The status actor's mailbox.
 #[derive(Debug)]
-pub(super) struct Look;
+struct Look;
 
 /// The role.
-pub(super) struct StatusActor {
+struct StatusActor {
     endpoint: Endpoint,
     serving: Option<Serving>,
 }

@@ -13,16 +13,16 @@ const CLOSING: Duration = Duration::from_secs(1);
 
 /// Keeps the files open, so that nobody else has to close them.
 #[derive(Debug)]
-pub(super) struct Files(Option<Ports>);
+pub(crate) struct Files(Option<Ports>);
 
 impl Files {
     /// The files behind these ports.
-    pub(super) fn of(ports: &Ports) -> Self {
+    pub(crate) fn of(ports: &Ports) -> Self {
         Self(Some(ports.clone()))
     }
 
     /// Closes them; gives up waiting after a while.
-    pub(super) async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         let (closed, is_closed) = oneshot::channel::<()>();
         close_aside(self.0.take(), closed);
         let _ = tokio::time::timeout(CLOSING, is_closed).await;

@@ -2,16 +2,15 @@
 
 mod faults;
 mod letters;
+mod staging;
 mod tables;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use base64::Engine as _;
-use google_cloud_auth::credentials::anonymous;
 use kappa::backend::bigquery::{BigQueryOptions, BigQueryWarehouse, TableOptions, WriteMode};
 use kappa_actors::port::{ArchiveStore, EnsureError, Ensured, Refusal, Warehouse, WriteError};
 use kappa_actors::row::{ColumnType, Row, TableSpec, Value};
@@ -20,7 +19,10 @@ use kappa_actors::testing::warehouse::{
 };
 use kappa_actors::time::Timestamp;
 use kappa_test_servers::bigquery::{BigQueryServer, Control};
-use serde_json::{Value as Json, json};
+use serde_json::json;
+
+use crate::dataset::Dataset;
+use crate::loopback;
 
 const VERSIONED: [(&str, ColumnType); 3] =
     [("id", ColumnType::String), ("said", ColumnType::String), ("_version", ColumnType::Integer)];
@@ -28,25 +30,24 @@ const VERSIONED: [(&str, ColumnType); 3] =
 /// A warehouse on a server of its own.
 struct Cloud {
     server: BigQueryServer,
-    warehouse: BigQueryWarehouse,
-    mode: WriteMode,
+    dataset: Dataset,
+}
+
+impl Deref for Cloud {
+    type Target = Dataset;
+
+    fn deref(&self) -> &Dataset {
+        &self.dataset
+    }
 }
 
 fn options(server: &BigQueryServer, mode: WriteMode) -> BigQueryOptions {
     let labels = BTreeMap::from([("team".to_owned(), "data".to_owned())]);
     BigQueryOptions {
-        project: "p".to_owned(),
-        dataset: "d".to_owned(),
-        location: "EU".to_owned(),
         endpoint: Some(server.rest_endpoint()),
         write_endpoint: Some(server.grpc_endpoint()),
-        credentials: anonymous::Builder::new().build(),
-        max_requests_in_flight: 4,
-        request_timeout: Duration::from_secs(10),
-        quota_backoff: Duration::from_millis(300),
-        max_quota_backoff: Duration::from_secs(2),
         tables: TableOptions { mode, max_staleness: Duration::from_secs(600), labels },
-        each: BTreeMap::new(),
+        ..loopback::bigquery("p", "d", mode)
     }
 }
 
@@ -63,8 +64,7 @@ impl Cloud {
         let server = BigQueryServer::start().await.unwrap();
         let mut options = options(&server, mode);
         change(&mut options);
-        let warehouse = BigQueryWarehouse::connect(options, payloads).unwrap();
-        Self { server, warehouse, mode }
+        Self { server, dataset: Dataset::open(options, payloads) }
     }
 
     fn control(&self) -> Control {
@@ -82,80 +82,6 @@ impl Cloud {
         said.sort();
         said
     }
-
-    async fn query(&self, sql: &str) -> Vec<Vec<Json>> {
-        let url = format!("{}/bigquery/v2/projects/p/queries", self.server.rest_endpoint());
-        let body = json!({ "query": sql, "useLegacySql": false }).to_string();
-        let answer = reqwest::Client::new().post(url).body(body).send().await.unwrap();
-        let answer: Json = answer.json().await.unwrap();
-        let rows = answer["rows"].as_array().cloned().unwrap_or_default();
-        let cells = |row: &Json| {
-            row["f"].as_array().unwrap().iter().map(|cell| cell["v"].clone()).collect()
-        };
-        rows.iter().map(cells).collect()
-    }
-}
-
-#[async_trait]
-impl Warehouse for Cloud {
-    async fn ensure_table(&self, table: &TableSpec) -> Result<Ensured, EnsureError> {
-        self.warehouse.ensure_table(table).await
-    }
-
-    async fn write(
-        &self,
-        table: &Arc<TableSpec>,
-        rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError> {
-        self.warehouse.write(table, rows).await
-    }
-}
-
-#[async_trait]
-impl ReadBack for Cloud {
-    async fn read_back(&self, table: &TableSpec) -> Vec<Row> {
-        let name = format!("p.d.{}", table.name);
-        let by_view =
-            self.mode == WriteMode::Append && !table.key.is_empty() && table.version.is_some();
-        let rows: Vec<Vec<Json>> = if by_view {
-            let columns: Vec<_> =
-                table.columns.iter().map(|column| format!("`{}`", column.name)).collect();
-            let sql = format!("SELECT {} FROM `{name}_deduplicated`", columns.join(", "));
-            self.query(&sql).await
-        } else {
-            let cell = |row: &serde_json::Map<String, Json>, column: &str| {
-                row.get(column).cloned().unwrap_or(Json::Null)
-            };
-            let rows = self.control().rows(&name);
-            let cells = rows
-                .iter()
-                .map(|row| table.columns.iter().map(|column| cell(row, &column.name)).collect());
-            cells.collect()
-        };
-        let value = |(at, cell): (usize, &Json)| value(table.columns[at].kind, cell);
-        rows.iter().map(|cells| Row(cells.iter().enumerate().map(value).collect())).collect()
-    }
-}
-
-/// A value as the server shows it, as such or as a text.
-fn value(kind: ColumnType, cell: &Json) -> Value {
-    let text = match cell {
-        Json::Null => return Value::Null,
-        Json::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    match kind {
-        ColumnType::String | ColumnType::Numeric | ColumnType::Json => Value::Text(text.into()),
-        ColumnType::Integer => Value::Integer(text.parse().unwrap()),
-        ColumnType::Float => Value::Float(text.parse().unwrap()),
-        ColumnType::Boolean => Value::Boolean(text == "1" || text == "true"),
-        ColumnType::Timestamp => Value::Timestamp(Timestamp::from_micros(text.parse().unwrap())),
-        ColumnType::Date => Value::Date(text.parse().unwrap()),
-        ColumnType::Bytes => {
-            let bytes = base64::prelude::BASE64_STANDARD.decode(text).unwrap();
-            Value::Bytes(Box::new(bytes.into()))
-        }
-    }
 }
 
 fn said(id: &str, said: &str, version: i64) -> Row {
@@ -170,14 +96,14 @@ fn many(first: usize, count: usize) -> Arc<Vec<Row>> {
 #[tokio::test]
 async fn upserts_conform() {
     let cloud = Cloud::start(WriteMode::Upsert).await;
-    conforms(&cloud).await;
+    conforms(&cloud.dataset).await;
     assert_eq!(cloud.control().violations(), [""; 0]);
 }
 
 #[tokio::test]
 async fn appends_conform_through_their_view() {
     let cloud = Cloud::start(WriteMode::Append).await;
-    conforms_but_for_equal_versions(&cloud).await;
+    conforms_but_for_equal_versions(&cloud.dataset).await;
     cloud.warehouse.close().await;
     assert_eq!(cloud.control().violations(), [""; 0]);
     let streams = cloud.control().streams();

@@ -3,8 +3,20 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod bigquery;
+#[path = "../shared/dataset.rs"]
+mod dataset;
 mod gcs;
+mod history;
+#[path = "../shared/letters.rs"]
+mod letters;
+mod live;
+#[path = "../shared/loopback.rs"]
+mod loopback;
+#[path = "../shared/project.rs"]
+mod project;
 mod pubsub;
 mod replicas;
 mod setup;
 mod spoiled;
+#[path = "../shared/suites.rs"]
+mod suites;

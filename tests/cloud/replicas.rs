@@ -16,7 +16,7 @@ use kappa_test_servers::storage::StorageServer;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-const TOPIC: &str = "projects/p/topics/t";
+pub(super) const TOPIC: &str = "projects/p/topics/t";
 /// How long anything may take before the test gives up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -61,7 +61,7 @@ impl Services {
              [event_log]
              backend = 'pubsub'
              subscription = 's'
-             pubsub = {{ topic = 't', endpoint = '{}' }}
+             pubsub = {{ topic = 't', endpoint = '{}', admin_endpoint = '{}' }}
              [warehouse]
              backend = 'bigquery'
              [warehouse.bigquery]
@@ -78,6 +78,7 @@ impl Services {
              listen = '127.0.0.1:0'
             ",
             services.pubsub.grpc_endpoint(),
+            services.pubsub.rest_endpoint(),
             services.bigquery.rest_endpoint(),
             services.bigquery.grpc_endpoint(),
             services.storage.rest_endpoint(),
@@ -111,8 +112,14 @@ impl Services {
         Daemon(command.spawn().unwrap())
     }
 
-    /// Runs a command that ends by itself; what it wrote to stdout.
-    async fn run(&self, arguments: &str, input: &[u8]) -> String {
+    /// Runs a command that does what it is asked; what it wrote to stdout.
+    pub(super) async fn run(&self, arguments: &str, input: &[u8]) -> String {
+        let Output { status, stdout, stderr } = self.output(arguments, input).await;
+        assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+        String::from_utf8(stdout).unwrap()
+    }
+
+    async fn output(&self, arguments: &str, input: &[u8]) -> Output {
         let file = self.folder.path().join("input");
         std::fs::write(&file, input).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
@@ -121,10 +128,15 @@ impl Services {
             .args(arguments.split_whitespace())
             .current_dir(self.folder.path())
             .stdin(File::open(file).unwrap());
-        let run = tokio::task::spawn_blocking(move || command.output().unwrap());
-        let Output { status, stdout, stderr } = run.await.unwrap();
-        assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
-        String::from_utf8(stdout).unwrap()
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    /// Runs a command that fails; what it wrote to stderr.
+    pub(super) async fn fail(&self, arguments: &str) -> String {
+        let Output { status, stderr, .. } = self.output(arguments, b"").await;
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(1), "{stderr}");
+        stderr
     }
 
     pub(super) fn publish(&self, events: &[Event]) {
@@ -212,6 +224,8 @@ async fn one_killed_and_one_stopped_of_three_lose_and_double_nothing() {
     services.until_acknowledged(events.len()).await;
     services.check(&events);
     drop(three);
+    // Nothing of a daemon is on its disk.
+    assert!(!services.folder.path().join("one").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

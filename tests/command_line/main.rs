@@ -6,6 +6,7 @@ mod archive;
 mod dead_letters;
 mod publish;
 mod questions;
+mod replay;
 mod staging;
 mod util;
 

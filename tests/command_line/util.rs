@@ -99,6 +99,7 @@ fn spy(data: &Path) -> EmbeddedLog {
     std::fs::create_dir_all(data).unwrap();
     let options = LogOptions {
         subscription: "spy".to_owned(),
+        subscription_life: None,
         max_age: Duration::from_secs(3600),
         max_bytes: 1 << 30,
         max_event_bytes: 1 << 20,

@@ -1,10 +1,16 @@
 //! The backends against other people's emulators, which `tests/emulators/run` installs and starts.
 //!
-//! Google's fake of Pub/Sub has no flow control, no confirmed acknowledgements, no REST, and loses what
-//! was acknowledged at a seek: those stand in `tests/cloud/pubsub.rs`.
+//! What they cannot show, and which test shows it instead, is in `README.md` here.
 #![cfg(feature = "gcp")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+mod bigquery;
+#[path = "../shared/dataset.rs"]
+mod dataset;
+#[path = "../shared/letters.rs"]
+mod letters;
+#[path = "../shared/loopback.rs"]
+mod loopback;
 mod pubsub;
 
 /// The address of an emulator.

@@ -20,8 +20,10 @@ pub struct Route(pub Vec<Claim>);
 /// The role.
 #[derive(Clone)]
 pub struct Router {
-    /// Which processors take which types.
+    /// Which processors take which types; behind the processors here, those that run elsewhere.
     pub matcher: Arc<Matcher>,
+    /// The processors that see every event.
+    pub observers: Vec<usize>,
     /// The processors, by index.
     pub processors: Vec<Address<Process>>,
     /// The archive, unless history is replayed.
@@ -68,9 +70,12 @@ impl Router {
         if ways.is_empty() {
             self.board.counters().unrouted.add(1);
         }
+        ways.retain(|&way| way < self.processors.len());
+        ways.extend_from_slice(&self.observers);
         duties.clear();
         duties.extend(ways.iter().map(|&processor| Duty::Process(processor)));
-        duties.extend(self.archive.is_some().then_some(Duty::Archive));
+        let to_archive = self.archive.is_some() && !claim.message().archived;
+        duties.extend(to_archive.then_some(Duty::Archive));
     }
 
     /// A send that fails drops the claims: they come round again.

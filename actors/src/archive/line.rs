@@ -158,6 +158,7 @@ mod tests {
             attributes: Some(Arc::new([("k\"".to_owned(), "v\n".to_owned())].into())),
             ordering_key: "order-1".into(),
             attempt: None,
+            archived: false,
             lease: Lease(1),
         }
     }

@@ -26,6 +26,7 @@ fn message(payload: &str) -> Message {
         attributes: None,
         ordering_key: "".into(),
         attempt: None,
+        archived: false,
         lease: Lease(0),
     }
 }

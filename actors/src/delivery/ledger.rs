@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::duties::Duties;
 use super::{Account, Claim, Delivery, Duty, Held};
 use crate::message::{Lease, Message};
-use crate::port::EventLog;
+use crate::port::{EventLog, LogError};
 use crate::vitals::{Board, Holding};
 
 /// How long to wait before an acknowledgement that failed is tried again.
@@ -53,6 +53,14 @@ pub struct Ledger {
 struct Leases {
     newest: Lease,
     replaced: Vec<Lease>,
+}
+
+/// Deliveries whose last claim is settled, and their leases.
+struct Finished {
+    deliveries: Vec<Arc<Delivery>>,
+    /// Of those with a line in the archive.
+    archived: Vec<Lease>,
+    unarchived: Vec<Lease>,
 }
 
 impl Ledger {
@@ -129,6 +137,7 @@ impl Ledger {
 
     fn lend(self: &Arc<Self>, message: Message) -> Claim {
         let delivery = Arc::new(Delivery {
+            archived: AtomicBool::new(message.archived),
             message,
             envelope: OnceLock::new(),
             open_claims: AtomicU32::new(1),
@@ -153,9 +162,9 @@ impl Ledger {
             let some = self.finished_some.notified();
             // Asked first: nothing is finished behind the close.
             let closed = self.closed.load(Ordering::Acquire);
-            let (finished, leases) = self.take_finished();
-            if !finished.is_empty() {
-                self.acknowledge(log, &finished, &leases).await;
+            let finished = self.take_finished();
+            if !finished.deliveries.is_empty() {
+                self.acknowledge(log, &finished).await;
             } else if closed {
                 return;
             } else {
@@ -166,29 +175,47 @@ impl Ledger {
 
     /// Takes finished deliveries out of flight. From here on a repeat is a new delivery, which is
     /// harmless; were it to join these, its lease would be missed.
-    fn take_finished(&self) -> (Vec<Arc<Delivery>>, Vec<Lease>) {
+    fn take_finished(&self) -> Finished {
         let mut in_flight = lock(&self.in_flight);
-        let finished = std::mem::take(&mut *lock(&self.finished));
-        let mut leases = Vec::with_capacity(finished.len());
-        for delivery in &finished {
+        let deliveries = std::mem::take(&mut *lock(&self.finished));
+        let mut archived = Vec::with_capacity(deliveries.len());
+        let mut unarchived = Vec::new();
+        for delivery in &deliveries {
             if let Some(taken) = in_flight.remove(&delivery.message.id) {
+                let has_line = delivery.archived.load(Ordering::Relaxed);
+                let leases = if has_line { &mut archived } else { &mut unarchived };
                 leases.push(taken.newest);
                 leases.extend(taken.replaced);
             }
         }
-        (finished, leases)
+        Finished { deliveries, archived, unarchived }
     }
 
-    async fn acknowledge(&self, log: &dyn EventLog, finished: &[Arc<Delivery>], leases: &[Lease]) {
-        while let Err(error) = log.acknowledge(leases).await {
-            self.board.trouble(ACKNOWLEDGEMENT, error.to_string(), leases.len() as u64);
+    async fn acknowledge(&self, log: &dyn EventLog, finished: &Finished) {
+        let Finished { deliveries, archived, unarchived } = finished;
+        // Most often all are of one kind: a call for nothing would cost a commit.
+        if !archived.is_empty() {
+            self.until_done(archived.len(), || log.acknowledge(archived)).await;
+        }
+        if !unarchived.is_empty() {
+            self.until_done(unarchived.len(), || log.acknowledge_unarchived(unarchived)).await;
+        }
+        self.account.release_bytes(deliveries.iter().map(|one| one.message.cost_bytes()).sum());
+        self.account.release_messages(deliveries.len() as u64);
+        self.board.counters().acked.add(deliveries.len() as u64);
+        self.show_account();
+    }
+
+    async fn until_done<F: Future<Output = Result<(), LogError>>>(
+        &self,
+        leases: usize,
+        acknowledge: impl Fn() -> F,
+    ) {
+        while let Err(error) = acknowledge().await {
+            self.board.trouble(ACKNOWLEDGEMENT, error.to_string(), leases as u64);
             tokio::time::sleep(ACK_RETRY).await;
         }
         self.board.recovered(ACKNOWLEDGEMENT);
-        self.account.release_bytes(finished.iter().map(|one| one.message.cost_bytes()).sum());
-        self.account.release_messages(finished.len() as u64);
-        self.board.counters().acked.add(finished.len() as u64);
-        self.show_account();
     }
 
     fn show_account(&self) {

@@ -64,6 +64,7 @@ fn message(id: u64, lease: u64) -> Message {
         attributes: None,
         ordering_key: "".into(),
         attempt: None,
+        archived: false,
         lease: Lease(lease),
     }
 }

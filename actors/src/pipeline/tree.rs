@@ -172,9 +172,9 @@ impl Tree {
 
     fn intake_children(&self) -> Vec<Child> {
         let actors = &self.plan.actors;
-        let patterns = self.plan.processors.iter().map(|spec| spec.processor.patterns());
         let router = Router {
-            matcher: Arc::new(Matcher::new(patterns)),
+            matcher: Arc::new(self.matcher()),
+            observers: self.observers(),
             processors: self.processors.clone(),
             archive: self.archive.as_ref().map(|archive| archive.keeper.clone()),
             board: Arc::clone(&self.board),
@@ -196,6 +196,21 @@ impl Tree {
             Reader::new(ports.clone(), &settings)
         }));
         children
+    }
+
+    /// Over the processors here, by their index, and behind them those that run elsewhere.
+    fn matcher(&self) -> Matcher {
+        let here = self
+            .plan
+            .processors
+            .iter()
+            .map(|spec| if spec.observes { &[] } else { spec.processor.patterns() });
+        Matcher::new(here.chain(self.plan.elsewhere.iter().map(Vec::as_slice)))
+    }
+
+    fn observers(&self) -> Vec<usize> {
+        let specs = self.plan.processors.iter().enumerate();
+        specs.filter(|(_, spec)| spec.observes).map(|(index, _)| index).collect()
     }
 
     fn reader_ports(&self) -> ReaderPorts {

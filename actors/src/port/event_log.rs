@@ -98,6 +98,16 @@ pub trait EventLog: Send + Sync + 'static {
     /// same leases.
     async fn acknowledge(&self, leases: &[Lease]) -> Result<(), LogError>;
 
+    /// As [`Self::acknowledge`], for messages that have no line in the archive. A log that notes
+    /// which these are tells of the others, when a seek brings them again, that they have one
+    /// ([`Message::archived`](crate::message::Message::archived)).
+    ///
+    /// # Errors
+    /// As [`Self::acknowledge`].
+    async fn acknowledge_unarchived(&self, leases: &[Lease]) -> Result<(), LogError> {
+        self.acknowledge(leases).await
+    }
+
     /// Gives messages back unacknowledged, to be handed out again at once, here or elsewhere.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! one is merged: in half of one, rows that are yet to come look like rows that are gone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -17,33 +18,38 @@ pub fn staging_name(table: &str) -> String {
     format!("{table}_reprocessed")
 }
 
-/// What a replay writes for one table.
+/// What a replay writes beside one live table.
 #[derive(Clone, Debug)]
 pub struct StagingTables {
     /// The rows: as the live table, under the name of the staging table.
     pub rows: Arc<TableSpec>,
-    /// The ids of the events whose rows the replay has made, or that it has found to make none: one
-    /// column, which is the key. An event that became a dead letter does not belong here, or its
-    /// live rows count as no longer made.
+    /// The ids of all valid events that the replay went through: one column, which is the key. All
+    /// staging tables of a replay share it, for an event that went to one table may go to another
+    /// by the present rules.
     pub events: Arc<TableSpec>,
 }
 
 impl StagingTables {
-    /// Those of the live table `table`.
+    /// Those of the live table `table` and the replay of this id.
     #[must_use]
-    pub fn of(table: &TableSpec) -> Self {
+    pub fn of(table: &TableSpec, replay: &str) -> Self {
         let name = staging_name(&table.name);
-        let id =
-            Column { name: "event_id".to_owned(), kind: ColumnType::String, description: None };
-        let events = TableSpec {
-            name: format!("{name}_events"),
-            columns: vec![id],
-            key: vec![0],
-            version: None,
-            partition_by: None,
-            cluster_by: vec![],
-        };
-        Self { rows: Arc::new(TableSpec { name, ..table.clone() }), events: Arc::new(events) }
+        let rows = Arc::new(TableSpec { name, ..table.clone() });
+        Self { rows, events: Arc::new(replayed_events(replay)) }
+    }
+}
+
+/// The table of the ids of the events that a replay went through; no live table has such a name.
+#[must_use]
+pub fn replayed_events(replay: &str) -> TableSpec {
+    let id = Column { name: "event_id".to_owned(), kind: ColumnType::String, description: None };
+    TableSpec {
+        name: format!("replayed_events_{}", replay.replace('-', "_")),
+        columns: vec![id],
+        key: vec![0],
+        version: None,
+        partition_by: None,
+        cluster_by: vec![],
     }
 }
 
@@ -56,7 +62,7 @@ pub struct Staged {
     pub began: Timestamp,
     /// When the replay had written everything; `None`: it has not.
     pub completed: Option<Timestamp>,
-    /// Rows in it.
+    /// Rows in it; where rows are only added, those that came twice count twice.
     pub rows: u64,
 }
 
@@ -71,11 +77,14 @@ pub struct Comparison {
     pub examples: usize,
 }
 
-/// Which live rows a replay answers for: those of the events in [`StagingTables::events`].
+/// Which live rows a replay answers for: those of the events in [`StagingTables::events`], but for
+/// events that are dead letters of the table's processor: their rows are not made, nor are they gone.
 #[derive(Clone, Debug)]
 pub struct Scope {
     /// The STRING column that holds the event's id.
     pub event_id: String,
+    /// The processor that fills the table, as dead letters name it.
+    pub processor: String,
     /// Rows of a higher version were made after the replay, and are not its to remove.
     pub up_to_version: i64,
 }
@@ -158,6 +167,15 @@ pub struct Merged {
     pub removed: u64,
 }
 
+/// How a table is compared and merged, for those who are to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// A merge writes row after row, and readers see what is merged so far.
+    pub in_steps: bool,
+    /// How old the live rows may be that a comparison sees.
+    pub staleness: Duration,
+}
+
 /// Why staging is not as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ReprocessError {
@@ -204,6 +222,15 @@ pub trait Reprocessing: Send + Sync + 'static {
     /// [`ReprocessError::Unavailable`].
     async fn staged(&self, table: &str) -> Result<Option<Staged>, ReprocessError>;
 
+    /// How `table` is compared and merged.
+    ///
+    /// # Errors
+    /// [`ReprocessError::Unavailable`].
+    async fn manner(&self, table: &TableSpec) -> Result<Manner, ReprocessError> {
+        let _ = table;
+        Ok(Manner::default())
+    }
+
     /// Compares the staging table of `table` with the live one; a live table that is not there has
     /// no rows. Waits for nobody who writes, and keeps nobody waiting. In a staging table that is
     /// not complete nothing is known to be missing.
@@ -213,7 +240,8 @@ pub trait Reprocessing: Send + Sync + 'static {
     async fn diff(&self, table: &TableSpec, how: &Comparison) -> Result<Diff, ReprocessError>;
 
     /// Puts the newest staged row of each key into the live table, but where the live version is
-    /// higher. Readers see all of it or nothing, where the warehouse can. The staging table stays.
+    /// higher. Readers see all of it or nothing, unless [`Manner::in_steps`] says otherwise. The
+    /// staging table stays.
     ///
     /// # Errors
     /// [`ReprocessError::Taken`] when the staging table is not complete. A cancelled call may
@@ -225,7 +253,8 @@ pub trait Reprocessing: Send + Sync + 'static {
         options: MergeOptions,
     ) -> Result<Merged, ReprocessError>;
 
-    /// Drops the staging tables of `table`; whether there were any.
+    /// Drops the staging table of `table`, and with the last one of its replay the ids of the
+    /// events; whether there was any.
     ///
     /// # Errors
     /// [`ReprocessError::Unavailable`].

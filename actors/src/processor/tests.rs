@@ -38,6 +38,7 @@ fn rows(plan: &ProcessorPlan, payload: &str) -> Result<Vec<Row>, BadRow> {
         attributes: Some(Arc::new(Attributes::from([("n".into(), "3".into())]))),
         ordering_key: "".into(),
         attempt: None,
+        archived: false,
         lease: Lease(1),
     };
     let envelope = envelope().read(payload.as_bytes()).unwrap();

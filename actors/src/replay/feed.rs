@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use compact_str::{CompactString, format_compact};
 use futures::future::ready;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::archive_log::{ReplayRange, Shared};
@@ -125,11 +125,16 @@ impl Feed {
         lines: &mut u64,
     ) -> Result<(), ReadFault> {
         let stream = self.store.read(&object.name).await?;
+        let (counted, mut position) = (Arc::clone(&self.shared), 0);
+        let stream = stream.inspect_ok(move |chunk| {
+            position += chunk.len() as u64;
+            counted.loans().read_to(number, position);
+        });
         let mut decoder = Decoder::new(object, self.format, self.range, *lines);
         let (chunks, shared) = (self.chunks.clone(), Arc::clone(&self.shared));
         let met = Arc::new(AtomicU64::new(0));
         let so_far = Arc::clone(&met);
-        let read = read_lines(stream, object.compression, move |raw| {
+        let read = read_lines(Box::pin(stream), object.compression, move |raw| {
             let messages = decoder.decode(raw);
             so_far.store(decoder.lines, Ordering::Relaxed);
             shared.loans().opened(number, messages.len());
@@ -177,6 +182,7 @@ impl Decoder {
             attributes: None,
             ordering_key: CompactString::default(),
             attempt: None,
+            archived: false,
             lease: Lease(0),
         };
         match self.format.decode(line.clone()) {

@@ -25,7 +25,7 @@ pub struct Progress {
     pub objects_done: u64,
     /// Their sizes in the store, in bytes.
     pub bytes: u64,
-    /// The sizes of those read to their end, in bytes.
+    /// Bytes of them that were read.
     pub bytes_read: u64,
     /// Lines handed out, each once.
     pub lines: u64,
@@ -39,6 +39,7 @@ pub(super) type ObjectNumber = usize;
 struct Object {
     name: String,
     bytes: u64,
+    bytes_read: u64,
     /// Lines under way, waiting here or on loan.
     open: u64,
     read_whole: bool,
@@ -62,7 +63,7 @@ impl Loans {
     pub(super) fn found(&mut self, name: String, bytes: u64) -> ObjectNumber {
         self.progress.objects += 1;
         self.progress.bytes += bytes;
-        self.objects.push(Object { name, bytes, open: 0, read_whole: false });
+        self.objects.push(Object { name, bytes, bytes_read: 0, open: 0, read_whole: false });
         self.objects.len() - 1
     }
 
@@ -78,16 +79,24 @@ impl Loans {
         self.waiting.extend(messages.into_iter().map(|message| (object, message)));
     }
 
+    /// Notes that an object was read up to this byte.
+    pub(super) fn read_to(&mut self, object: ObjectNumber, position: u64) {
+        let object = &mut self.objects[object];
+        let position = position.min(object.bytes).max(object.bytes_read);
+        self.progress.bytes_read += position - object.bytes_read;
+        object.bytes_read = position;
+    }
+
     /// Notes that no more lines of an object will arrive.
     pub(super) fn read_whole(&mut self, object: ObjectNumber) {
-        self.progress.bytes_read += self.objects[object].bytes;
+        self.read_to(object, u64::MAX);
         self.objects[object].read_whole = true;
         self.count_if_done(object);
     }
 
     /// Notes that the rest of an object cannot be read: it never counts as done.
     pub(super) fn damaged(&mut self, object: ObjectNumber, line: u64, reason: String) {
-        self.progress.bytes_read += self.objects[object].bytes;
+        self.read_to(object, u64::MAX);
         let object = self.objects[object].name.clone();
         self.progress.faults.push(Fault { object, line, reason });
     }

@@ -38,6 +38,7 @@ fn message(payload: &str, publish_time: Timestamp) -> Message {
         attributes: None,
         ordering_key: "".into(),
         attempt: None,
+        archived: false,
         lease: Lease(0),
     }
 }

@@ -76,13 +76,14 @@ pub(crate) fn plan() -> Plan {
             exclusive: true,
         }),
         actors: actors(),
+        elsewhere: Vec::new(),
         panic_on: Default::default(),
         replay: None,
     }
 }
 
 pub(crate) fn spec(processor: Arc<dyn Processor>) -> ProcessorSpec {
-    ProcessorSpec { processor, restart: restart(1_000), writer: writer() }
+    ProcessorSpec { processor, observes: false, restart: restart(1_000), writer: writer() }
 }
 
 pub(crate) fn restart(budget: u32) -> RestartPolicy {

@@ -119,6 +119,7 @@ async fn leave_a_part(archive: &dyn ArchiveStore, number: usize) {
         attributes: None,
         ordering_key: "".into(),
         attempt: None,
+        archived: false,
         lease: Lease(1),
     });
     let part = part.encode().unwrap();

@@ -16,7 +16,7 @@ use kappa_actors::port::Refusal;
 use kappa_actors::row::Row;
 
 use super::connection::Connection;
-use super::encode::{Rank, encode};
+use super::encode::{Change, encode};
 use super::fault::{Fault, ended};
 use super::table_writer::{Outcome, TableWriter, refuse};
 
@@ -82,7 +82,7 @@ impl AppendLog {
         let (mut refusals, mut stored) = (Vec::new(), Vec::new());
         let mut fruitless = 0;
         while !open.is_empty() {
-            let requests = to.requests(rows, &open, Rank::Arrival, &mut refusals);
+            let requests = to.requests(rows, &open, Change::Arrival, &mut refusals);
             for request in requests {
                 let sent =
                     Sent { offset: self.next, rows: Arc::clone(rows), picked: request.picked };
@@ -136,7 +136,7 @@ impl AppendLog {
             return (0..rows.len()).collect();
         }
         let is_new = |row: &Row| {
-            let bytes = encode(&to.table, to.mode, row, Rank::Arrival);
+            let bytes = encode(&to.table, to.mode, row, Change::Arrival);
             let mark = self.marks.of(&bytes);
             let Some(count) = self.untold.get_mut(&mark) else { return true };
             *count -= 1;
@@ -154,7 +154,7 @@ impl AppendLog {
             self.untold.clear();
         }
         for row in stored.iter().flat_map(Sent::rows) {
-            let mark = self.marks.of(&encode(&to.table, to.mode, row, Rank::Arrival));
+            let mark = self.marks.of(&encode(&to.table, to.mode, row, Change::Arrival));
             *self.untold.entry(mark).or_default() += 1;
         }
     }
@@ -206,7 +206,7 @@ impl AppendLog {
         let mut tickets = Vec::new();
         for sent in &self.unresolved {
             let rows = sent.rows();
-            let rows = rows.map(|row| encode(&to.table, to.mode, row, Rank::Arrival)).collect();
+            let rows = rows.map(|row| encode(&to.table, to.mode, row, Change::Arrival)).collect();
             tickets.push(connection.send(to.request(stream, Some(sent.offset), rows)).await);
         }
         let mut outcomes = VecDeque::new();

@@ -13,12 +13,13 @@ use kappa_actors::dead_letter_table::{self, DeadLetter};
 use kappa_actors::port::{
     DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable, StoreError, WriteError,
 };
-use kappa_actors::row::{ColumnType, Row, TableSpec, Value};
+use kappa_actors::row::{Column, Row, TableSpec, Value};
 use kappa_actors::time::Timestamp;
 use serde_json::Value as Json;
 
 use super::BigQueryWarehouse;
-use super::encode::Rank;
+use super::cell::value;
+use super::encode::Change;
 use super::rest::RestError;
 
 /// A row may have 10 MB, and an answer to a query too, where bytes stand in base64: a third more.
@@ -74,7 +75,8 @@ impl BigQueryWarehouse {
         };
         let row = found.into_iter().next().map(|cells| {
             let values = spec.columns.iter().zip(cells);
-            Row(values.map(|(column, cell)| value(column.kind, &cell)).collect())
+            let value = |(column, cell): (&Column, Json)| value(column.kind, &cell);
+            Row(values.map(|cell| value(cell).unwrap_or(Value::Null)).collect())
         });
         Ok(row)
     }
@@ -141,7 +143,7 @@ impl DeadLetterStore for BigQueryWarehouse {
                 *mark = Value::Timestamp(at);
             }
             let writer = self.writer(&spec).await;
-            let refused = writer.write(&Arc::new(vec![row]), Rank::Correction).await;
+            let refused = writer.write(&Arc::new(vec![row]), Change::Correction).await;
             if let Some(refusal) = refused.map_err(unavailable)?.first() {
                 return Err(unavailable(format!(
                     "the mark on {id} was refused: {}",
@@ -151,27 +153,4 @@ impl DeadLetterStore for BigQueryWarehouse {
         }
         Ok(())
     }
-}
-
-/// A value as a query shows it: a text, whatever its type.
-fn value(kind: ColumnType, cell: &Json) -> Value {
-    use base64::Engine as _;
-    let Some(text) = cell.as_str() else { return Value::Null };
-    let parsed = match kind {
-        ColumnType::String | ColumnType::Numeric | ColumnType::Json => {
-            Some(Value::Text(text.into()))
-        }
-        ColumnType::Integer => text.parse().ok().map(Value::Integer),
-        ColumnType::Float => text.parse().ok().map(Value::Float),
-        ColumnType::Boolean => text.parse().ok().map(Value::Boolean),
-        ColumnType::Timestamp => {
-            text.parse().ok().map(|micros| Value::Timestamp(Timestamp::from_micros(micros)))
-        }
-        ColumnType::Date => None,
-        ColumnType::Bytes => base64::prelude::BASE64_STANDARD
-            .decode(text)
-            .ok()
-            .map(|bytes| Value::Bytes(Bytes::from(bytes).into())),
-    };
-    parsed.unwrap_or(Value::Null)
 }

@@ -22,13 +22,15 @@ use super::WriteMode;
 /// Shared by all tables: no two of this process have the same number.
 static ARRIVALS: AtomicU64 = AtomicU64::new(0);
 
-/// Which of the changes of a key without versions wins, before their arrival decides.
+/// What a row is to the row of its key that stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rank {
-    /// As it came: the first of a key stays.
+pub(super) enum Change {
+    /// As it came: without versions the first of a key stays.
     Arrival,
-    /// A correction of what arrived.
+    /// A correction of what arrived: without versions it wins.
     Correction,
+    /// Nothing is to stand, unless it has a higher version; of the row the key and the version count.
+    Removal,
 }
 
 /// The message type that the rows of `table` are encoded as.
@@ -68,7 +70,7 @@ const fn wire_type(kind: ColumnType) -> Type {
 }
 
 /// One row as a message of [`descriptor`].
-pub(super) fn encode(table: &TableSpec, mode: WriteMode, row: &Row, rank: Rank) -> Vec<u8> {
+pub(super) fn encode(table: &TableSpec, mode: WriteMode, row: &Row, change: Change) -> Vec<u8> {
     // A key and a small value are 11 bytes at most; texts come on top.
     let mut out = Vec::with_capacity(row.0.iter().map(|value| 11 + text_len(value)).sum());
     let mut number = 0;
@@ -77,9 +79,10 @@ pub(super) fn encode(table: &TableSpec, mode: WriteMode, row: &Row, rank: Rank) 
         put(&mut out, number, value);
     }
     if mode == WriteMode::Upsert {
-        put_bytes(&mut out, number + 1, b"UPSERT");
+        let kind: &[u8] = if change == Change::Removal { b"DELETE" } else { b"UPSERT" };
+        put_bytes(&mut out, number + 1, kind);
         let version = table.version.and_then(|at| row.0.get(at));
-        let (digits, len) = sequence(version, rank);
+        let (digits, len) = sequence(version, change);
         put_bytes(&mut out, number + 2, digits.get(..len).unwrap_or_default());
     }
     out
@@ -120,15 +123,21 @@ fn put_varint(out: &mut Vec<u8>, number: u32, value: i64) {
     encode_varint(value.cast_unsigned(), out);
 }
 
-/// The sequence number: the version in sixteen hexadecimal digits, or the rank and the arrival.
-fn sequence(version: Option<&Value>, rank: Rank) -> ([u8; 18], usize) {
+/// The sequence number: the version in sixteen hexadecimal digits, or the rank of the change and the
+/// arrival.
+fn sequence(version: Option<&Value>, change: Change) -> ([u8; 18], usize) {
     let mut out = [0; 18];
     if let Some(Value::Integer(version)) = version {
         // Versions are never negative: see `kappa_actors::processor::version`.
         hexadecimal(&mut out[..16], version.cast_unsigned());
         return (out, 16);
     }
-    out[0] = if rank == Rank::Arrival { b'0' } else { b'1' };
+    if change == Change::Removal {
+        // What stands without a version is older than all that have one.
+        hexadecimal(&mut out[..16], 0);
+        return (out, 16);
+    }
+    out[0] = if change == Change::Arrival { b'0' } else { b'1' };
     out[1] = b'/';
     hexadecimal(&mut out[2..], u64::MAX - arrival());
     (out, 18)
@@ -179,11 +188,14 @@ mod tests {
         let expected = [(1, "id"), (2, "v"), (3, "_CHANGE_TYPE"), (4, "_CHANGE_SEQUENCE_NUMBER")];
         assert_eq!(told, expected);
         let row = Row(Box::new([Value::Text("ab".into()), Value::Integer(300)]));
-        let bytes = encode(&spec, WriteMode::Upsert, &row, Rank::Arrival);
+        let bytes = encode(&spec, WriteMode::Upsert, &row, Change::Arrival);
         let expected = b"\x0a\x02ab\x10\xac\x02\x1a\x06UPSERT\x22\x10000000000000012C";
         assert_eq!(bytes, expected);
-        let bytes = encode(&spec, WriteMode::Append, &row, Rank::Arrival);
+        let bytes = encode(&spec, WriteMode::Append, &row, Change::Arrival);
         assert_eq!(bytes, b"\x0a\x02ab\x10\xac\x02");
+        let bytes = encode(&spec, WriteMode::Upsert, &row, Change::Removal);
+        let expected = b"\x0a\x02ab\x10\xac\x02\x1a\x06DELETE\x22\x10000000000000012C";
+        assert_eq!(bytes, expected);
         assert_eq!(descriptor(&spec, WriteMode::Append).field.len(), 2);
     }
 
@@ -191,9 +203,9 @@ mod tests {
     fn without_a_version_the_first_has_the_highest_number_but_for_a_correction() {
         let text =
             |(digits, len): ([u8; 18], usize)| String::from_utf8(digits[..len].to_vec()).unwrap();
-        let numbers: Vec<_> = (0..1000).map(|_| text(sequence(None, Rank::Arrival))).collect();
+        let numbers: Vec<_> = (0..1000).map(|_| text(sequence(None, Change::Arrival))).collect();
         assert!(numbers.is_sorted_by(|earlier, later| earlier > later), "{numbers:?}");
         assert!(numbers[0].starts_with("0/FFF"), "{}", numbers[0]);
-        assert!(text(sequence(None, Rank::Correction)) > numbers[0]);
+        assert!(text(sequence(None, Change::Correction)) > numbers[0]);
     }
 }

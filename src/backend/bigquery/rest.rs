@@ -1,8 +1,6 @@
 //! BigQuery's REST interface, asked with bodies of our own: the crate's model of a table knows
 //! neither primary keys nor `maxStaleness`.
 
-use std::time::Duration;
-
 use google_cloud_auth::credentials::{CacheableResource, Credentials};
 use http::{Extensions, HeaderMap};
 use reqwest::{Client, Method};
@@ -13,8 +11,6 @@ use super::fault::missing_role;
 
 /// The service's own address.
 const SERVICE: &str = "https://bigquery.googleapis.com";
-/// How long a query may take to answer before it is asked for again.
-const QUERY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -118,57 +114,35 @@ impl Rest {
         Ok(permitted.filter_map(|one| one.as_str().map(str::to_owned)).collect())
     }
 
-    /// The rows that a query finds, each a list of values; timestamps are microseconds.
-    ///
-    /// `parameters` are texts with their names.
-    pub(super) async fn query(
-        &self,
-        sql: &str,
-        parameters: &[(&str, &str)],
-    ) -> Result<Vec<Vec<Value>>, RestError> {
-        let parameters: Vec<_> = parameters
-            .iter()
-            .map(|(name, value)| {
-                json!({
-                    "name": name,
-                    "parameterType": { "type": "STRING" },
-                    "parameterValue": { "value": value },
-                })
-            })
-            .collect();
-        let body = json!({
-            "query": sql,
-            "useLegacySql": false,
-            "parameterMode": "NAMED",
-            "queryParameters": parameters,
-            "location": self.location,
-            "timeoutMs": QUERY_PATIENCE.as_millis().to_string(),
-            "formatOptions": { "useInt64Timestamp": true },
-        });
-        let mut answer = self.send(Method::POST, "/queries", Some(&body), None).await?;
-        let mut rows = Vec::new();
-        loop {
-            if let Some(error) = answer["errors"].as_array().and_then(|errors| errors.first())
-                && answer["jobComplete"] == json!(true)
-                && answer["rows"].is_null()
-            {
-                return Err(RestError::Invalid(text(&error["message"])));
-            }
-            rows.extend(answer["rows"].as_array().into_iter().flatten().map(cells));
-            let job = text(&answer["jobReference"]["jobId"]);
-            let page = answer["pageToken"].as_str().unwrap_or_default();
-            let complete = answer["jobComplete"] == json!(true);
-            if complete && page.is_empty() {
-                return Ok(rows);
-            }
-            let path = format!(
-                "/queries/{job}?location={}&timeoutMs={}&formatOptions.useInt64Timestamp=true\
-                 &pageToken={page}",
-                self.location,
-                QUERY_PATIENCE.as_millis(),
-            );
-            answer = self.send(Method::GET, &path, None, None).await?;
+    /// Deletes a table; whether there was one.
+    pub(super) async fn delete_table(&self, name: &str) -> Result<bool, RestError> {
+        match self.send(Method::DELETE, &self.table_path(name), None, None).await {
+            Ok(_) => Ok(true),
+            Err(RestError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
         }
+    }
+
+    /// The names of all tables and views.
+    pub(super) async fn table_names(&self) -> Result<Vec<String>, RestError> {
+        let mut names = Vec::new();
+        let mut page = String::new();
+        loop {
+            let path =
+                format!("/datasets/{}/tables?maxResults=1000&pageToken={page}", self.dataset);
+            let answer = self.send(Method::GET, &path, None, None).await?;
+            let tables = answer["tables"].as_array().into_iter().flatten();
+            names.extend(tables.map(|table| text(&table["tableReference"]["tableId"])));
+            page = text(&answer["nextPageToken"]);
+            if page.is_empty() {
+                return Ok(names);
+            }
+        }
+    }
+
+    /// Where queries run.
+    pub(super) fn location(&self) -> &str {
+        &self.location
     }
 
     /// The name by which SQL knows a table.
@@ -190,7 +164,7 @@ impl Rest {
         format!("/datasets/{}/tables/{name}", self.dataset)
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -212,6 +186,8 @@ impl Rest {
         let bytes = answer.bytes().await.map_err(unreachable)?;
         match serde_json::from_slice(&bytes) {
             Ok(value) if status < 300 => Ok(value),
+            // A deletion answers nothing.
+            Err(_) if status < 300 && bytes.is_empty() => Ok(Value::Null),
             Err(_) if status < 300 => {
                 Err(RestError::Unavailable(format!("{} answered no JSON", self.base)))
             }
@@ -261,10 +237,6 @@ fn told(error: &dyn std::error::Error) -> String {
     told
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
-}
-
-fn cells(row: &Value) -> Vec<Value> {
-    row["f"].as_array().into_iter().flatten().map(|cell| cell["v"].clone()).collect()
 }

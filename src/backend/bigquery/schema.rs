@@ -183,3 +183,31 @@ fn interval(of: Duration) -> String {
     let seconds = of.as_secs();
     format!("0-0 0 {}:{}:{}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
+
+/// An interval as REST shows it: years-months days hours:minutes:seconds.
+pub(super) fn parse_interval(text: &str) -> Option<Duration> {
+    let number = |text: &str| text.parse::<u64>().ok();
+    let mut parts = text.split_whitespace();
+    let (years, months) = parts.next()?.split_once('-')?;
+    let days = number(years)? * 365 + number(months)? * 30 + number(parts.next()?)?;
+    let mut seconds = 0;
+    for part in parts.next()?.split(':') {
+        seconds = seconds * 60 + number(part.split('.').next()?)?;
+    }
+    Some(Duration::from_secs(days * 86_400 + seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_read_as_it_is_written() {
+        for seconds in [0, 59, 600, 86_399] {
+            let of = Duration::from_secs(seconds);
+            assert_eq!(parse_interval(&interval(of)), Some(of));
+        }
+        assert_eq!(parse_interval("0-0 1 0:0:1.5"), Some(Duration::from_secs(86_401)));
+        assert_eq!(parse_interval("soon"), None);
+    }
+}

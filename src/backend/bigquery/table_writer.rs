@@ -15,7 +15,7 @@ use kappa_actors::row::{Row, TableSpec};
 
 use super::append::AppendLog;
 use super::connection::{Answer, Connection, Ticket, outcome};
-use super::encode::{Rank, descriptor, encode};
+use super::encode::{Change, descriptor, encode};
 use super::fault::{Fault, answered, ended};
 use super::pause::Pause;
 use super::rest::Rest;
@@ -78,13 +78,13 @@ impl TableWriter {
     pub(super) async fn write(
         &self,
         rows: &Arc<Vec<Row>>,
-        rank: Rank,
+        change: Change,
     ) -> Result<Vec<Refusal>, WriteError> {
         if let Some(why) = self.pause().holds() {
             return Err(Fault::Quota(why).told(&self.table.name));
         }
         let written = match self.mode {
-            WriteMode::Upsert => self.upsert(rows, rank).await,
+            WriteMode::Upsert => self.upsert(rows, change).await,
             WriteMode::Append => {
                 let mut log = self.log.lock().await;
                 log.write(self, rows).await
@@ -128,14 +128,14 @@ impl TableWriter {
         self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn upsert(&self, rows: &[Row], rank: Rank) -> Result<Vec<Refusal>, Fault> {
+    async fn upsert(&self, rows: &[Row], change: Change) -> Result<Vec<Refusal>, Fault> {
         let mut refusals = Vec::new();
         let mut open: Vec<usize> = (0..rows.len()).collect();
         let mut broken = false;
         while !open.is_empty() {
             let connection = self.connection(&self.default_stream()).await?;
             let mut sent = Vec::new();
-            for request in self.requests(rows, &open, rank, &mut refusals) {
+            for request in self.requests(rows, &open, change, &mut refusals) {
                 let body = self.request(&self.default_stream(), None, request.encoded);
                 sent.push((request.picked, connection.send(body).await));
             }
@@ -173,14 +173,14 @@ impl TableWriter {
         &self,
         rows: &[Row],
         picked: &[usize],
-        rank: Rank,
+        change: Change,
         refusals: &mut Vec<Refusal>,
     ) -> Vec<Encoded> {
         let mut requests = Vec::new();
         let mut last = Encoded::default();
         for &at in picked {
             let Some(row) = rows.get(at) else { continue };
-            let bytes = encode(&self.table, self.mode, row, rank);
+            let bytes = encode(&self.table, self.mode, row, change);
             if bytes.len() > MAX_ROW_BYTES {
                 let (len, most) = (bytes.len(), MAX_ROW_BYTES);
                 let reason = format!("the row has {len} bytes: BigQuery takes {most} at most");

@@ -45,6 +45,8 @@ type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct LogOptions {
     /// The subscription that is read through.
     pub subscription: String,
+    /// How long the subscription is kept while nobody acknowledges; `None`: for ever.
+    pub subscription_life: Option<Duration>,
     /// Acknowledged events older than this are removed.
     pub max_age: Duration,
     /// When the log holds more bytes, acknowledged events are removed, the oldest first; when
@@ -90,6 +92,7 @@ impl EmbeddedLog {
             subscription: Subscription::new(
                 subscription::open(&subscriptions)?,
                 options.subscription.clone(),
+                options.subscription_life,
             ),
             waiting: VecDeque::new(),
         };
@@ -106,6 +109,24 @@ impl EmbeddedLog {
         let appender =
             ConnectionThread::start("log-appender", move |commands| appender.run(&commands))?;
         Ok(Self { appender, reader })
+    }
+}
+
+impl EmbeddedLog {
+    /// Whether its subscription has been used before, and is not forgotten.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: ask again later.
+    pub async fn has_subscription(&self) -> Result<bool, LogError> {
+        self.reader.ask(Command::Exists).await.map_err(ended)?
+    }
+
+    /// Forgets its subscription: it keeps nothing in the log any more. Its next use makes it anew.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: ask again later.
+    pub async fn forget_subscription(&self) -> Result<(), LogError> {
+        self.reader.ask(Command::Forget).await.map_err(ended)?
     }
 }
 
@@ -144,7 +165,12 @@ impl EventLog for EmbeddedLog {
     }
 
     async fn acknowledge(&self, leases: &[Lease]) -> Result<(), LogError> {
-        let command = |reply| Command::Acknowledge(leases.to_vec(), reply);
+        let command = |reply| Command::Acknowledge(leases.to_vec(), true, reply);
+        self.reader.ask(command).await.map_err(ended)?
+    }
+
+    async fn acknowledge_unarchived(&self, leases: &[Lease]) -> Result<(), LogError> {
+        let command = |reply| Command::Acknowledge(leases.to_vec(), false, reply);
         self.reader.ask(command).await.map_err(ended)?
     }
 

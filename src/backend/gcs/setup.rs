@@ -68,7 +68,8 @@ impl GcsArchive {
     /// # Errors
     /// [`SetupError`] when they could not be asked for.
     pub async fn lacking(&self) -> Result<Vec<Lacking>, SetupError> {
-        let request = self.clients.control().test_iam_permissions().set_resource(self.bucket.clone());
+        let request =
+            self.clients.control().test_iam_permissions().set_resource(self.bucket.clone());
         let request = request.set_permissions(ON_BUCKET.map(|(name, _)| name));
         match self.clients.answer(request.with_idempotency(true).send()).await {
             Ok(answer) => Ok(Lacking::of(&self.bucket, &ON_BUCKET, &answer.permissions)),

@@ -85,6 +85,12 @@ impl Admin {
         created(within(self.topics.create_topic().with_request(topic).send()).await)
     }
 
+    /// Removes a subscription, if there is one.
+    pub(super) async fn delete_subscription(&self, name: &str) -> Result<(), Error> {
+        let call = self.subscriptions.delete_subscription().set_subscription(name);
+        found(within(call.send()).await).map(drop)
+    }
+
     /// Creates a subscription; `false` where it exists by now.
     pub(super) async fn create_subscription(&self, wanted: Subscription) -> Result<bool, Error> {
         let call = self.subscriptions.create_subscription().with_request(wanted);

@@ -44,7 +44,12 @@ impl PubSubOptions {
     /// The subscription's full name.
     #[must_use]
     pub fn subscription_name(&self) -> String {
-        self.full("subscriptions", &self.subscription)
+        self.subscription_named(&self.subscription)
+    }
+
+    /// The full name of another subscription.
+    pub(super) fn subscription_named(&self, id: &str) -> String {
+        self.full("subscriptions", id)
     }
 
     /// Where the administration is asked; `None` for the service itself.

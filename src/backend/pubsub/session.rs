@@ -283,6 +283,7 @@ fn translated(received: Received, handler: &Handler) -> Message {
         ordering_key: received.ordering_key.into(),
         attempt: handler.delivery_attempt().and_then(|attempt| u32::try_from(attempt).ok()),
         // Given when the message is taken in.
+        archived: false,
         lease: Lease(0),
     }
 }

@@ -92,6 +92,7 @@ impl Trial {
             attributes: None,
             ordering_key: CompactString::default(),
             attempt: None,
+            archived: false,
             lease: Lease(0),
         };
         let (mut ways, mut outcome) = (Vec::new(), Outcome::default());

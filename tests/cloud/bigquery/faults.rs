@@ -12,7 +12,11 @@ use super::*;
 pub(super) const MODES: [WriteMode; 2] = [WriteMode::Upsert, WriteMode::Append];
 
 /// Writes until the warehouse takes the rows; a table that is gone is made again.
-pub(super) async fn written(cloud: &Cloud, spec: &Arc<TableSpec>, rows: Arc<Vec<Row>>) -> Vec<Refusal> {
+pub(super) async fn written(
+    cloud: &Cloud,
+    spec: &Arc<TableSpec>,
+    rows: Arc<Vec<Row>>,
+) -> Vec<Refusal> {
     for _ in 0..50 {
         match cloud.write(spec, Arc::clone(&rows)).await {
             Ok(refusals) => return refusals,

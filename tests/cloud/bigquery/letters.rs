@@ -2,35 +2,11 @@
 
 use bytes::Bytes;
 use kappa::backend::embedded::archive::LocalArchive;
-use kappa_actors::dead_letter_table::{self, DeadLetter, Stage};
+use kappa_actors::dead_letter_table;
 use kappa_actors::port::{DeadLetterFilter, DeadLetterStore};
 
 use super::*;
-
-fn letter(id: &str, payload: Bytes) -> DeadLetter {
-    DeadLetter {
-        id: id.to_owned(),
-        event_id: Some("e".into()),
-        event_type: None,
-        stage: Stage::Process,
-        actor: "kappa.processor.orders".to_owned(),
-        processor: Some("orders".to_owned()),
-        reason: "no order_id".to_owned(),
-        payload,
-        attributes: None,
-        message_id: "17".into(),
-        publish_time: Timestamp::from_micros(1_700_000_000_000_000),
-        failed_at: Timestamp::from_micros(1_700_000_000_000_001),
-        attempts: 1,
-        requeued_at: None,
-        replay_id: None,
-        ordering_key: "".into(),
-    }
-}
-
-fn all() -> DeadLetterFilter {
-    DeadLetterFilter { id_prefix: None, reason: None, requeued: None, limit: 10 }
-}
+use crate::letters::{any, letter};
 
 #[tokio::test]
 async fn letters_are_found_marked_and_kept_marked() {
@@ -39,7 +15,7 @@ async fn letters_are_found_marked_and_kept_marked() {
     // Even where tables are appended to: letters are marked, and a mark is an upsert.
     let cloud = Cloud::with(WriteMode::Append, |_| {}, Some(store)).await;
     let warehouse = &cloud.warehouse;
-    assert_eq!(warehouse.find(&all()).await.unwrap(), [""; 0]);
+    assert_eq!(warehouse.find(&any()).await.unwrap(), [""; 0]);
     let spec = Arc::new(dead_letter_table::spec());
     warehouse.ensure_table(&spec).await.unwrap();
     let small = letter("small", Bytes::from_static(b"{}"));
@@ -54,9 +30,9 @@ async fn letters_are_found_marked_and_kept_marked() {
     let stored = cloud.control().rows("p.d.dead_letters");
     assert_eq!(stored[1]["payload_object"], json!("dead-letters/large"));
     let found = |filter| async move { warehouse.find(&filter).await.unwrap() };
-    assert_eq!(found(all()).await, ["large", "small"]);
-    assert_eq!(found(DeadLetterFilter { id_prefix: Some("sm".into()), ..all() }).await, ["small"]);
-    assert_eq!(found(DeadLetterFilter { reason: Some("other".into()), ..all() }).await, [""; 0]);
+    assert_eq!(found(any()).await, ["large", "small"]);
+    assert_eq!(found(DeadLetterFilter { id_prefix: Some("sm".into()), ..any() }).await, ["small"]);
+    assert_eq!(found(DeadLetterFilter { reason: Some("other".into()), ..any() }).await, [""; 0]);
 
     let at = Timestamp::from_micros(1_800_000_000_000_000);
     let ids = ["large".to_owned(), "nobody".to_owned()];
@@ -65,7 +41,7 @@ async fn letters_are_found_marked_and_kept_marked() {
     assert_eq!(warehouse.write(&spec, rows).await.unwrap(), []);
     let marked = warehouse.get("large").await.unwrap().unwrap();
     assert_eq!((marked.requeued_at, marked.payload.len()), (Some(at), 7 << 20));
-    assert_eq!(found(DeadLetterFilter { requeued: Some(true), ..all() }).await, ["large"]);
-    assert_eq!(found(DeadLetterFilter { requeued: Some(false), ..all() }).await, ["small"]);
+    assert_eq!(found(DeadLetterFilter { requeued: Some(true), ..any() }).await, ["large"]);
+    assert_eq!(found(DeadLetterFilter { requeued: Some(false), ..any() }).await, ["small"]);
     assert_eq!(cloud.control().violations(), [""; 0]);
 }

@@ -15,6 +15,8 @@ async fn behind(mode: WriteMode, patience: Duration) -> (Cloud, [Proxy; 2]) {
         Proxy::start(&server.rest_endpoint()).await.unwrap(),
         Proxy::start(&server.grpc_endpoint()).await.unwrap(),
     ];
+    // Read past the proxies.
+    let direct = Dataset::open(options(&server, mode), None);
     let options = BigQueryOptions {
         endpoint: Some(ways[0].endpoint()),
         write_endpoint: Some(ways[1].endpoint()),
@@ -22,7 +24,7 @@ async fn behind(mode: WriteMode, patience: Duration) -> (Cloud, [Proxy; 2]) {
         ..options(&server, mode)
     };
     let warehouse = BigQueryWarehouse::connect(options, None).unwrap();
-    (Cloud { server, warehouse, mode }, ways)
+    (Cloud { server, dataset: Dataset { warehouse, ..direct } }, ways)
 }
 
 #[tokio::test(flavor = "multi_thread")]

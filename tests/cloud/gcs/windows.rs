@@ -24,6 +24,7 @@ async fn store_lines(archive: &GcsArchive, window: Window, who: &Incarnation, pa
             attributes: None,
             ordering_key: "".into(),
             attempt: None,
+            archived: false,
             lease: Lease(0),
         });
     }

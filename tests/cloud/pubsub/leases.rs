@@ -170,7 +170,8 @@ async fn a_lease_about_to_end_is_told_once_before_it_ends() {
     until(&server, "a warning", |_| !told().is_empty()).await;
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     let words = told();
-    for word in ["WARN", "the leases of 3 messages end soon", "up to 3s of max_lease", "raise max_lease"]
+    for word in
+        ["WARN", "the leases of 3 messages end soon", "up to 3s of max_lease", "raise max_lease"]
     {
         assert!(words.contains(word), "{words}");
     }

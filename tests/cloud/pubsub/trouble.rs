@@ -45,7 +45,7 @@ async fn a_seek_without_permission_is_refused_with_the_role() {
     let server = start().await;
     server.control().deny(CONSUME);
     let log = with_rest(&server).await;
-    let refused = log.seek(kappa_actors::time::Timestamp::from_micros(0)).await.unwrap_err();
+    let refused = log.seek(kappa_actors::time::Timestamp::now()).await.unwrap_err();
     assert!(matches!(refused, LogError::Refused(_)), "{refused:?}");
     assert!(refused.to_string().contains("roles/pubsub.subscriber"), "{refused}");
 }

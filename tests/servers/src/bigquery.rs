@@ -8,6 +8,8 @@
 mod append;
 mod cell;
 mod control;
+mod dialect;
+mod merge;
 mod query;
 mod rest;
 mod state;

@@ -223,12 +223,7 @@ impl Orders {
     }
 
     /// How many of `count` bytes still go through.
-    fn spend(
-        &mut self,
-        direction: Direction,
-        count: usize,
-        carried: &Carried,
-    ) -> usize {
+    fn spend(&mut self, direction: Direction, count: usize, carried: &Carried) -> usize {
         let mut budget = carried.budget.lock().unwrap_or_else(PoisonError::into_inner);
         let ordered = &mut self.cut_after[direction as usize];
         let left = [*ordered, *budget].into_iter().flatten().min();

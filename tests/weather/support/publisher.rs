@@ -20,6 +20,7 @@ impl Publisher {
     pub(crate) fn open(data_dir: &Path) -> Self {
         let options = LogOptions {
             subscription: "kappa".to_owned(),
+            subscription_life: None,
             max_age: Duration::from_secs(7 * 86_400),
             max_bytes: 10 << 30,
             // Larger than the daemon allows: what is too large for it must come to it somehow.

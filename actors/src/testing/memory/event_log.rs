@@ -58,6 +58,18 @@ impl MemoryLog {
         ids
     }
 
+    /// Publishes as if at this time, which may be earlier than another message's.
+    pub fn append_at(&self, messages: impl IntoIterator<Item = NewMessage>, at: Timestamp) {
+        let mut state = self.state();
+        for message in messages {
+            state.append(message);
+            if let Some(stored) = state.messages.last_mut() {
+                stored.message.publish_time = at;
+            }
+        }
+        self.announce(state);
+    }
+
     /// Nothing more will come: pulls answer [`Pulled::End`] once all is handed out.
     pub fn end(&self) {
         let mut state = self.state();
@@ -167,6 +179,7 @@ impl State {
                 attributes,
                 ordering_key: new.ordering_key.into(),
                 attempt: None,
+                archived: false,
                 lease: Lease(0),
             },
             attempts: 0,

@@ -33,7 +33,7 @@ pub async fn every_type_comes_back_as_it_went_in(warehouse: &impl ReadBack) {
             Value::Boolean(true),
             time("2026-02-17T14:30:00.123Z"),
             Value::Date(20_501),
-            text(r#"{"a":[1,2.50,null]}"#),
+            text(r#"{"a":[1,2.5,null]}"#),
             Value::Bytes(Bytes::from_static(b"\0\xff\xfe").into()),
         ]),
         row([

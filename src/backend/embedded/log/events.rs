@@ -254,6 +254,7 @@ fn message(row: &Row<'_>, lease: impl Fn(i64) -> Lease) -> rusqlite::Result<Mess
         attributes,
         ordering_key: row.get_ref(4)?.as_str()?.into(),
         attempt: None,
+        archived: false,
         lease: lease(offset),
     })
 }

@@ -54,6 +54,32 @@ impl RangeSet {
         self.ranges.range(..=offset).next_back().is_some_and(|(_, &last)| offset <= last)
     }
 
+    /// Adds all of `others`.
+    pub(super) fn extend(&mut self, others: &Self) {
+        for range in others.iter() {
+            self.insert(range);
+        }
+    }
+
+    /// What it holds and `others` do not.
+    pub(super) fn without(&self, others: &Self) -> Self {
+        let mut rest = Self::default();
+        for Range { mut first, last } in self.iter() {
+            // The one that reaches into this range from before it, and those that begin inside.
+            let before = others.ranges.range(..first).next_back();
+            for (&taken, &until) in before.into_iter().chain(others.ranges.range(first..=last)) {
+                if first < taken {
+                    rest.insert(Range { first, last: taken - 1 });
+                }
+                first = first.max(until + 1);
+            }
+            if first <= last {
+                rest.insert(Range { first, last });
+            }
+        }
+        rest
+    }
+
     /// How many offsets it holds.
     pub(super) fn len(&self) -> i64 {
         self.ranges.iter().map(|(first, last)| last - first + 1).sum()
@@ -104,6 +130,16 @@ impl FromIterator<i64> for RangeSet {
     }
 }
 
+impl FromIterator<Range> for RangeSet {
+    fn from_iter<I: IntoIterator<Item = Range>>(ranges: I) -> Self {
+        let mut set = Self::default();
+        for range in ranges {
+            set.insert(range);
+        }
+        set
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -140,6 +176,17 @@ mod tests {
                 prop_assert_eq!(ranges.clone(), plain.iter().copied().collect::<RangeSet>());
                 prop_assert!((0..70).all(|offset| ranges.contains(offset) == plain.contains(&offset)));
             }
+        }
+
+        #[test]
+        fn ranges_are_joined_and_subtracted_as_plain_sets_are(
+            one in prop::collection::btree_set(0..40_i64, 0..30),
+            other in prop::collection::btree_set(0..40_i64, 0..30),
+        ) {
+            let [mut left, right] = [&one, &other].map(|set| set.iter().copied().collect::<RangeSet>());
+            prop_assert_eq!(left.without(&right), one.difference(&other).copied().collect());
+            left.extend(&right);
+            prop_assert_eq!(left, one.union(&other).copied().collect());
         }
     }
 

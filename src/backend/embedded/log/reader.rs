@@ -24,8 +24,12 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, LogError>>;
 pub(super) enum Command {
     /// Hand out the next messages, or wait for one.
     Pull(Waiting),
-    /// Acknowledge durably.
-    Acknowledge(Vec<Lease>, Reply<()>),
+    /// Acknowledge durably; whether the archive has their lines.
+    Acknowledge(Vec<Lease>, bool, Reply<()>),
+    /// Whether the file has the subscription.
+    Exists(Reply<bool>),
+    /// Forget the subscription.
+    Forget(Reply<()>),
     /// Make messages available again.
     GiveBack(Vec<Lease>),
     /// Move the subscription.
@@ -77,8 +81,15 @@ impl Reader {
             |error: rusqlite::Error| LogError::Unavailable(format!("{}: {error}", dir.display()));
         match command {
             Command::Pull(pull) => self.waiting.push_back(pull),
-            Command::Acknowledge(leases, reply) => {
-                let _ = reply.send(subscription.acknowledge(events, &leases).map_err(unavailable));
+            Command::Acknowledge(leases, archived, reply) => {
+                let done = subscription.acknowledge(events, &leases, archived);
+                let _ = reply.send(done.map_err(unavailable));
+            }
+            Command::Exists(reply) => {
+                let _ = reply.send(subscription.exists(events).map_err(unavailable));
+            }
+            Command::Forget(reply) => {
+                let _ = reply.send(subscription.forget().map_err(unavailable));
             }
             Command::GiveBack(leases) => subscription.give_back(&leases),
             Command::Seek(to, reply) => {

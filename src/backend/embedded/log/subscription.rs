@@ -5,65 +5,54 @@
 //! The file may be changed by another process at any time, by a seek above all: each call first
 //! looks whether it was.
 
+mod file;
 mod state;
 
-use std::path::Path;
+use std::time::Duration;
 
 use kappa_actors::message::{Lease, Message};
 use kappa_actors::port::Room;
 use kappa_actors::time::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use self::state::{State, lease, offset, read_ranges};
+use self::file::forget;
+pub(super) use self::file::{all_acknowledged, open, tidy};
+use self::state::{State, lease, offset};
 use super::events::{Events, Head};
 use super::ranges::{Range, RangeSet};
-use crate::backend::embedded::sqlite::{self, OpenError};
 
-const VERSION: i64 = 1;
-const SCHEMA: &str = "
-CREATE TABLE subscriptions (
-    name TEXT PRIMARY KEY,
-    log INTEGER NOT NULL, -- the id of the log it reads
-    epoch INTEGER NOT NULL, -- raised by each seek
-    skip_until INTEGER -- a seek into the future: events published before this are skipped
-) STRICT;
-CREATE TABLE acknowledged (
-    subscription TEXT NOT NULL,
-    first INTEGER NOT NULL,
-    last INTEGER NOT NULL,
-    PRIMARY KEY (subscription, first)
-) STRICT, WITHOUT ROWID;
-";
-
-/// Opens `subscriptions.db`.
-pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
-    sqlite::open(path, VERSION, SCHEMA)
-}
-
-/// What each subscription of the log has acknowledged.
-pub(super) fn all_acknowledged(
-    connection: &Connection,
-    log: i64,
-) -> rusqlite::Result<Vec<RangeSet>> {
-    let snapshot = connection.unchecked_transaction()?;
-    let mut select = snapshot.prepare_cached("SELECT name FROM subscriptions WHERE log = ?")?;
-    let names = select.query_map([log], |row| row.get::<_, String>(0))?;
-    names.map(|name| read_ranges(&snapshot, &name?)).collect()
-}
+/// How much of its life a job's subscription may have used before it is renewed: a commit an hour
+/// for a life of a day.
+const RENEWALS: u32 = 24;
 
 /// One subscription, as this process knows it.
 #[derive(Debug)]
 pub(super) struct Subscription {
     connection: Connection,
     name: String,
+    /// How long it is kept while nobody uses it; `None`: for ever.
+    life: Option<Duration>,
+    renewed: i64,
     /// The file's version that the rest was read from; `None`: read it anew.
     seen: Option<i64>,
     state: State,
 }
 
 impl Subscription {
-    pub(super) fn new(connection: Connection, name: String) -> Self {
-        Self { connection, name, seen: None, state: State::default() }
+    pub(super) fn new(connection: Connection, name: String, life: Option<Duration>) -> Self {
+        Self { connection, name, life, renewed: 0, seen: None, state: State::default() }
+    }
+
+    /// Whether the file has it.
+    pub(super) fn exists(&mut self, events: &Events) -> rusqlite::Result<bool> {
+        Ok(self.is_current()? || self.load(events.id)?)
+    }
+
+    /// Forgets it, here and in the file.
+    pub(super) fn forget(&mut self) -> rusqlite::Result<()> {
+        self.seen = None;
+        self.state = State::default();
+        forget(&self.connection, &self.name)
     }
 
     /// The next messages that fit in `room`: of all that is neither acknowledged nor on loan, the
@@ -74,12 +63,15 @@ impl Subscription {
         mut room: Room,
     ) -> rusqlite::Result<Vec<Message>> {
         self.refresh(events)?;
-        let State { epoch, taken, .. } = &mut self.state;
+        let State { epoch, taken, archived, .. } = &mut self.state;
         let mut messages = Vec::new();
         loop {
             let gap = taken.first_gap();
             let found = messages.len();
             let read = events.read(gap, &mut room, |offset| lease(*epoch, offset), &mut messages);
+            for message in &mut messages[found..] {
+                message.archived = archived.contains(offset(message.lease));
+            }
             // Also on an error, what was read before it goes out.
             let last = messages[found..].last().map(|message| offset(message.lease));
             let whole = match read {
@@ -106,17 +98,40 @@ impl Subscription {
         }
     }
 
-    /// Acknowledges durably, in one transaction.
+    /// Acknowledges durably, in one transaction, and notes whether the archive has their lines.
     pub(super) fn acknowledge(
         &mut self,
         events: &Events,
         leases: &[Lease],
+        archived: bool,
     ) -> rusqlite::Result<()> {
         self.refresh(events)?;
+        let expires = self.renewal();
         self.change(|state, transaction, name| {
-            let ranges: RangeSet = state.current(leases).collect();
-            ranges.iter().try_for_each(|range| state.acknowledge(transaction, name, range))
+            let offsets: RangeSet = state.current(leases).collect();
+            if archived {
+                state.note_archived(transaction, name, leases)?;
+            } else {
+                state.note_unarchived(transaction, name, &offsets)?;
+            }
+            if let Some(expires) = expires {
+                let renew = "UPDATE subscriptions SET expires = ? WHERE name = ?";
+                transaction.prepare_cached(renew)?.execute((expires, name))?;
+            }
+            offsets.iter().try_for_each(|range| state.acknowledge(transaction, name, range))
         })
+    }
+
+    /// When it expires from now on, if that has to be written down.
+    fn renewal(&mut self) -> Option<i64> {
+        let life = self.life?;
+        let now = Timestamp::now();
+        let used = Timestamp::from_micros(self.renewed).age_at(now);
+        if used < life / RENEWALS {
+            return None;
+        }
+        self.renewed = now.micros();
+        Some(now.after(life).micros())
     }
 
     /// Moves to `to`, in microseconds: how many messages wait there, or why it cannot be.
@@ -184,14 +199,15 @@ impl Subscription {
     fn begin(&mut self, events: &Events) -> rusqlite::Result<()> {
         let _lock = events.lock()?;
         let floor = events.head()?.removed_offset;
+        let expires = self.renewal();
         self.change(|state, transaction, name| {
             if state.read(transaction, name, events.id)? {
                 return Ok(()); // another process was faster
             }
-            const UPSERT: &str = "INSERT INTO subscriptions VALUES (?, ?, 0, NULL) \
+            const UPSERT: &str = "INSERT INTO subscriptions VALUES (?, ?, 0, NULL, ?) \
                                   ON CONFLICT DO UPDATE SET log = excluded.log, skip_until = NULL";
-            transaction.prepare_cached(UPSERT)?.execute((name, events.id))?;
-            state.skip_until = None;
+            transaction.prepare_cached(UPSERT)?.execute((name, events.id, expires))?;
+            *state = State { epoch: state.epoch, ..State::default() };
             state.restart(transaction, name, floor)
         })?;
         self.load(events.id).map(drop)
@@ -211,6 +227,11 @@ impl Subscription {
                 transaction
                     .prepare_cached("UPDATE subscriptions SET skip_until = NULL WHERE name = ?")?
                     .execute([name])?;
+            }
+            let passed_over = [Range { first: floor + 1, last: first - 1 }];
+            if first - 1 > floor {
+                let passed_over = passed_over.into_iter().collect();
+                state.note_unarchived(transaction, name, &passed_over)?;
             }
             state.acknowledge(transaction, name, Range { first: 0, last: first - 1 })
         })
@@ -267,6 +288,8 @@ fn gone(events: &Events, head: &Head) -> rusqlite::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use kappa_actors::message::NewMessage;
 
     use super::*;
@@ -284,7 +307,7 @@ mod tests {
         events.set_head(&head).unwrap();
         transaction.commit().unwrap();
         let connection = open(&dir.join("subscriptions.db")).unwrap();
-        (events, Subscription::new(connection, "kappa".to_owned()))
+        (events, Subscription::new(connection, "kappa".to_owned(), None))
     }
 
     fn leases(messages: &[Message]) -> Vec<Lease> {
@@ -297,11 +320,11 @@ mod tests {
         let (events, mut subscription) = with_three_events(dir.path());
         let messages = subscription.take(&events, ROOM).unwrap();
         subscription.connection.pragma_update(None, "query_only", true).unwrap();
-        assert!(subscription.acknowledge(&events, &leases(&messages[..2])).is_err());
+        assert!(subscription.acknowledge(&events, &leases(&messages[..2]), true).is_err());
         assert_eq!(subscription.backlog(&events).unwrap().0, 3, "none is acknowledged");
         assert!(subscription.take(&events, ROOM).unwrap().is_empty(), "all are still on loan");
         subscription.connection.pragma_update(None, "query_only", false).unwrap();
-        subscription.acknowledge(&events, &leases(&messages[..2])).unwrap();
+        subscription.acknowledge(&events, &leases(&messages[..2]), true).unwrap();
         assert_eq!(subscription.backlog(&events).unwrap().0, 1);
     }
 
@@ -310,7 +333,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (events, mut subscription) = with_three_events(dir.path());
         let messages = subscription.take(&events, ROOM).unwrap();
-        subscription.acknowledge(&events, &leases(&messages[..1])).unwrap();
+        subscription.acknowledge(&events, &leases(&messages[..1]), true).unwrap();
         subscription.connection.pragma_update(None, "query_only", true).unwrap();
         assert!(subscription.seek(&events, i64::MAX).is_err());
         subscription.connection.pragma_update(None, "query_only", false).unwrap();

@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn options() -> LogOptions {
     LogOptions {
         subscription: "kappa".to_owned(),
+        subscription_life: None,
         max_age: Duration::from_secs(3_600),
         max_bytes: 1 << 30,
         max_event_bytes: 1 << 20,

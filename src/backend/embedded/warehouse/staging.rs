@@ -131,7 +131,7 @@ impl Reprocessing for EmbeddedStaging {
         let (live, replay) = (table.clone(), replay.to_owned());
         self.call(move |connection| {
             join::check_keyed(&live)?;
-            let tables = StagingTables::of(&live);
+            let tables = StagingTables::of(&live, &replay);
             notes::begin(connection, &live.name, &replay)?;
             if table::fit(connection, "main", &tables.rows)?.is_some() {
                 join::check_staging(connection, &tables.rows)?;
@@ -162,7 +162,7 @@ impl Reprocessing for EmbeddedStaging {
                 Some(_) => how,
                 None => Comparison { scope: None, ..how },
             };
-            Compare::new(&transaction, &table, &how)?.diff()
+            Compare::new(&transaction, &table, &staged.replay, &how)?.diff()
         })
         .await
     }
@@ -192,8 +192,9 @@ impl EmbeddedStaging {
         let (live, table) = (self.live.clone(), table.clone());
         self.beside(move |connection| {
             // What cannot be merged leaves the live table as it is.
-            join::check_complete(&notes::standing(connection, &table.name)?, &table.name)?;
-            join::check_staging(connection, &StagingTables::of(&table).rows)?;
+            let staged = notes::standing(connection, &table.name)?;
+            join::check_complete(&staged, &table.name)?;
+            join::check_staging(connection, &StagingTables::of(&table, &staged.replay).rows)?;
             let mut live = sqlite::open(&live, super::VERSION, "")
                 .map_err(|error| Error::Says(ReprocessError::Unavailable(error.to_string())))?;
             table::ensure(&mut live, &table)?;
@@ -216,8 +217,9 @@ fn merge(
         TransactionBehavior::Immediate
     };
     let transaction = connection.transaction_with_behavior(behavior)?;
-    join::check_complete(&notes::standing(&transaction, &table.name)?, &table.name)?;
-    let compare = Compare::new(&transaction, table, how)?;
+    let staged = notes::standing(&transaction, &table.name)?;
+    join::check_complete(&staged, &table.name)?;
+    let compare = Compare::new(&transaction, table, &staged.replay, how)?;
     let diff = compare.diff()?;
     let mut merged = Merged {
         inserted: diff.added,

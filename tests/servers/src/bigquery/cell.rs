@@ -19,12 +19,21 @@ pub(super) enum Cell<'a> {
 }
 
 impl Cell<'_> {
-    /// The value in JSON: bytes in base64, timestamps in microseconds, dates in days.
+    /// The value in JSON: bytes in base64, timestamps in microseconds, dates in days, and what is
+    /// no number (NaN, the infinities) as BigQuery writes it.
     pub(super) fn json(self) -> Value {
         match self {
             Cell::Null => Value::Null,
             Cell::Bool(value) => value.into(),
             Cell::Int(value) => value.into(),
+            Cell::Float(value) if value.is_nan() => "NaN".into(),
+            Cell::Float(value) if value.is_infinite() => {
+                if value > 0.0 {
+                    "Infinity".into()
+                } else {
+                    "-Infinity".into()
+                }
+            }
             Cell::Float(value) => value.into(),
             Cell::Text(value) => value.into(),
             Cell::Bytes(value) => BASE64_STANDARD.encode(value).into(),

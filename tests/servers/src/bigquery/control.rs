@@ -87,6 +87,30 @@ impl Control {
         self.state().refused.clear();
     }
 
+    /// Answers queries in pages of so many rows at most.
+    pub fn page_rows(&self, rows: usize) {
+        self.state().page_rows = Some(rows);
+    }
+
+    /// Lets queries see `table` (`project.dataset.table`) as it stands now, whatever is streamed into
+    /// it, as within `maxStaleness`; or as it is.
+    pub fn hold_changes(&self, table: &str, held: bool) {
+        if let Some(table) = self.state().tables.get_mut(table) {
+            table.stale = held.then(|| table.visible());
+        }
+    }
+
+    /// Runs the next query that begins with `word`, and answers 503.
+    pub fn lose_answer_of(&self, word: &str) {
+        self.state().lost = Some(word.to_owned());
+    }
+
+    /// The queries so far, as they came.
+    #[must_use]
+    pub fn statements(&self) -> Vec<String> {
+        self.state().statements.clone()
+    }
+
     /// Takes every permission away, or gives them back.
     pub fn revoke(&self, revoked: bool) {
         self.state().revoked = revoked;
@@ -126,6 +150,12 @@ impl Control {
     #[must_use]
     pub fn resource(&self, table: &str) -> Option<Value> {
         self.state().tables.get(table).map(|table| table.resource.clone())
+    }
+
+    /// The datasets there are, as `project.dataset`.
+    #[must_use]
+    pub fn datasets(&self) -> Vec<String> {
+        self.state().datasets.keys().cloned().collect()
     }
 
     /// Changes one field of a table's REST resource, as somebody else would.

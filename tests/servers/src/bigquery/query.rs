@@ -1,12 +1,15 @@
 //! Queries, run by SQLite over the rows of every table the text names.
 //!
-//! SQLite takes BigQuery's backticks and named parameters as they are, so a table stands there
-//! under its full name. What SQLite cannot run is refused as an invalid query.
+//! A table stands there under its full name. What SQLite cannot run is refused as an invalid query.
 
+use chrono::NaiveDate;
 use rusqlite::types::{Value as Sql, ValueRef};
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, Statement as Prepared, params_from_iter};
 use serde_json::{Map, Value, json};
+use sqlparser::ast::Statement;
 
+use super::dialect::{Translated, changed, translate};
+use super::merge::{self, Affected};
 use super::rest::Refused;
 use super::state::State;
 use super::table::Table;
@@ -34,7 +37,11 @@ fn sql(value: &Value) -> Sql {
 
 fn load(db: &Connection, name: &str, table: &Table) -> rusqlite::Result<()> {
     if let Some(view) = table.resource["view"]["query"].as_str() {
-        return db.execute_batch(&format!("CREATE VIEW `{name}` AS {view}"));
+        let view = translate(view).map_err(|error| {
+            let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR);
+            rusqlite::Error::SqliteFailure(failure, Some(error))
+        })?;
+        return db.execute_batch(&format!("CREATE VIEW `{name}` AS {}", view.statement));
     }
     if table.columns.is_empty() {
         return Ok(());
@@ -43,7 +50,7 @@ fn load(db: &Connection, name: &str, table: &Table) -> rusqlite::Result<()> {
     db.execute_batch(&format!("CREATE TABLE `{name}` ({})", names.join(",")))?;
     let marks = vec!["?"; names.len()].join(",");
     let mut insert = db.prepare(&format!("INSERT INTO `{name}` VALUES ({marks})"))?;
-    for row in table.visible() {
+    for row in table.queried() {
         let cells = table.columns.iter().map(|c| sql(row.get(&c.name).unwrap_or(&Value::Null)));
         insert.execute(params_from_iter(cells))?;
     }
@@ -59,37 +66,127 @@ fn json_of(value: ValueRef<'_>) -> Value {
     }
 }
 
-/// A value as `jobs.query` shows it: a string, or null.
-fn shown(value: &Value) -> Value {
-    match value {
-        Value::Null => json!({ "v": null }),
-        Value::String(text) => json!({ "v": text }),
-        other => json!({ "v": other.to_string() }),
-    }
+/// A value of a type as `jobs.query` shows it: a string, or null.
+fn shown(kind: &str, value: &Value) -> Value {
+    let text = match (kind, value) {
+        (_, Value::Null) => return json!({ "v": null }),
+        ("BOOLEAN" | "BOOL", Value::Number(number)) => (number.as_i64() != Some(0)).to_string(),
+        ("DATE", Value::Number(days)) => {
+            let days = days.as_i64().and_then(|days| i32::try_from(days).ok());
+            let date = days.and_then(NaiveDate::from_epoch_days);
+            date.map(|date| date.to_string()).unwrap_or_default()
+        }
+        (_, Value::String(text)) => text.clone(),
+        (_, other) => other.to_string(),
+    };
+    json!({ "v": text })
+}
+
+/// What a query found, for those who ask for its pages.
+pub(super) struct Found {
+    fields: Vec<Value>,
+    rows: Vec<Value>,
 }
 
 /// Answers `jobs.query`.
 pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
     let text = body["query"].as_str().unwrap_or_default();
-    let named: Vec<String> =
-        state.tables.keys().filter(|name| text.contains(name.as_str())).cloned().collect();
-    let db = Connection::open_in_memory().map_err(invalid)?;
-    for (name, table) in &state.tables {
-        load(&db, name, table).map_err(invalid)?;
-    }
-    let mut statement = db.prepare(text).map_err(invalid)?;
-    let changes = !statement.readonly();
-    let word = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+    let Translated { statement, arrays } = translate(text).map_err(invalid)?;
+    let changes = changed(&statement);
     // https://cloud.google.com/bigquery/docs/change-data-capture#limitations: no mutating DML.
-    let upserted = named.iter().find(|name| {
-        word != "INSERT" && state.tables.get(*name).is_some_and(|table| table.upserted)
-    });
-    if let (true, Some(name)) = (changes, upserted) {
+    if let Some(name) = &changes
+        && !matches!(statement, Statement::Insert(_))
+        && state.tables.get(name).is_some_and(|table| table.upserted)
+    {
+        let word = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
         let message = format!(
             "{word} DML statements are not supported over tables that had UPSERT streams: {name}"
         );
         return Err(invalid(message));
     }
+    let db = Connection::open_in_memory().map_err(invalid)?;
+    for (name, table) in &state.tables {
+        load(&db, name, table).map_err(invalid)?;
+    }
+    let affected = match (&statement, &changes) {
+        (Statement::Merge(merge), _) => Some(merge::run(&db, merge).map_err(invalid)?),
+        (_, Some(_)) => Some(change(&db, &statement, body)?),
+        (_, None) => None,
+    };
+    if let (Some(affected), Some(name)) = (affected, changes) {
+        keep(&db, &name, state).map_err(invalid)?;
+        let Affected { inserted, updated, deleted } = affected;
+        return Ok(json!({
+            "kind": "bigquery#queryResponse", "jobComplete": true, "totalRows": "0",
+            "jobReference": { "jobId": state.job(None) },
+            "numDmlAffectedRows": (inserted + updated + deleted).to_string(),
+            "dmlStats": {
+                "insertedRowCount": inserted.to_string(), "updatedRowCount": updated.to_string(),
+                "deletedRowCount": deleted.to_string(),
+            },
+        }));
+    }
+    let named: Vec<String> =
+        state.tables.keys().filter(|name| text.contains(name.as_str())).cloned().collect();
+    let found = find(&db, &statement, body, |column, first| kind(state, &named, column, first));
+    let job = state.job(Some(with_arrays(found?, &arrays)));
+    page(state, &job, "", most(&body["maxResults"]))
+}
+
+/// Answers `jobs.getQueryResults`: a page of what a query found.
+pub(super) fn page(
+    state: &State,
+    job: &str,
+    token: &str,
+    most: Option<usize>,
+) -> Result<Value, Refused> {
+    let Some(found) = state.jobs.get(job) else {
+        return Err(Refused::new(404, "notFound", format!("Not found: Job {job}")));
+    };
+    let Some(found) = found else {
+        return Ok(json!({ "jobComplete": true, "totalRows": "0" }));
+    };
+    let from: usize = match token {
+        "" => 0,
+        token => token.parse().map_err(|_| Refused::new(400, "invalid", "Invalid page token"))?,
+    };
+    // A page may be smaller than was asked for: the service bounds it in bytes.
+    let most = most.into_iter().chain(state.page_rows).min().unwrap_or(usize::MAX);
+    let end = found.rows.len().min(from.saturating_add(most));
+    let mut answer = json!({
+        "kind": "bigquery#queryResponse", "jobComplete": true,
+        "jobReference": { "jobId": job },
+        "schema": { "fields": found.fields },
+        "totalRows": found.rows.len().to_string(),
+        "rows": found.rows.get(from..end).unwrap_or_default(),
+    });
+    if end < found.rows.len() {
+        answer["pageToken"] = json!(end.to_string());
+    }
+    Ok(answer)
+}
+
+/// A number of rows, as JSON or as a text.
+fn most(value: &Value) -> Option<usize> {
+    let text = value.as_str().map(str::to_owned).or(value.as_u64().map(|n| n.to_string()));
+    text.and_then(|text| text.parse().ok())
+}
+
+/// Runs DML that SQLite understands.
+fn change(db: &Connection, statement: &Statement, body: &Value) -> Result<Affected, Refused> {
+    let mut prepared = db.prepare(&statement.to_string()).map_err(invalid)?;
+    bind(&mut prepared, body)?;
+    let rows = prepared.raw_execute().map_err(invalid)?;
+    let mut affected = Affected::default();
+    match statement {
+        Statement::Insert(_) => affected.inserted = rows,
+        Statement::Delete(_) => affected.deleted = rows,
+        _ => affected.updated = rows,
+    }
+    Ok(affected)
+}
+
+fn bind(statement: &mut Prepared<'_>, body: &Value) -> Result<(), Refused> {
     for parameter in body["queryParameters"].as_array().into_iter().flatten() {
         let name = format!("@{}", parameter["name"].as_str().unwrap_or_default());
         let raw = &parameter["parameterValue"]["value"];
@@ -102,35 +199,49 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
             statement.raw_bind_parameter(at, value).map_err(invalid)?;
         }
     }
-    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    Ok(())
+}
+
+/// Runs a query; `kind` tells the type of a column by its name and first value.
+fn find(
+    db: &Connection,
+    statement: &Statement,
+    body: &Value,
+    kind: impl Fn(&str, Option<&Value>) -> String,
+) -> Result<Found, Refused> {
+    let mut prepared = db.prepare(&statement.to_string()).map_err(invalid)?;
+    bind(&mut prepared, body)?;
+    let names: Vec<String> = prepared.column_names().map(str::to_owned).collect();
     let mut rows: Vec<Vec<Value>> = Vec::new();
-    let mut found = statement.raw_query();
+    let mut found = prepared.raw_query();
     while let Some(row) = found.next().map_err(invalid)? {
         let cells = (0..names.len()).map(|at| row.get_ref(at).map(json_of));
         rows.push(cells.collect::<Result<_, _>>().map_err(invalid)?);
     }
-    drop(found);
-    drop(statement);
-    if changes {
-        for name in &named {
-            keep(&db, name, state).map_err(invalid)?;
+    let first = |at: usize| rows.first().map(|row| &row[at]);
+    let kinds: Vec<_> = names.iter().enumerate().map(|(at, name)| kind(name, first(at))).collect();
+    let fields = names.iter().zip(&kinds).map(|(name, kind)| json!({ "name": name, "type": kind }));
+    let fields = fields.collect();
+    let row = |row: &Vec<Value>| {
+        let cells = row.iter().zip(&kinds).map(|(value, kind)| shown(kind, value));
+        json!({ "f": cells.collect::<Vec<_>>() })
+    };
+    Ok(Found { fields, rows: rows.iter().map(row).collect() })
+}
+
+/// Shows the columns that hold arrays as such: a cell of cells.
+fn with_arrays(mut found: Found, arrays: &[Option<usize>]) -> Found {
+    for (at, most) in arrays.iter().enumerate() {
+        let Some(most) = *most else { continue };
+        found.fields[at]["mode"] = json!("REPEATED");
+        for row in &mut found.rows {
+            let cell = &mut row["f"][at]["v"];
+            let elements: Vec<Value> =
+                cell.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+            *cell = elements.iter().take(most).map(|it| shown("STRING", it)).collect();
         }
-        let affected = db.changes().to_string();
-        return Ok(
-            json!({ "kind": "bigquery#queryResponse", "jobComplete": true, "numDmlAffectedRows": affected, "totalRows": "0" }),
-        );
     }
-    let fields: Vec<Value> = names
-        .iter()
-        .enumerate()
-        .map(|(at, name)| json!({ "name": name, "type": kind(state, &named, name, rows.first().map(|row| &row[at])) }))
-        .collect();
-    let rows: Vec<Value> =
-        rows.iter().map(|row| json!({ "f": row.iter().map(shown).collect::<Vec<_>>() })).collect();
-    Ok(json!({
-        "kind": "bigquery#queryResponse", "jobComplete": true, "schema": { "fields": fields },
-        "totalRows": rows.len().to_string(), "rows": rows,
-    }))
+    found
 }
 
 /// A result column's type: that of the table's column of its name, or what the first value is.
@@ -171,8 +282,10 @@ pub(super) fn data(table: &Table) -> Value {
         .visible()
         .iter()
         .map(|row| {
-            let cells =
-                table.columns.iter().map(|c| shown(row.get(&c.name).unwrap_or(&Value::Null)));
+            let cells = table
+                .columns
+                .iter()
+                .map(|c| shown(&c.kind, row.get(&c.name).unwrap_or(&Value::Null)));
             json!({ "f": cells.collect::<Vec<_>>() })
         })
         .collect();

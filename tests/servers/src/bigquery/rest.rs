@@ -60,7 +60,7 @@ async fn answer(
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let path = uri.path().strip_prefix("/bigquery/v2").unwrap_or(uri.path());
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match state.route(method.as_str(), &parts, body) {
+    match state.route(method.as_str(), &parts, uri.query().unwrap_or_default(), body) {
         Ok(value) => axum::Json(value).into_response(),
         Err(refused) => {
             let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_REQUEST);
@@ -81,12 +81,21 @@ impl State {
         self.tables.remove(table).is_some()
     }
 
-    fn route(&mut self, method: &str, parts: &[&str], body: Value) -> Result<Value, Refused> {
+    fn route(
+        &mut self,
+        method: &str,
+        parts: &[&str],
+        parameters: &str,
+        body: Value,
+    ) -> Result<Value, Refused> {
         if self.revoked {
             return Err(Refused::new(403, "accessDenied", "Access Denied: permission was revoked"));
         }
         match (method, parts) {
             ("POST", ["projects", p, "datasets"]) => self.insert_dataset(p, body),
+            ("DELETE", ["projects", p, "datasets", d]) => {
+                self.delete_dataset(&format!("{p}.{d}"), parameters)
+            }
             (_, ["projects", p, "datasets", d]) => self.dataset(method, &format!("{p}.{d}"), &body),
             ("POST", ["projects", p, "datasets", d, "tables"]) => self.insert_table(p, d, body),
             ("GET", ["projects", p, "datasets", d, "tables"]) => {
@@ -120,7 +129,24 @@ impl State {
                 let table = self.tables.get(&name).ok_or_else(|| not_found("Table", &name))?;
                 Ok(query::data(table))
             }
-            ("POST", ["projects", _, "queries"]) => query::run(self, &body),
+            ("POST", ["projects", _, "queries"]) => {
+                let text = body["query"].as_str().unwrap_or_default();
+                self.statements.push(text.to_owned());
+                let lost = self.lost.take_if(|word| text.starts_with(word.as_str()));
+                let answer = query::run(self, &body);
+                match lost {
+                    Some(_) => Err(Refused::new(503, "backendError", "the connection was reset")),
+                    None => answer,
+                }
+            }
+            ("GET", ["projects", _, "queries", job]) => {
+                let parameter = |name: &str| {
+                    let pairs = parameters.split('&').filter_map(|pair| pair.split_once('='));
+                    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+                };
+                let most = parameter("maxResults").and_then(|most| most.parse().ok());
+                query::page(self, job, parameter("pageToken").unwrap_or_default(), most)
+            }
             _ => Err(not_found("URL", &parts.join("/"))),
         }
     }
@@ -155,6 +181,26 @@ impl State {
             self.datasets.insert(name.to_owned(), found.clone());
         }
         Ok(found)
+    }
+
+    /// <https://cloud.google.com/bigquery/docs/reference/rest/v2/datasets/delete>: only an empty
+    /// one, unless its contents are to go too.
+    fn delete_dataset(&mut self, name: &str, parameters: &str) -> Result<Value, Refused> {
+        if !self.datasets.contains_key(name) {
+            return Err(not_found("Dataset", name));
+        }
+        let within = format!("{name}.");
+        let tables = self.tables.keys().filter(|table| table.starts_with(&within));
+        let tables: Vec<String> = tables.cloned().collect();
+        if !tables.is_empty() && !parameters.split('&').any(|one| one == "deleteContents=true") {
+            let message = format!("Dataset {name} is still in use");
+            return Err(Refused::new(400, "resourceInUse", message));
+        }
+        for table in tables {
+            self.drop_table(&table);
+        }
+        self.datasets.remove(name);
+        Ok(json!({}))
     }
 
     fn insert_table(

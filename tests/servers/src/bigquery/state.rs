@@ -10,6 +10,7 @@ use serde_json::Value;
 use tonic::Code;
 
 use super::control::{AppendFault, RestFault};
+use super::query::Found;
 use super::table::Table;
 use super::wire::Plan;
 use api::storage_error::StorageErrorCode;
@@ -91,6 +92,14 @@ pub(super) struct State {
     pub(super) denied: Vec<String>,
     pub(super) violations: Vec<String>,
     pub(super) etag: u64,
+    /// What queries found, by the name of the job; `None` for those that find nothing.
+    pub(super) jobs: HashMap<String, Option<Found>>,
+    /// The queries so far.
+    pub(super) statements: Vec<String>,
+    /// What the query begins with whose answer is lost.
+    pub(super) lost: Option<String>,
+    /// Rows on a page of results, at most.
+    pub(super) page_rows: Option<usize>,
 }
 
 /// Splits `projects/P/datasets/D/tables/T[/streams/S]` into the table's name and the stream.
@@ -106,6 +115,13 @@ pub(super) fn split_name(name: &str) -> Option<(String, Option<&str>)> {
 }
 
 impl State {
+    /// Keeps what a query found, and names its job.
+    pub(super) fn job(&mut self, found: Option<Found>) -> String {
+        let name = format!("job{}", self.jobs.len());
+        self.jobs.insert(name.clone(), found);
+        name
+    }
+
     /// The table's columns as the write API knows them, with the version of that knowledge.
     pub(super) fn known(&self, table: &str) -> Result<(&Table, u64), Refusal> {
         if self.revoked {

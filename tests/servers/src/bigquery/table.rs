@@ -64,6 +64,8 @@ pub(super) struct Table {
     pub(super) upserted: bool,
     /// Every row in the order of arrival.
     pub(super) rows: Vec<Row>,
+    /// What queries see while changes are not applied.
+    pub(super) stale: Option<Vec<Map<String, Value>>>,
     latest: HashMap<Vec<u8>, Latest>,
     plain: Vec<usize>,
 }
@@ -129,6 +131,11 @@ impl Table {
         at.extend(&self.plain);
         at.sort_unstable();
         at.into_iter().map(|at| self.rows[at].record(false)).collect()
+    }
+
+    /// The rows a query sees.
+    pub(super) fn queried(&self) -> Vec<Map<String, Value>> {
+        self.stale.clone().unwrap_or_else(|| self.visible())
     }
 
     /// Puts what a query made of the table in its place.

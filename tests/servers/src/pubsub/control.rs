@@ -32,6 +32,13 @@ impl Control {
         rest::create(&mut state, subscription, resource);
     }
 
+    /// Has a topic keep what is published from now on for whoever seeks, for so many seconds.
+    pub fn keep(&self, topic: &str, seconds: u32) {
+        if let Some(found) = self.0.state().topics.get_mut(topic) {
+            found["messageRetentionDuration"] = json!(format!("{seconds}s"));
+        }
+    }
+
     /// Publishes, past all limits and faults; the messages' ids.
     pub fn store(
         &self,
@@ -51,6 +58,19 @@ impl Control {
         let state = self.0.state();
         let subscription = state.subscriptions.get(name).map(|found| &found.resource);
         state.topics.get(name).or(subscription).cloned()
+    }
+
+    /// The topics and subscriptions there are, by their full names.
+    #[must_use]
+    pub fn resources(&self) -> Vec<String> {
+        let state = self.0.state();
+        state.topics.keys().chain(state.subscriptions.keys()).cloned().collect()
+    }
+
+    /// The names of all subscriptions.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<String> {
+        self.0.state().subscriptions.keys().cloned().collect()
     }
 
     /// Changes one field of a subscription.

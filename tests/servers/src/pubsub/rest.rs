@@ -66,11 +66,13 @@ fn seek(state: &mut State, name: &str, asked: &Value) -> Answer {
     let Some(time) = time else {
         return refusal(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "time");
     };
+    let topic = state.subscriptions.get(name).map(|found| found.topic().to_owned());
+    let kept = topic.is_some_and(|topic| state.topic_retention(&topic).is_some());
     let Some(subscription) = state.subscriptions.get_mut(name) else {
         return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", name);
     };
     let acknowledged = subscription.acknowledged_count();
-    subscription.seek(time.timestamp_micros());
+    subscription.seek(time.timestamp_micros(), kept);
     state.acknowledged_at_seek = Some(acknowledged);
     (StatusCode::OK, Json(json!({})))
 }
@@ -93,7 +95,7 @@ fn resource(state: &mut State, method: &Method, name: &str, mut asked: Value) ->
         .get(name)
         .or_else(|| state.subscriptions.get(name).map(|subscription| &subscription.resource));
     match (method, found) {
-        (&Method::GET, Some(found)) => (StatusCode::OK, Json(found.clone())),
+        (&Method::GET, Some(found)) => (StatusCode::OK, Json(described(state, found))),
         (&Method::PUT, Some(_)) => refusal(StatusCode::CONFLICT, "ALREADY_EXISTS", name),
         (&Method::PUT, None) => {
             let topic = asked["topic"].as_str().unwrap_or_default();
@@ -113,11 +115,28 @@ fn resource(state: &mut State, method: &Method, name: &str, mut asked: Value) ->
     }
 }
 
+/// With what the service fills in:
+/// <https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions#resource:-subscription>.
+fn described(state: &State, resource: &Value) -> Value {
+    let mut described = resource.clone();
+    if let Some(topic) = resource["topic"].as_str() {
+        if let Some(kept) = state.topic_retention(topic) {
+            described["topicMessageRetentionDuration"] = kept.clone();
+        }
+        if resource["messageRetentionDuration"].is_null() {
+            described["messageRetentionDuration"] = json!("604800s");
+        }
+    }
+    described
+}
+
 /// Makes a topic or a subscription of what describes it.
 pub(super) fn create(state: &mut State, name: &str, resource: Value) {
     if name.contains("/topics/") {
         state.topics.insert(name.to_owned(), resource);
     } else {
-        state.subscriptions.insert(name.to_owned(), Subscription::new(resource));
+        let history = state.history(resource["topic"].as_str().unwrap_or_default());
+        let subscription = Subscription::new(resource).with_history(history);
+        state.subscriptions.insert(name.to_owned(), subscription);
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct State {
     /// Topics as REST describes them, by their full names.
     pub(super) topics: BTreeMap<String, Value>,
     pub(super) subscriptions: BTreeMap<String, Subscription>,
+    /// What topics with a retention of their own keep, by their names.
+    kept: BTreeMap<String, Vec<Arc<PubsubMessage>>>,
     /// Every message that was published, over all topics.
     pub(super) published: usize,
     /// The publish time of the newest message, in microseconds since 1970.
@@ -52,12 +54,26 @@ impl State {
         self.published += 1;
         let id = message.message_id.clone();
         let message = Arc::new(message);
+        if self.topic_retention(topic).is_some() {
+            self.kept.entry(topic.to_owned()).or_default().push(Arc::clone(&message));
+        }
         for subscription in self.subscriptions.values_mut() {
             if subscription.topic() == topic {
                 subscription.store(Arc::clone(&message));
             }
         }
         id
+    }
+
+    /// How long a topic keeps messages for whoever seeks, as REST has it.
+    pub(super) fn topic_retention(&self, topic: &str) -> Option<&Value> {
+        self.topics.get(topic)?.get("messageRetentionDuration")
+    }
+
+    /// What a new subscription of this topic can be sought back to:
+    /// <https://cloud.google.com/pubsub/docs/topic-message-retention>.
+    pub(super) fn history(&self, topic: &str) -> Vec<Arc<PubsubMessage>> {
+        self.kept.get(topic).cloned().unwrap_or_default()
     }
 
     /// Ends the leases that ran out; whether there was one.

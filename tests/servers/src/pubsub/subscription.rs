@@ -85,6 +85,13 @@ impl Subscription {
         }
     }
 
+    /// Has messages from before it was made: they come if a seek asks for them.
+    pub(super) fn with_history(mut self, history: Vec<Arc<pb::PubsubMessage>>) -> Self {
+        let place = |message| Place { message, acknowledged: true, queued: false, attempts: 0 };
+        self.places = history.into_iter().map(place).collect();
+        self
+    }
+
     pub(super) fn topic(&self) -> &str {
         self.resource["topic"].as_str().unwrap_or_default()
     }
@@ -303,9 +310,9 @@ impl Subscription {
 
     /// Moves to a time: <https://cloud.google.com/pubsub/docs/replay-overview>. Acknowledgements
     /// from before stay valid here, the worst that the page allows.
-    pub(super) fn seek(&mut self, to: i64) {
+    pub(super) fn seek(&mut self, to: i64, kept_by_topic: bool) {
         self.skip_before = to;
-        let retained = self.resource["retainAckedMessages"] == true;
+        let retained = kept_by_topic || self.resource["retainAckedMessages"] == true;
         for number in 0..self.places.len() {
             let place = &mut self.places[number];
             if micros(&place.message) < to {

@@ -127,6 +127,12 @@ impl Control {
         self.state().page_size = Some(objects);
     }
 
+    /// The buckets there are, by name.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<String> {
+        self.state().buckets.keys().cloned().collect()
+    }
+
     /// The live objects of a bucket, by name.
     #[must_use]
     pub fn objects(&self, bucket: &str) -> Vec<(String, Bytes)> {

@@ -251,6 +251,7 @@ fn status(refusal: &Refusal) -> Status {
         Refusal::Forbidden => {
             Status::permission_denied("does not have the storage.objects permission needed")
         }
+        Refusal::NotEmpty => Status::failed_precondition("The bucket is not empty."),
         Refusal::Fault(429) => Status::resource_exhausted("rateLimitExceeded"),
         Refusal::Fault(408) => Status::deadline_exceeded("request timeout"),
         Refusal::Fault(500) => Status::internal("backendError"),

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, Query, State as Shared};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -26,6 +26,7 @@ pub(super) fn app(state: SharedState) -> Router {
         .route("/upload/storage/v1/b/{bucket}/o", post(start_upload))
         .route("/upload/sessions/{number}", put(continue_upload))
         .route("/storage/v1/b/{bucket}/o/{*name}", get(download))
+        .route("/storage/v1/b/{bucket}", delete(delete_bucket))
         .layer(DefaultBodyLimit::disable())
         .with_state(state)
 }
@@ -135,6 +136,22 @@ async fn download(
         .map_err(|error| Refusal::Invalid(format!("no response: {error}")))
 }
 
+/// <https://cloud.google.com/storage/docs/json_api/v1/buckets/delete>: only an empty one.
+async fn delete_bucket(
+    Shared(state): Shared<SharedState>,
+    Path(bucket): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let mut state = lock(&state);
+    state.admit(format!("delete bucket {bucket}"), true)?;
+    state.class_of(&bucket)?;
+    if state.objects.values().any(|object| object.bucket == bucket) {
+        return Err(Refusal::NotEmpty);
+    }
+    state.buckets.remove(&bucket);
+    state.made_buckets.remove(&bucket);
+    Ok(StatusCode::NO_CONTENT)
+}
+
 fn faulty(body: Bytes, fault: Option<ReadFault>) -> Body {
     let half = body.slice(..body.len() / 2);
     match fault {
@@ -187,6 +204,7 @@ impl IntoResponse for Refusal {
             Self::Precondition => {
                 (412, "At least one of the pre-conditions you specified did not hold.".to_owned())
             }
+            Self::NotEmpty => (409, "The bucket you tried to delete is not empty.".to_owned()),
             Self::Fault(status) => (status, "backendError".to_owned()),
         };
         let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

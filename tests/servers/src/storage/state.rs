@@ -29,6 +29,8 @@ pub(super) enum Refusal {
     NoObject(String),
     Precondition,
     Forbidden,
+    /// A bucket that still holds objects.
+    NotEmpty,
     /// As a fault ordered: an HTTP status.
     Fault(u16),
 }

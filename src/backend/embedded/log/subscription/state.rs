@@ -12,6 +12,10 @@ pub(super) struct State {
     pub(super) epoch: i64,
     pub(super) skip_until: Option<i64>,
     pub(super) acknowledged: RangeSet,
+    /// What was acknowledged before a seek and has a line in the archive.
+    pub(super) archived: RangeSet,
+    /// What is acknowledged, or was passed over, and has none.
+    pub(super) unarchived: RangeSet,
     /// What is not to be handed out: acknowledged, or on loan.
     pub(super) taken: RangeSet,
 }
@@ -48,6 +52,8 @@ impl State {
             .prepare_cached(SELECT)?
             .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))?;
         self.acknowledged = read_ranges(connection, name)?;
+        self.archived = read_lines(connection, name, true)?;
+        self.unarchived = read_lines(connection, name, false)?;
         if self.epoch == epoch {
             for range in self.acknowledged.iter() {
                 self.taken.insert(range);
@@ -76,6 +82,33 @@ impl State {
         Ok(())
     }
 
+    /// Notes of what is acknowledged that the archive has no line of it.
+    pub(super) fn note_unarchived(
+        &mut self,
+        transaction: &Connection,
+        name: &str,
+        offsets: &RangeSet,
+    ) -> rusqlite::Result<()> {
+        let noted = offsets.without(&self.archived);
+        self.unarchived.extend(&noted);
+        noted.iter().try_for_each(|range| write_lines(transaction, name, false, range))
+    }
+
+    /// Of leases that a seek made void while their lines were written: the archive has them now.
+    pub(super) fn note_archived(
+        &mut self,
+        transaction: &Connection,
+        name: &str,
+        leases: &[Lease],
+    ) -> rusqlite::Result<()> {
+        let epoch = lease(self.epoch, 0).0 >> OFFSET_BITS;
+        let void = leases.iter().filter(|lease| lease.0 >> OFFSET_BITS != epoch);
+        let offsets: RangeSet = void.map(|&lease| offset(lease)).collect();
+        let noted = offsets.without(&self.archived);
+        self.archived.extend(&noted);
+        noted.iter().try_for_each(|range| write_lines(transaction, name, true, range))
+    }
+
     /// Begins a new epoch with all up to `floor` acknowledged and nothing on loan.
     pub(super) fn restart(
         &mut self,
@@ -91,7 +124,14 @@ impl State {
         transaction
             .prepare_cached("DELETE FROM acknowledged WHERE subscription = ?")?
             .execute([name])?;
+        self.archived.extend(&self.acknowledged.without(&self.unarchived));
         (self.acknowledged, self.taken) = (RangeSet::default(), RangeSet::default());
+        let passed_over: RangeSet = [Range { first: 0, last: floor }].into_iter().collect();
+        self.unarchived = passed_over.without(&self.archived);
+        transaction.prepare_cached("DELETE FROM lines WHERE subscription = ?")?.execute([name])?;
+        for (has, ranges) in [(true, &self.archived), (false, &self.unarchived)] {
+            ranges.iter().try_for_each(|range| write_lines(transaction, name, has, range))?;
+        }
         self.acknowledge(transaction, name, Range { first: 0, last: floor })
     }
 }
@@ -108,14 +148,34 @@ pub(super) fn lease(epoch: i64, offset: i64) -> Lease {
 
 const OFFSET_BITS: u32 = 48;
 
+fn write_lines(
+    transaction: &Connection,
+    name: &str,
+    archived: bool,
+    range: Range,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO lines VALUES (?, ?, ?, ?)")?
+        .execute((name, archived, range.first, range.last))
+        .map(drop)
+}
+
+/// What the file says of `name` and the archive: of which offsets it has a line, or has none.
+fn read_lines(connection: &Connection, name: &str, archived: bool) -> rusqlite::Result<RangeSet> {
+    const SELECT: &str = "SELECT first, last FROM lines WHERE subscription = ? AND archived = ?";
+    let mut select = connection.prepare_cached(SELECT)?;
+    let rows = select.query_map((name, archived), range)?;
+    rows.collect()
+}
+
+fn range(row: &rusqlite::Row<'_>) -> rusqlite::Result<Range> {
+    Ok(Range { first: row.get(0)?, last: row.get(1)? })
+}
+
 /// What `name` has acknowledged.
 pub(super) fn read_ranges(connection: &Connection, name: &str) -> rusqlite::Result<RangeSet> {
     const SELECT: &str = "SELECT first, last FROM acknowledged WHERE subscription = ?";
-    let mut ranges = RangeSet::default();
     let mut select = connection.prepare_cached(SELECT)?;
-    let mut rows = select.query([name])?;
-    while let Some(row) = rows.next()? {
-        ranges.insert(Range { first: row.get(0)?, last: row.get(1)? });
-    }
-    Ok(ranges)
+    let rows = select.query_map([name], range)?;
+    rows.collect()
 }

@@ -21,8 +21,8 @@ enum Action {
     /// Publish so many, after the clock moved by so much (it may step back).
     Publish(usize, i64),
     Pull(usize),
-    /// Acknowledge the loans that the mask picks.
-    Acknowledge(Vec<bool>),
+    /// Acknowledge the loans that the mask picks, with lines in the archive or without.
+    Acknowledge(Vec<bool>, bool),
     GiveBack(Vec<bool>),
     /// Acknowledge or give back a lease of any age.
     Stale(bool, Index),
@@ -39,7 +39,7 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         4 => (1..8_usize, -3..6_i64).prop_map(|(count, moved)| Action::Publish(count, moved)),
         4 => (1..10_usize).prop_map(Action::Pull),
-        4 => mask().prop_map(Action::Acknowledge),
+        4 => (mask(), any::<bool>()).prop_map(|(mask, line)| Action::Acknowledge(mask, line)),
         2 => mask().prop_map(Action::GiveBack),
         1 => (any::<bool>(), any::<Index>()).prop_map(|(ack, of)| Action::Stale(ack, of)),
         1 => Just(Action::Reopen),
@@ -54,6 +54,10 @@ fn action() -> impl Strategy<Value = Action> {
 struct Model {
     times: BTreeMap<i64, i64>,
     acknowledged: BTreeSet<i64>,
+    /// What has a line in the archive, as far as the log was told.
+    lines: BTreeSet<i64>,
+    /// Those of them that were acknowledged before a seek.
+    archived: BTreeSet<i64>,
     loans: BTreeMap<i64, Lease>,
     /// Leases by the epoch they were made in.
     leases: Vec<(usize, i64, Lease)>,
@@ -85,6 +89,7 @@ impl Model {
         assert_eq!(ids(messages), expected);
         for (message, offset) in messages.iter().zip(expected) {
             assert_eq!(message.publish_time.micros(), self.times[&offset]);
+            assert_eq!(message.archived, self.archived.contains(&offset), "{offset}");
             self.loans.insert(offset, message.lease);
             self.leases.push((self.epoch, offset, message.lease));
         }
@@ -95,9 +100,12 @@ impl Model {
         picked.map(|((&offset, &lease), _)| (offset, lease)).collect()
     }
 
-    fn acknowledge(&mut self, offset: i64) {
+    fn acknowledge(&mut self, offset: i64, line: bool) {
         self.loans.remove(&offset);
-        self.acknowledged.insert(offset);
+        // The first word counts: the event is the log's no more.
+        if self.acknowledged.insert(offset) && line {
+            self.lines.insert(offset);
+        }
     }
 
     /// Whether the log can go there, and how many messages wait there.
@@ -108,6 +116,7 @@ impl Model {
         self.epoch += 1;
         self.loans.clear();
         self.skip_until = to;
+        self.archived = self.lines.clone();
         self.acknowledged =
             self.times.iter().filter(|&(_, &time)| time < to).map(|(&offset, _)| offset).collect();
         Some(self.unacknowledged().len() as u64)
@@ -138,11 +147,15 @@ impl Run<'_> {
                 };
                 self.model.hand_out(&messages, most);
             }
-            Action::Acknowledge(mask) => {
+            Action::Acknowledge(mask, line) => {
                 let picked = self.model.pick(&mask);
                 let leases: Vec<_> = picked.iter().map(|(_, lease)| *lease).collect();
-                self.log.acknowledge(&leases).await.unwrap();
-                picked.iter().for_each(|(offset, _)| self.model.acknowledge(*offset));
+                if line {
+                    self.log.acknowledge(&leases).await.unwrap();
+                } else {
+                    self.log.acknowledge_unarchived(&leases).await.unwrap();
+                }
+                picked.iter().for_each(|(offset, _)| self.model.acknowledge(*offset, line));
             }
             Action::GiveBack(mask) => {
                 let picked = self.model.pick(&mask);
@@ -195,8 +208,12 @@ impl Run<'_> {
         if epoch == self.model.epoch {
             self.model.loans.remove(&offset);
             if acknowledge {
-                self.model.acknowledge(offset);
+                self.model.acknowledge(offset, true);
             }
+        } else if acknowledge {
+            // Void as an acknowledgement; but the line it tells of is there.
+            self.model.lines.insert(offset);
+            self.model.archived.insert(offset);
         }
     }
 

@@ -4,14 +4,15 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use kappa_actors::dead_letter_table;
 use kappa_actors::port::{
     ColumnDiff, Comparison, Diff, Example, ReprocessError, Scope, Shown, StagingTables,
 };
 use kappa_actors::row::{ColumnType, TableSpec};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, params};
 
-use super::{Error, join, notes};
+use super::{Error, join};
 use crate::backend::embedded::warehouse::table::{self, list, quoted};
 
 /// One comparison, within the caller's transaction.
@@ -21,6 +22,7 @@ pub(super) struct Compare<'a> {
     how: &'a Comparison,
     version: usize,
     staging: String,
+    events: String,
     /// Whether there is a live table, and what of it.
     live: Option<table::Fit>,
     /// Indexes of the compared columns.
@@ -32,10 +34,11 @@ impl<'a> Compare<'a> {
     pub(super) fn new(
         connection: &'a Connection,
         table: &'a TableSpec,
+        replay: &str,
         how: &'a Comparison,
     ) -> Result<Self, Error> {
         let version = join::check_keyed(table)?;
-        let staging = StagingTables::of(table).rows;
+        let StagingTables { rows: staging, events } = StagingTables::of(table, replay);
         join::check_staging(connection, &staging)?;
         let live = table::fit(connection, "live", table)?;
         if let Some(Scope { event_id, .. }) = &how.scope
@@ -48,8 +51,8 @@ impl<'a> Compare<'a> {
             .filter(|at| !table.key.contains(at) && *at != version)
             .filter(|&at| !how.passed_over.contains(&table.columns[at].name))
             .collect();
-        let staging = format!("main.{}", quoted(&staging.name));
-        Ok(Self { connection, table, how, version, staging, live, compared })
+        let [staging, events] = [staging, events].map(|it| format!("main.{}", quoted(&it.name)));
+        Ok(Self { connection, table, how, version, staging, events, live, compared })
     }
 
     /// Counts and shows every difference.
@@ -98,10 +101,10 @@ impl<'a> Compare<'a> {
     /// Removes the live rows that [`Compare::diff`] counts as missing.
     pub(super) fn remove_missing(&self) -> Result<(), Error> {
         if let (Some(scope), Some(_)) = (&self.how.scope, &self.live) {
-            let condition = self.is_missing(scope);
+            let condition = self.is_missing(scope)?;
             let live = quoted(&self.table.name);
             let sql = format!("DELETE FROM live.{live} AS l WHERE {condition}");
-            self.connection.execute(&sql, [scope.up_to_version])?;
+            self.connection.execute(&sql, params![scope.up_to_version, scope.processor])?;
         }
         Ok(())
     }
@@ -202,19 +205,30 @@ impl<'a> Compare<'a> {
     }
 
     /// True of a live row `l` of a replayed event that staging does not have.
-    fn is_missing(&self, scope: &Scope) -> String {
+    ///
+    /// Takes the highest version and the processor as parameters.
+    fn is_missing(&self, scope: &Scope) -> rusqlite::Result<String> {
         let same_key: Vec<_> =
             self.table.key.iter().map(|&at| format!("s.{0} = l.{0}", self.name(at))).collect();
         let event_id = self.table.column(&scope.event_id);
-        format!(
-            "{} IN (SELECT event_id FROM {}) AND ({} > ?) IS NOT TRUE \
-             AND NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})",
-            event_id.map_or_else(|| "NULL".to_owned(), |at| self.live_value(at)),
-            notes::events_table(self.table),
+        let event_id = event_id.map_or_else(|| "NULL".to_owned(), |at| self.live_value(at));
+        // The parameter is always there, so that both callers can always give it.
+        let letters = if self.connection.table_exists(Some("live"), dead_letter_table::NAME)? {
+            format!(
+                "SELECT event_id FROM live.{} WHERE processor = ?2 AND event_id IS NOT NULL",
+                dead_letter_table::NAME
+            )
+        } else {
+            "SELECT ?2 WHERE false".to_owned()
+        };
+        Ok(format!(
+            "{event_id} IN (SELECT event_id FROM {}) AND {event_id} NOT IN ({letters}) \
+             AND ({} > ?1) IS NOT TRUE AND NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})",
+            self.events,
             self.live_value(self.version),
             self.staging,
             same_key.join(" AND ")
-        )
+        ))
     }
 
     fn missing(&self, diff: &mut Diff) -> Result<(), Error> {
@@ -224,10 +238,10 @@ impl<'a> Compare<'a> {
         let sql = format!(
             "SELECT {key} FROM live.{} AS l WHERE {}",
             quoted(&self.table.name),
-            self.is_missing(scope)
+            self.is_missing(scope)?
         );
         let mut statement = self.connection.prepare(&sql)?;
-        let mut rows = statement.query([scope.up_to_version])?;
+        let mut rows = statement.query(params![scope.up_to_version, scope.processor])?;
         let mut count = 0;
         while let Some(row) = rows.next()? {
             count += 1;

@@ -1,14 +1,13 @@
 //! Which replay fills which staging table, and whether it has ended.
 
-use kappa_actors::port::{ReprocessError, Staged, StagingTables, staging_name};
-use kappa_actors::row::TableSpec;
+use kappa_actors::port::{ReprocessError, Staged, replayed_events, staging_name};
 use kappa_actors::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::Error;
 use crate::backend::embedded::warehouse::table::quoted;
 
-/// No staging table has this name: theirs end in `_reprocessed` or `_reprocessed_events`.
+/// No table that a replay fills has this name.
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS staging(\
     live TEXT PRIMARY KEY, replay TEXT NOT NULL, began INTEGER NOT NULL, completed INTEGER)";
 
@@ -66,19 +65,21 @@ pub(super) fn standing(connection: &Connection, live: &str) -> Result<Staged, Er
     note(connection, live)?.ok_or_else(|| absent(live))
 }
 
-/// Drops the tables together with the note.
+/// Drops the staging table with its note; with the last of its replay, the ids of the events too.
 pub(super) fn remove(connection: &mut Connection, live: &str) -> Result<bool, Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found = note(&transaction, live)?.is_some();
-    if found {
-        let name = staging_name(live);
-        for table in [format!("{name}_events"), name] {
-            transaction.execute_batch(&format!("DROP TABLE IF EXISTS main.{}", quoted(&table)))?;
-        }
-        transaction.execute("DELETE FROM staging WHERE live = ?", [live])?;
+    let Some(staged) = note(&transaction, live)? else { return Ok(false) };
+    let drop = |table: &str| {
+        transaction.execute_batch(&format!("DROP TABLE IF EXISTS main.{}", quoted(table)))
+    };
+    drop(&staging_name(live))?;
+    transaction.execute("DELETE FROM staging WHERE live = ?", [live])?;
+    let others = "SELECT count(*) FROM staging WHERE replay = ?";
+    if transaction.query_row(others, [&staged.replay], |row| row.get::<_, i64>(0))? == 0 {
+        drop(&replayed_events(&staged.replay).name)?;
     }
     transaction.commit()?;
-    Ok(found)
+    Ok(true)
 }
 
 fn note(connection: &Connection, live: &str) -> Result<Option<Staged>, Error> {
@@ -101,9 +102,4 @@ fn note(connection: &Connection, live: &str) -> Result<Option<Staged>, Error> {
 fn absent(live: &str) -> Error {
     let says = format!("{live} has no staging table: nothing was replayed into it");
     Error::Says(ReprocessError::NotStaged(says))
-}
-
-/// Names of the tables that a replay fills, for those who take them apart.
-pub(super) fn events_table(live: &TableSpec) -> String {
-    format!("main.{}", quoted(&StagingTables::of(live).events.name))
 }

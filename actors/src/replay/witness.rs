@@ -1,0 +1,45 @@
+//! Notes which events a replay went through.
+
+use std::sync::Arc;
+
+use crate::port::replayed_events;
+use crate::processor::{BadRow, EventView, Processor};
+use crate::row::{Row, TableSpec, Value};
+use crate::time::Timestamp;
+
+/// A processor that writes down the id of every valid event it sees. A live row of such an event
+/// that the replay has not made is one that the present rules make no more.
+#[derive(Debug)]
+pub struct Witness {
+    table: Arc<TableSpec>,
+}
+
+impl Witness {
+    /// The processor's name, as in its actor's path.
+    pub const NAME: &str = "replayed-events";
+
+    /// That of the replay of this id.
+    #[must_use]
+    pub fn of(replay: &str) -> Self {
+        Self { table: Arc::new(replayed_events(replay)) }
+    }
+}
+
+impl Processor for Witness {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn patterns(&self) -> &[String] {
+        &[]
+    }
+
+    fn table(&self) -> &Arc<TableSpec> {
+        &self.table
+    }
+
+    fn rows(&self, event: &EventView<'_>, _: Timestamp, rows: &mut Vec<Row>) -> Result<(), BadRow> {
+        rows.push(Row([Value::Text(event.envelope.id.clone())].into()));
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! Conformance: what every [`Reprocessing`] does, checked through the ports alone.
+//!
+//! A backend's test makes a fresh warehouse with its staging and awaits [`conforms`]. Each check
+//! uses a table and a replay of its own, so all may run on one warehouse.
+#![expect(clippy::expect_used, reason = "a check that cannot go on has failed")]
+
+mod compared;
+mod merged;
+mod owned;
+
+use std::sync::Arc;
+
+use super::warehouse::{ReadBack, row, table as spec, text};
+use crate::port::{Comparison, Diff, MergeOptions, Merged, Reprocessing, Scope};
+use crate::row::ColumnType::{Integer, String as Text};
+use crate::row::{ColumnType, Row, TableSpec, Value};
+
+pub use compared::*;
+pub use merged::*;
+pub use owned::*;
+
+/// Runs every check against `staging`, which stands beside `live`; neither holds any of the checks'
+/// tables yet.
+pub async fn conforms(live: &impl ReadBack, staging: &dyn Reprocessing) {
+    a_diff_names_what_was_added_changed_and_is_missing_and_nothing_else(live, staging).await;
+    every_type_is_compared_and_shown(live, staging).await;
+    a_new_column_differs_where_it_has_a_value_and_is_merged(live, staging).await;
+    without_a_live_table_every_row_is_added(live, staging).await;
+    an_event_that_is_a_dead_letter_misses_no_row(live, staging).await;
+    a_row_that_is_now_made_elsewhere_is_missing(live, staging).await;
+    a_merge_never_replaces_a_higher_version_and_again_changes_nothing(live, staging).await;
+    nothing_is_removed_unless_it_is_asked_for(live, staging).await;
+    a_key_is_merged_by_its_newest_rows(live, staging).await;
+    rows_of_a_key_of_two_columns_are_told_apart(live, staging).await;
+    a_column_no_longer_configured_is_null_in_merged_rows(live, staging).await;
+    half_a_replay_is_not_merged_and_misses_nothing(live, staging).await;
+    a_staging_table_belongs_to_one_replay(live, staging).await;
+    two_replays_at_once_do_not_share_a_staging_table(live, staging).await;
+    a_column_of_another_type_is_a_mismatch_and_changes_nothing(live, staging).await;
+    a_table_without_a_key_is_not_staged(live, staging).await;
+}
+
+/// An id, a count, what tells of the processing, and a version: the columns of most checks.
+const COLUMNS: [(&str, ColumnType); 4] =
+    [("id", Text), ("count", Integer), ("at", Text), ("_version", Integer)];
+
+/// Id, count and version of a row.
+type Made<'a> = (&'a str, i64, i64);
+
+fn made((id, count, version): Made<'_>) -> Row {
+    row([text(id), Value::Integer(count), text(&format!("at {version}")), Value::Integer(version)])
+}
+
+fn all(rows: &[Made<'_>]) -> Vec<Row> {
+    rows.iter().copied().map(made).collect()
+}
+
+fn how() -> Comparison {
+    let scope = Scope { event_id: "id".to_owned(), processor: "p".to_owned(), up_to_version: 100 };
+    Comparison { passed_over: vec!["at".to_owned()], scope: Some(scope), examples: 2 }
+}
+
+/// A live table, and what a replay of the table's name staged for it.
+struct Scene<'a, L> {
+    live: &'a L,
+    staging: &'a dyn Reprocessing,
+    table: Arc<TableSpec>,
+}
+
+impl<'a, L: ReadBack> Scene<'a, L> {
+    /// Live rows of this table.
+    async fn of(
+        (live, staging): (&'a L, &'a dyn Reprocessing),
+        table: Arc<TableSpec>,
+        rows: Vec<Row>,
+    ) -> Self {
+        live.ensure_table(&table).await.expect("the live table is made");
+        let refused = live.write(&table, Arc::new(rows)).await.expect("the live rows are written");
+        assert_eq!(refused, []);
+        Self { live, staging, table }
+    }
+
+    /// Rows of [`COLUMNS`], staged by a replay over `events` that is complete.
+    async fn new(
+        ports: (&'a L, &'a dyn Reprocessing),
+        name: &str,
+        live: &[Made<'_>],
+        staged: &[Made<'_>],
+        events: &[&str],
+    ) -> Self {
+        let scene = Self::of(ports, spec(name, &COLUMNS, 1), all(live)).await;
+        scene.stage(name, all(staged), events).await;
+        scene.complete(name).await;
+        scene
+    }
+
+    async fn stage(&self, replay: &str, rows: Vec<Row>, events: &[&str]) {
+        let tables = self.staging.stage(&self.table, replay).await.expect("it is staged");
+        let to = self.staging.warehouse();
+        let refused = to.write(&tables.rows, Arc::new(rows)).await.expect("rows are staged");
+        assert_eq!(refused, []);
+        let ids = events.iter().map(|id| row([text(id)])).collect();
+        let refused = to.write(&tables.events, Arc::new(ids)).await.expect("events are noted");
+        assert_eq!(refused, []);
+    }
+
+    async fn complete(&self, replay: &str) {
+        self.staging.complete(&self.table.name, replay).await.expect("the replay is complete");
+    }
+
+    async fn drop(&self) {
+        assert!(self.staging.drop_staging(&self.table.name).await.expect("it is dropped"));
+    }
+
+    async fn diff(&self) -> Diff {
+        self.staging.diff(&self.table, &how()).await.expect("they are compared")
+    }
+
+    async fn merge(&self, remove_missing: bool, dry_run: bool) -> Merged {
+        let options = MergeOptions { remove_missing, dry_run };
+        self.staging.merge(&self.table, &how(), options).await.expect("it is merged")
+    }
+
+    /// What stands in the live table, in the order of the ids.
+    async fn rows(&self) -> Vec<Row> {
+        let mut rows = self.live.read_back(&self.table).await;
+        rows.sort_by_key(|row| format!("{row:?}"));
+        rows
+    }
+}
+
+/// `a` is alike, `b` differs, `c` differs and is newer in live, `d` is new, `e` is made no more,
+/// `f` was made after the replay, `g` is no event of the range.
+async fn scene<'a, L: ReadBack>(ports: (&'a L, &'a dyn Reprocessing), name: &str) -> Scene<'a, L> {
+    let live = [("a", 1, 1), ("b", 1, 1), ("c", 1, 9), ("e", 1, 1), ("f", 1, 101), ("g", 1, 1)];
+    let staged = [("a", 1, 5), ("b", 2, 5), ("c", 2, 5), ("d", 2, 5)];
+    Scene::new(ports, name, &live, &staged, &["a", "b", "c", "d", "e", "f"]).await
+}

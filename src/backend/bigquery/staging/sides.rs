@@ -1,0 +1,248 @@
+//! The two tables as queries name them: each with one row a key, and every configured column.
+
+use kappa_actors::dead_letter_table;
+use kappa_actors::port::{Comparison, ReprocessError, Scope, StagingTables, staging_name};
+use kappa_actors::row::{ColumnType, TableSpec};
+use serde_json::Value;
+
+use super::{BigQueryStaging, keyless};
+use crate::backend::bigquery::WriteMode;
+use crate::backend::bigquery::rest::{Rest, RestError};
+use crate::backend::bigquery::schema::{self, Gap};
+
+/// Staging and live table of one comparison.
+pub(super) struct Sides<'a> {
+    pub(super) table: &'a TableSpec,
+    pub(super) how: &'a Comparison,
+    /// How the live table is written.
+    pub(super) mode: WriteMode,
+    /// Which live rows the replay answers for, where that can be told.
+    pub(super) scope: Option<&'a Scope>,
+    /// The column with the version.
+    pub(super) version: usize,
+    /// The compared columns.
+    pub(super) compared: Vec<usize>,
+    /// The live table in SQL.
+    pub(super) live: String,
+    staging: String,
+    /// The ids of the replayed events that are no dead letters.
+    events: String,
+    /// How the live table stands to the configuration; `None`: there is none.
+    gap: Option<Gap>,
+}
+
+/// Without key and version nothing tells which rows belong together, and which of them stands.
+pub(super) fn check_keyed(table: &TableSpec) -> Result<usize, ReprocessError> {
+    match table.version {
+        Some(version) if !table.key.is_empty() => Ok(version),
+        _ => Err(ReprocessError::Mismatch(format!(
+            "table {} has no key: its rows cannot be told apart, so replay it into another table",
+            table.name
+        ))),
+    }
+}
+
+/// The staging table was made from the configuration; it must still be as configured.
+pub(super) fn check_staging(staging: &TableSpec, found: &Value) -> Result<(), ReprocessError> {
+    let gap = schema::compare(&keyless(staging), WriteMode::Append, found);
+    let gap = gap.map_err(ReprocessError::Mismatch)?;
+    let missing = gap.missing.iter().map(|&at| staging.columns[at].name.as_str());
+    let how = match (missing.collect::<Vec<_>>().join(", "), gap.idle.join(", ")) {
+        (lacks, has) if lacks.is_empty() && has.is_empty() => return Ok(()),
+        (lacks, has) if lacks.is_empty() => format!("has {has}"),
+        (lacks, _) => format!("lacks {lacks}"),
+    };
+    Err(ReprocessError::Mismatch(format!(
+        "{} {how}: the configuration has changed since it was made; drop it and replay again",
+        staging.name
+    )))
+}
+
+impl<'a> Sides<'a> {
+    /// Looks at both tables, and whether they can be compared.
+    pub(super) async fn look(
+        of: &BigQueryStaging,
+        table: &'a TableSpec,
+        how: &'a Comparison,
+    ) -> Result<Self, ReprocessError> {
+        let version = check_keyed(table)?;
+        let (found, note) = of.standing(&table.name).await?;
+        let StagingTables { rows, events } = StagingTables::of(table, &note.replay);
+        check_staging(&rows, &found)?;
+        let (rest, mode) = (&of.live.rest, of.live.mode(table));
+        let gap = match rest.table(&table.name).await {
+            Ok(found) => {
+                let gap = schema::compare(table, mode, &found);
+                Some(gap.map_err(ReprocessError::Mismatch)?)
+            }
+            Err(RestError::NotFound(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(&at) = table.key.iter().find(|at| lacks(gap.as_ref(), **at)) {
+            let column = &table.columns[at].name;
+            let says = format!("table {} has no column {column}, which is its key", table.name);
+            return Err(ReprocessError::Mismatch(says));
+        }
+        // In half a replay, rows that are yet to come look like rows that are gone.
+        let mut scope = how.scope.as_ref().filter(|_| note.completed.is_some());
+        if scope.is_some() && !exists(rest, &events.name).await? {
+            // Somebody began to drop what the replay left.
+            scope = None;
+        }
+        let mut ids = String::new();
+        if let Some(scope) = scope {
+            if table.column(&scope.event_id).is_none() {
+                let says = format!("table {} has no column {}", table.name, scope.event_id);
+                return Err(ReprocessError::Mismatch(says));
+            }
+            ids = format!("SELECT DISTINCT event_id FROM {}", rest.sql_name(&events.name));
+            if exists(rest, dead_letter_table::NAME).await? {
+                ids += &format!(
+                    " WHERE event_id NOT IN (SELECT event_id FROM {} WHERE processor = {} \
+                     AND event_id IS NOT NULL)",
+                    rest.sql_name(dead_letter_table::NAME),
+                    literal(&scope.processor)
+                );
+            }
+        }
+        let compared = (0..table.columns.len())
+            .filter(|at| !table.key.contains(at) && *at != version)
+            .filter(|&at| !how.passed_over.contains(&table.columns[at].name))
+            .collect();
+        Ok(Self {
+            table,
+            how,
+            mode,
+            scope,
+            version,
+            compared,
+            live: rest.sql_name(&table.name),
+            staging: rest.sql_name(&staging_name(&table.name)),
+            events: ids,
+            gap,
+        })
+    }
+
+    /// Names the sides for the query behind it: `s` is staging, `l` live, and `e`, where there is a
+    /// scope, the replayed events.
+    pub(super) fn with(&self) -> String {
+        let staged = schema::deduplicated(self.table, &[], &self.staging);
+        let mut with = format!("WITH s AS ({staged}), l AS ({})", self.live_rows());
+        if self.scope.is_some() {
+            with += &format!(", e AS ({})", self.events);
+        }
+        with
+    }
+
+    /// A column of one side: `` s.`id` ``.
+    pub(super) fn column(&self, side: &str, at: usize) -> String {
+        format!("{side}.`{}`", self.table.columns[at].name)
+    }
+
+    /// The version of one side's row.
+    pub(super) fn version(&self, side: &str) -> String {
+        self.column(side, self.version)
+    }
+
+    /// A column of the key, which is NULL where the side has no row.
+    pub(super) fn mark(&self, side: &str) -> String {
+        self.column(side, self.table.key[0])
+    }
+
+    /// That two sides have the same key.
+    pub(super) fn same_key(&self, one: &str, other: &str) -> String {
+        let columns = self.table.key.iter();
+        let pairs: Vec<_> = columns
+            .map(|&at| format!("{} = {}", self.column(one, at), self.column(other, at)))
+            .collect();
+        pairs.join(" AND ")
+    }
+
+    /// That a live row may be removed: it is of a replayed event, and not newer than the replay.
+    pub(super) fn is_replayed(&self, scope: &Scope) -> String {
+        format!("IFNULL({} <= {}, TRUE)", self.version("l"), scope.up_to_version)
+    }
+
+    /// Joins the replayed events to the live rows.
+    pub(super) fn joined_events(&self, scope: &Scope) -> String {
+        format!("JOIN e ON e.event_id = l.`{}`", scope.event_id)
+    }
+
+    /// That the sides differ in a column. JSON has no equality; its text has, but NULL is a text
+    /// there too.
+    pub(super) fn differs(&self, at: usize) -> String {
+        let [s, l] = ["s", "l"].map(|side| self.column(side, at));
+        match self.table.columns[at].kind {
+            ColumnType::Json => format!(
+                "(TO_JSON_STRING({s}) != TO_JSON_STRING({l}) OR ({s} IS NULL) != ({l} IS NULL))"
+            ),
+            _ => format!("{s} IS DISTINCT FROM {l}"),
+        }
+    }
+
+    /// Columns of the live table that are configured no more.
+    pub(super) fn idle(&self) -> &[String] {
+        self.gap.as_ref().map_or(&[], |gap| &gap.idle)
+    }
+
+    /// The query of the live rows, one for each key.
+    fn live_rows(&self) -> String {
+        let all = self.table.columns.iter().map(|column| format!("`{}`", column.name));
+        let Some(gap) = &self.gap else {
+            let all = all.collect::<Vec<_>>().join(", ");
+            return format!("SELECT {all} FROM {} WHERE FALSE", self.staging);
+        };
+        let names = all.enumerate().map(|(at, name)| match gap.missing.contains(&at) {
+            true => format!("CAST(NULL AS {}) AS {name}", sql_type(self.table.columns[at].kind)),
+            false => name,
+        });
+        let names = names.collect::<Vec<_>>().join(", ");
+        match self.mode {
+            WriteMode::Upsert => format!("SELECT {names} FROM {}", self.live),
+            WriteMode::Append => {
+                let newest = schema::deduplicated(&self.standing(gap), &[], &self.live);
+                format!("SELECT {names} FROM ({newest})")
+            }
+        }
+    }
+
+    /// The table with those columns only that the live one has.
+    fn standing(&self, gap: &Gap) -> TableSpec {
+        let stands: Vec<_> =
+            (0..self.table.columns.len()).filter(|at| !gap.missing.contains(at)).collect();
+        let place = |at: usize| stands.iter().position(|&it| it == at);
+        TableSpec {
+            columns: stands.iter().map(|&at| self.table.columns[at].clone()).collect(),
+            key: self.table.key.iter().filter_map(|&at| place(at)).collect(),
+            version: place(self.version),
+            ..self.table.clone()
+        }
+    }
+}
+
+async fn exists(rest: &Rest, table: &str) -> Result<bool, RestError> {
+    match rest.table(table).await {
+        Ok(_) => Ok(true),
+        Err(RestError::NotFound(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn lacks(gap: Option<&Gap>, at: usize) -> bool {
+    gap.is_some_and(|gap| gap.missing.contains(&at))
+}
+
+/// A text in SQL.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// A type as SQL names it.
+pub(super) const fn sql_type(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::Integer => "INT64",
+        ColumnType::Float => "FLOAT64",
+        ColumnType::Boolean => "BOOL",
+        other => other.name(),
+    }
+}

@@ -1,0 +1,217 @@
+//! `kappa replay`
+
+mod progress;
+
+use std::io::Write;
+use std::num::NonZeroU32;
+
+use anyhow::anyhow;
+use kappa_actors::port::ReprocessError;
+use kappa_actors::replay::{EndedBy, JournalError, ReplayRange};
+use kappa_actors::time::Timestamp;
+
+use super::Failure;
+use super::output::{count, tell};
+use super::process::{Signals, run_to_end};
+use super::range::time;
+use crate::replay::{Ended, Job, Options, ReplayError, ReplayPlan, Source, Target};
+use crate::settings::Settings;
+use crate::telemetry;
+use crate::wiring::{Blueprint, RuleBook};
+use progress::Progress;
+
+/// Run history through the pipeline again, by the present configuration
+///
+/// A job with an end, beside a running daemon. Rows go to staging tables, to be compared with `kappa
+/// diff` and put into the live ones with `kappa merge`, or straight over the live rows. Nothing is
+/// archived again; what is invalid becomes a dead letter that names the replay. If it is killed,
+/// --resume goes on with it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kappa replay --from 2026-02-17 --to 2026-02-18
+  kappa replay --from 2026-02-17T14:30:00Z --to 2026-02-17T15:00:00Z --processors orders --rate 5000
+  kappa replay --from 2026-02-17 --to 2026-02-18 --into live --source log
+  kappa replay --resume 20260217T143000-1f6a9c02")]
+pub struct Args {
+    /// Only what was published at this time or later: 2026-02-17 or 2026-02-17T14:30:00Z
+    #[arg(long, value_name = "TIME", value_parser = time, required_unless_present = "resume")]
+    pub from: Option<Timestamp>,
+    /// Only what was published before this time
+    #[arg(long, value_name = "TIME", value_parser = time, required_unless_present = "resume")]
+    pub to: Option<Timestamp>,
+    /// Where history is read
+    #[arg(long, value_name = "SOURCE", default_value = "archive")]
+    pub source: Source,
+    /// Only these processors, with commas between
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub processors: Vec<String>,
+    /// Where rows are written
+    #[arg(long, value_name = "TARGET", default_value = "staging")]
+    pub into: Target,
+    /// Events a second, at most
+    #[arg(long, value_name = "N")]
+    pub rate: Option<NonZeroU32>,
+    /// Drop what an earlier replay, which no longer runs, has staged for these tables
+    #[arg(long)]
+    pub replace: bool,
+    /// Leave out what cannot be read of the archive, and be complete without it
+    #[arg(long)]
+    pub skip_damaged: bool,
+    /// Go on with the replay of this id
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with_all = ["from", "to", "source", "processors", "into", "replace"]
+    )]
+    pub resume: Option<String>,
+}
+
+/// Replays to the end, and writes to `out` what that did.
+pub(super) fn main(
+    args: &Args,
+    mut settings: Settings,
+    out: &mut (impl Write + Send),
+) -> Result<(), Failure> {
+    let blueprint = Blueprint::of(&settings)?;
+    if settings.is_default("logging.filter") {
+        "warn".clone_into(&mut settings.logging.filter);
+    }
+    telemetry::install_for(&settings.logging)?;
+    run_to_end(run(args, &settings, &blueprint, out))
+}
+
+async fn run(
+    args: &Args,
+    settings: &Settings,
+    blueprint: &Blueprint,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    // Listened to before anything is begun: a signal during the start is not lost.
+    let mut signals = Signals::listen()?;
+    for change in RuleBook::of(settings).await?.changed(&blueprint.processors).await? {
+        tell("warning", &change.to_string());
+    }
+    let mut job = tokio::select! {
+        job = start(args, settings, blueprint) => job?,
+        _ = signals.next() => return Err(anyhow!("stopped before anything was replayed").into()),
+    };
+    tell("note", &said(&job, args.resume.is_some()));
+    let shown = Progress::new();
+    let worked = tokio::select! {
+        worked = job.run(|progress, done| shown.at(progress, done)) => worked,
+        signal = signals.next() => {
+            shown.say("note", &format!("{signal}: stopping; a second signal ends at once"));
+            Ok(())
+        }
+    };
+    shown.finish();
+    let id = job.id().to_owned();
+    let ended_by = job.progress().ended_by;
+    let ended = tokio::select! {
+        ended = job.end() => ended,
+        _ = signals.next() => return Err(interrupted(&id)),
+    };
+    let ended = match (worked, ended) {
+        (Err(error), _) | (Ok(()), Err(error)) => return Err(failed(error, Some(&id))),
+        (Ok(()), Ok(ended)) => ended,
+    };
+    report(&ended, ended_by, out)?;
+    for fault in &ended.faults {
+        tell("damaged", &format!("{}:{}: {}", fault.object, fault.line, fault.reason));
+    }
+    if !ended.faults.is_empty() {
+        let what = count(ended.faults.len() as u64, "file");
+        let error =
+            anyhow!("{what} of the archive cannot be read to the end; the rest is replayed");
+        return Err(if ended.complete {
+            error.into()
+        } else {
+            Failure::with_hint(
+                error,
+                format!(
+                    "put the files right and go on with `kappa replay --resume {id}`, or leave out what \
+                 cannot be read with --skip-damaged"
+                ),
+            )
+        });
+    }
+    if ended.complete { Ok(()) } else { Err(interrupted(&id)) }
+}
+
+async fn start(args: &Args, settings: &Settings, blueprint: &Blueprint) -> Result<Job, Failure> {
+    let Args { rate, replace, skip_damaged, .. } = *args;
+    let options = Options { rate, replace, skip_damaged };
+    let started = match (&args.resume, args.from, args.to) {
+        (None, Some(from), Some(to)) => {
+            let (range, way) = (ReplayRange { from, to }, (args.source, args.into));
+            let plan = ReplayPlan::new(range, way, &args.processors, blueprint)?;
+            Job::begin(settings, blueprint, plan, options).await
+        }
+        (resume, ..) => {
+            let id = resume.as_deref().unwrap_or_default();
+            Job::resume(settings, blueprint, id, options).await
+        }
+    };
+    started.map_err(|error| failed(error, args.resume.as_deref()))
+}
+
+fn said(job: &Job, resumed: bool) -> String {
+    let (id, plan) = (job.id(), job.plan());
+    let names: Vec<_> = plan.rules.keys().map(String::as_str).collect();
+    let verb = if resumed { "goes on" } else { "begins" };
+    format!(
+        "replay {id} {verb}: {} from {} to {} into {}, by {}; status at http://{}",
+        plan.source,
+        plan.from,
+        plan.to,
+        plan.into,
+        names.join(", "),
+        job.address()
+    )
+}
+
+/// What it did, a line each.
+fn report(ended: &Ended, ended_by: Option<EndedBy>, out: &mut impl Write) -> Result<(), Failure> {
+    writeln!(out, "replay\t{}", ended.id)?;
+    writeln!(out, "events\t{}", ended.events)?;
+    for (table, rows) in &ended.rows {
+        writeln!(out, "rows {table}\t{rows}")?;
+    }
+    writeln!(out, "dead letters\t{}", ended.dead_letters)?;
+    match ended_by {
+        Some(EndedBy::LaterEvent) => tell("note", "ended at an event published after the range"),
+        Some(EndedBy::Quiet) => tell("note", "ended when nothing more came"),
+        None => {}
+    }
+    if ended.complete && ended.events == 0 {
+        tell("note", "there was nothing of that time");
+    }
+    Ok(out.flush()?)
+}
+
+fn interrupted(id: &str) -> Failure {
+    Failure::with_hint(
+        anyhow!("the replay {id} has not come to its end"),
+        format!("go on with it: kappa replay --resume {id}"),
+    )
+}
+
+fn failed(error: ReplayError, id: Option<&str>) -> Failure {
+    match (error, id) {
+        (ReplayError::Refused { reason, hint }, _) => Failure::with_hint(anyhow!(reason), hint),
+        (ReplayError::Staging(error @ ReprocessError::Taken(_)), _) => Failure::with_hint(
+            error,
+            "put it into the live table with `kappa merge`, or drop it with `kappa replay --replace`",
+        ),
+        (ReplayError::Other(error), None) => error.into(),
+        (
+            ReplayError::Journal(error @ (JournalError::Unknown(_) | JournalError::Finished(_))),
+            _,
+        ) => Failure::with_hint(error, "`kappa replay --from T --to T` begins a new one"),
+        (error, Some(id)) => {
+            Failure::with_hint(error, format!("go on with it: kappa replay --resume {id}"))
+        }
+        (error, None) => anyhow::Error::from(error).into(),
+    }
+}

@@ -1,0 +1,17 @@
+//! A replay: history through the whole pipeline, by the present rules, as a job with an end.
+//!
+//! A job is a tree of actors of its own, beside the daemon's. It archives nothing. It may be killed
+//! at any time: what it has done is in its journal, what was half done comes again, and the key
+//! makes that harmless.
+
+mod error;
+mod history;
+mod job;
+mod own_log;
+mod plan;
+mod staged;
+
+pub use error::ReplayError;
+pub use history::Progress;
+pub use job::{Ended, Job, Options};
+pub use plan::{ReplayPlan, Source, Target};

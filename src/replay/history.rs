@@ -1,0 +1,102 @@
+//! Where a replay's events come from, and how far it is.
+
+use std::collections::HashSet;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use kappa_actors::archive::LineFormat;
+use kappa_actors::port::{ArchiveStore, EventLog};
+use kappa_actors::replay::{ArchiveLog, EndedBy, Fault, LogRange, Paced, ReplayRange};
+
+use super::own_log::OwnLog;
+
+/// How far a replay is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Events handed out by this process.
+    pub events: u64,
+    /// What share of the range is read, from 0 to 1.
+    pub share: f64,
+    /// Archived objects that could not be read to their end.
+    pub faults: Vec<Fault>,
+    /// What was taken for the end of the log's range, once it was.
+    pub ended_by: Option<EndedBy>,
+}
+
+/// A history with an end.
+#[derive(Clone)]
+pub(super) enum History {
+    Archive(Arc<Paced<ArchiveLog>>),
+    Log(Arc<Paced<LogRange>>, ReplayRange, OwnLog),
+}
+
+impl History {
+    /// The archived events of a range, but for the objects in `done`.
+    pub(super) fn archive(
+        store: Arc<dyn ArchiveStore>,
+        range: ReplayRange,
+        format: LineFormat,
+        done: HashSet<String>,
+        rate: Option<NonZeroU32>,
+    ) -> Self {
+        Self::Archive(Arc::new(Paced::new(ArchiveLog::open(store, range, format, done), rate)))
+    }
+
+    /// The events of a range that the log still holds.
+    pub(super) fn of_log(own: OwnLog, range: ReplayRange, rate: Option<NonZeroU32>) -> Self {
+        let log = LogRange::new(own.log(), range, own.ending());
+        Self::Log(Arc::new(Paced::new(log, rate)), range, own)
+    }
+
+    /// Removes what the replay has made to read its history.
+    pub(super) async fn remove(&self) {
+        let Self::Log(_, _, own) = self else { return };
+        if let Err(error) = own.remove().await {
+            tracing::warn!(%error, "the replay's subscription is left; it expires after a day");
+        }
+    }
+
+    pub(super) fn log(&self) -> Arc<dyn EventLog> {
+        match self {
+            Self::Archive(log) => Arc::clone(log) as Arc<dyn EventLog>,
+            Self::Log(log, ..) => Arc::clone(log) as Arc<dyn EventLog>,
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        match self {
+            Self::Archive(log) => {
+                let progress = log.inner().progress();
+                Progress {
+                    events: progress.lines,
+                    share: share(progress.bytes_read, progress.bytes),
+                    faults: progress.faults,
+                    ended_by: None,
+                }
+            }
+            Self::Log(log, range, _) => {
+                let progress = log.inner().progress();
+                let of_range = |micros: i64| u64::try_from(micros - range.from.micros());
+                let read = progress.latest.map_or(0, |at| of_range(at.micros()).unwrap_or(0));
+                Progress {
+                    events: progress.events,
+                    share: share(read, of_range(range.to.micros()).unwrap_or(0)),
+                    faults: Vec::new(),
+                    ended_by: progress.ended_by,
+                }
+            }
+        }
+    }
+
+    /// The archived objects that became done since the last call.
+    pub(super) fn take_done(&self) -> Vec<String> {
+        match self {
+            Self::Archive(log) => log.inner().take_done(),
+            Self::Log(..) => Vec::new(),
+        }
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}

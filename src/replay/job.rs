@@ -1,0 +1,384 @@
+//! One replay, from its begin or its resumption to its end.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kappa_actors::pipeline::{Intake, Pipeline, Plan, Ports, ProcessorSpec};
+use kappa_actors::port::{ArchiveStore, ReprocessError, Reprocessing, staging_name};
+use kappa_actors::processor::Processor as _;
+use kappa_actors::replay::{Fault, Journal, JournalError, Resumed, Witness};
+use kappa_actors::row::TableSpec;
+use kappa_actors::vitals::Board;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::history::{History, Progress};
+use super::own_log::OwnLog;
+use super::staged::StagedWarehouse;
+use super::{ReplayError, ReplayPlan, Source, Target};
+use crate::daemon::{Files, status_branch};
+use crate::settings::Settings;
+use crate::status::StatusOptions;
+use crate::wiring::{self, Blueprint, Rule};
+
+/// How often it is told how far it is.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Ticks between two notes in the journal: what is read again after a crash, at most.
+const TICKS_A_NOTE: u32 = 10;
+
+/// How long one note may keep the job from being told of; it is tried again.
+const NOTE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the journal of a replay from the log names as done once its subscription stands where the
+/// range begins.
+const SOUGHT: &str = "sought";
+
+/// How the job is to work.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Events a second, at most.
+    pub rate: Option<NonZeroU32>,
+    /// What an earlier replay has staged for these tables is dropped.
+    pub replace: bool,
+    /// What cannot be read of the archive is left out, and the replay is complete without it.
+    pub skip_damaged: bool,
+}
+
+/// A running replay.
+pub struct Job {
+    id: String,
+    plan: ReplayPlan,
+    options: Options,
+    pipeline: Pipeline,
+    board: Arc<Board>,
+    address: SocketAddr,
+    history: History,
+    journal: Journal,
+    staging: Option<Arc<dyn Reprocessing>>,
+    tables: Vec<Arc<TableSpec>>,
+    drain_timeout: Duration,
+    files: Files,
+    /// It was not begun by another process.
+    fresh: bool,
+    reached_the_end: bool,
+}
+
+/// What a replay has done, as far as this process knows.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its id.
+    pub id: String,
+    /// Nothing is left to resume.
+    pub complete: bool,
+    /// Events whose rows and dead letters are durable.
+    pub events: u64,
+    /// Rows written, by live table.
+    pub rows: BTreeMap<String, u64>,
+    /// Events, or their rows, that became dead letters.
+    pub dead_letters: u64,
+    /// Archived objects that could not be read to their end.
+    pub faults: Vec<Fault>,
+}
+
+impl Job {
+    /// Begins a new replay.
+    ///
+    /// # Errors
+    /// [`ReplayError`]: nothing was replayed.
+    pub async fn begin(
+        settings: &Settings,
+        blueprint: &Blueprint,
+        plan: ReplayPlan,
+        options: Options,
+    ) -> Result<Self, ReplayError> {
+        for rule in blueprint.processors.iter().filter(|rule| plan.has(rule)) {
+            check_keyed(rule)?;
+        }
+        let archive = wiring::open_archive(settings).await?;
+        let staging = open_staging(settings, &plan).await?;
+        let tables = tables(blueprint, &plan);
+        if let Some(staging) = &staging {
+            make_room(&**staging, &tables, options.replace).await?;
+        }
+        let journal = Journal::begin(Arc::clone(&archive), &plan).await?;
+        let id = journal.id().to_owned();
+        let resumed = Resumed { journal, plan, done: HashSet::new() };
+        let stores = (Arc::clone(&archive), staging.clone());
+        match Self::start(settings, blueprint, resumed, stores, options).await {
+            Ok(job) => Ok(Self { fresh: true, ..job }),
+            Err(error) => {
+                undo(archive, staging, &tables, &id).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes on with the replay of this id.
+    ///
+    /// # Errors
+    /// [`ReplayError`].
+    pub async fn resume(
+        settings: &Settings,
+        blueprint: &Blueprint,
+        id: &str,
+        options: Options,
+    ) -> Result<Self, ReplayError> {
+        let archive = wiring::open_archive(settings).await?;
+        let resumed = Journal::resume::<ReplayPlan>(Arc::clone(&archive), id).await?;
+        resumed.plan.check_unchanged(blueprint)?;
+        let staging = open_staging(settings, &resumed.plan).await?;
+        Self::start(settings, blueprint, resumed, (archive, staging), options).await
+    }
+
+    async fn start(
+        settings: &Settings,
+        blueprint: &Blueprint,
+        Resumed { mut journal, plan, done }: Resumed<ReplayPlan>,
+        (archive, staging): (Arc<dyn ArchiveStore>, Option<Arc<dyn Reprocessing>>),
+        options: Options,
+    ) -> Result<Self, ReplayError> {
+        let id = journal.id().to_owned();
+        let tables = tables(blueprint, &plan);
+        let mut warehouse = wiring::open_warehouse(settings, Arc::clone(&archive)).await?;
+        if let Some(staging) = &staging {
+            let staged = StagedWarehouse::stage(warehouse, &**staging, &tables, &id).await?;
+            warehouse = Arc::new(staged);
+        }
+        let history = match plan.source {
+            Source::Archive => {
+                let format = settings.archive.format;
+                History::archive(Arc::clone(&archive), plan.range(), format, done, options.rate)
+            }
+            Source::Log => {
+                let own = OwnLog::open(settings, &id, plan.from, done.contains(SOUGHT)).await?;
+                // Not before: a subscription that was made and never sought stands at its end.
+                journal.note(vec![SOUGHT.to_owned()]).await?;
+                History::of_log(own, plan.range(), options.rate)
+            }
+        };
+        let ports = wiring::with_faults(settings, Ports { log: history.log(), warehouse, archive });
+        let board = Board::new();
+        board.set_instance(&format!("replay {id}"));
+        let status =
+            StatusOptions { ingest: false, ..StatusOptions::of(settings).on_a_free_port() };
+        let (address, others) = status_branch(settings, status, &board, &ports.log).await?;
+        let files = Files::of(&ports);
+        let pipeline_plan = pipeline_plan(settings, blueprint, &plan, &id);
+        let pipeline =
+            Pipeline::start(pipeline_plan, ports, Arc::clone(&board), Intake::ToTheEnd, others)
+                .await?;
+        Ok(Self {
+            id,
+            plan,
+            options,
+            pipeline,
+            board,
+            address,
+            history,
+            journal,
+            staging,
+            tables,
+            drain_timeout: settings.drain_timeout,
+            files,
+            fresh: false,
+            reached_the_end: false,
+        })
+    }
+
+    /// By which it can be resumed.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What it does.
+    #[must_use]
+    pub fn plan(&self) -> &ReplayPlan {
+        &self.plan
+    }
+
+    /// Where its status is served.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.history.progress()
+    }
+
+    /// Works to the end of history; `tick` hears each second how many events are done. Cancelling
+    /// loses nothing: end it then.
+    ///
+    /// # Errors
+    /// [`ReplayError::Failed`], or [`JournalError::Shared`]: end it.
+    pub async fn run(&mut self, mut tick: impl FnMut(&Progress, u64)) -> Result<(), ReplayError> {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for count in 1.. {
+            tokio::select! {
+                idle = self.pipeline.idle() => {
+                    idle?;
+                    break;
+                }
+                _ = ticks.tick() => {}
+            }
+            tick(&self.history.progress(), self.board.counters().acked.get());
+            if count % TICKS_A_NOTE == 0 {
+                self.note().await?;
+            }
+        }
+        self.reached_the_end = true;
+        Ok(())
+    }
+
+    /// Notes what is done. A store that does not answer is asked again with the next note.
+    async fn note(&mut self) -> Result<(), JournalError> {
+        let done = self.history.take_done();
+        match timeout(NOTE_PATIENCE, self.journal.note(done)).await {
+            Ok(Err(error @ JournalError::Shared(_))) => Err(error),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the replay's journal cannot be written at present");
+                Ok(())
+            }
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Ends it: settles what is in flight, notes what is done, and, if that is everything, that
+    /// its staging tables are complete.
+    ///
+    /// # Errors
+    /// [`ReplayError`]: what is durable stays so; resume it.
+    pub async fn end(mut self) -> Result<Ended, ReplayError> {
+        let stopped = self.pipeline.stop(self.drain_timeout).await;
+        let faults = self.history.progress().faults;
+        let whole = faults.is_empty() || self.options.skip_damaged;
+        let complete = self.reached_the_end && stopped.given_back == 0 && whole;
+        let counters = self.board.counters();
+        let events = counters.acked.get();
+        self.journal.note(self.history.take_done()).await?;
+        if complete {
+            if let Some(staging) = &self.staging {
+                // Of nothing there is nothing to merge, and nothing to stand in the next one's way.
+                let nothing = self.fresh && events == 0;
+                for table in &self.tables {
+                    staging.complete(&table.name, &self.id).await?;
+                    if nothing {
+                        staging.drop_staging(&table.name).await?;
+                    }
+                }
+            }
+            self.journal.finish().await?;
+            self.history.remove().await;
+        }
+        self.files.close().await;
+        let mut rows = counters.rows_by_table();
+        rows.retain(|name, _| self.tables.iter().any(|table| table.name == *name));
+        let dead_letters = counters.dead_lettered.get();
+        Ok(Ended { id: self.id, complete, events, rows, dead_letters, faults })
+    }
+}
+
+/// The pipeline's plan: the chosen processors, and in staging the witness.
+fn pipeline_plan(settings: &Settings, blueprint: &Blueprint, plan: &ReplayPlan, id: &str) -> Plan {
+    let mut live = blueprint.plan(settings);
+    let (here, elsewhere): (Vec<_>, Vec<_>) = live
+        .processors
+        .into_iter()
+        .partition(|spec| plan.rules.contains_key(spec.processor.name()));
+    live.processors = here;
+    if plan.into == Target::Staging {
+        let witness = Witness::of(id);
+        let writer = settings.actors.writer.of(&witness.table().name).clone();
+        live.processors.push(ProcessorSpec {
+            processor: Arc::new(witness),
+            observes: true,
+            restart: settings.actors.processor.of(Witness::NAME).restart.clone(),
+            writer,
+        });
+    }
+    let patterns = elsewhere.iter().map(|spec| spec.processor.patterns().to_vec());
+    Plan { elsewhere: patterns.collect(), archive: None, replay: Some(id.to_owned()), ..live }
+}
+
+fn tables(blueprint: &Blueprint, plan: &ReplayPlan) -> Vec<Arc<TableSpec>> {
+    let rules = blueprint.processors.iter().filter(|rule| plan.has(rule));
+    rules.map(|rule| Arc::clone(rule.plan.table())).collect()
+}
+
+async fn open_staging(
+    settings: &Settings,
+    plan: &ReplayPlan,
+) -> anyhow::Result<Option<Arc<dyn Reprocessing>>> {
+    match plan.into {
+        Target::Staging => Ok(Some(wiring::open_staging(settings).await?)),
+        Target::Live => Ok(None),
+    }
+}
+
+/// Without a key every replayed row would be added to those that are there.
+fn check_keyed(rule: &Rule) -> Result<(), ReplayError> {
+    let (name, table) = (rule.plan.name(), rule.plan.table());
+    if !table.key.is_empty() {
+        return Ok(());
+    }
+    Err(ReplayError::refused(
+        format!("table {} has no key: a replay would add all its rows again", table.name),
+        format!("give processors.{name} a key, or name the others with --processors"),
+    ))
+}
+
+/// Removes what was made for a replay that did not begin: nothing of it is to be resumed.
+async fn undo(
+    archive: Arc<dyn ArchiveStore>,
+    staging: Option<Arc<dyn Reprocessing>>,
+    tables: &[Arc<TableSpec>],
+    id: &str,
+) {
+    // What stays is told by whoever meets it: there is an error to be told of already.
+    if let Some(staging) = staging {
+        for table in tables {
+            if let Ok(Some(standing)) = staging.staged(&table.name).await
+                && standing.replay == id
+            {
+                let _ = staging.drop_staging(&table.name).await;
+            }
+        }
+    }
+    if let Ok(resumed) = Journal::resume::<ReplayPlan>(archive, id).await {
+        let _ = resumed.journal.finish().await;
+    }
+}
+
+/// Looks whether the staging tables are free; an earlier replay's are dropped if that is wanted.
+async fn make_room(
+    staging: &dyn Reprocessing,
+    tables: &[Arc<TableSpec>],
+    replace: bool,
+) -> Result<(), ReplayError> {
+    for table in tables {
+        let Some(standing) = staging.staged(&table.name).await? else { continue };
+        if replace {
+            staging.drop_staging(&table.name).await?;
+            continue;
+        }
+        let ended = match standing.completed {
+            Some(at) => format!("ended {at}"),
+            None => "has not ended".to_owned(),
+        };
+        return Err(ReprocessError::Taken(format!(
+            "{} stands from the replay {} that began {} and {ended}",
+            staging_name(&table.name),
+            standing.replay,
+            standing.began,
+        ))
+        .into());
+    }
+    Ok(())
+}

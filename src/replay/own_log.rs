@@ -1,0 +1,105 @@
+//! The log, read through a subscription of the replay's own: the daemons' does not move.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kappa_actors::port::{EventLog, LogError};
+use kappa_actors::replay::Ending;
+use kappa_actors::time::Timestamp;
+
+use crate::backend::embedded::log::EmbeddedLog;
+#[cfg(feature = "gcp")]
+use crate::backend::pubsub::PubSubLog;
+use crate::settings::{EventLogBackend, Settings};
+use crate::wiring;
+
+/// How long an embedded subscription is kept while nobody uses it: as Pub/Sub's.
+const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// An embedded log hands out in order, and what is there at once.
+const IN_ORDER: Ending = Ending { quiet: Duration::from_secs(2), straggling: Duration::ZERO };
+
+/// Pub/Sub hands out in no order: after a seek a message may be some seconds behind its neighbours,
+/// and an ack deadline of a stream that broke may pass first.
+#[cfg(feature = "gcp")]
+const UNORDERED: Ending =
+    Ending { quiet: Duration::from_secs(30), straggling: Duration::from_secs(15) };
+
+/// A log and the subscription that is removed when the replay has ended.
+#[derive(Clone)]
+pub(super) enum OwnLog {
+    Embedded(Arc<EmbeddedLog>),
+    #[cfg(feature = "gcp")]
+    PubSub(Arc<PubSubLog>),
+}
+
+impl OwnLog {
+    /// That of the replay of this id, at the events published from `from` on: where it has stood
+    /// there before and `is_begun` says so, it goes on.
+    pub(super) async fn open(
+        settings: &Settings,
+        id: &str,
+        from: Timestamp,
+        is_begun: bool,
+    ) -> anyhow::Result<Self> {
+        let own = format!("kappa-replay-{id}");
+        match settings.event_log.backend {
+            EventLogBackend::Embedded => {
+                let log = wiring::open_embedded_log(settings, &own, LIFE).await?;
+                let stands = is_begun && log.has_subscription().await?;
+                Self::Embedded(Arc::new(log)).at(from, stands).await
+            }
+            #[cfg(feature = "gcp")]
+            EventLogBackend::PubSub => {
+                let mut options = wiring::cloud::pubsub_options(settings)?;
+                options.subscription = own;
+                let log = PubSubLog::connect(options).await?;
+                let made = log.make_own(&settings.event_log.subscription, from).await?;
+                Self::PubSub(Arc::new(log)).at(from, is_begun && !made).await
+            }
+            #[cfg(not(feature = "gcp"))]
+            EventLogBackend::PubSub => anyhow::bail!("this build has no Pub/Sub"),
+        }
+    }
+
+    /// Moves the subscription there unless it `stands` where it is to be; where that cannot be, none
+    /// is left.
+    async fn at(self, from: Timestamp, stands: bool) -> anyhow::Result<Self> {
+        if stands {
+            return Ok(self);
+        }
+        match self.log().seek(from).await {
+            Ok(_) => Ok(self),
+            Err(error) => {
+                // The seek's error says more; unused, it expires.
+                let _ = self.remove().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    pub(super) fn log(&self) -> Arc<dyn EventLog> {
+        match self {
+            Self::Embedded(log) => Arc::clone(log) as Arc<dyn EventLog>,
+            #[cfg(feature = "gcp")]
+            Self::PubSub(log) => Arc::clone(log) as Arc<dyn EventLog>,
+        }
+    }
+
+    pub(super) fn ending(&self) -> Ending {
+        match self {
+            Self::Embedded(_) => IN_ORDER,
+            #[cfg(feature = "gcp")]
+            Self::PubSub(_) => UNORDERED,
+        }
+    }
+
+    /// Removes the subscription.
+    pub(super) async fn remove(&self) -> Result<(), LogError> {
+        match self {
+            Self::Embedded(log) => log.forget_subscription().await,
+            #[cfg(feature = "gcp")]
+            Self::PubSub(log) => log.remove_own().await,
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What a replay is to do, as its journal keeps it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use kappa_actors::processor::Processor as _;
+use kappa_actors::replay::ReplayRange;
+use kappa_actors::time::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::ReplayError;
+use crate::settings::{Problem, Problems};
+use crate::wiring::{Blueprint, Rule};
+
+/// Where history is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The archived events
+    Archive,
+    /// The log, as far back as it still holds them
+    Log,
+}
+
+/// Where rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// Into `TABLE_reprocessed`, to be compared and merged
+    Staging,
+    /// Over the rows of the live tables, by key and version
+    Live,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Archive => "archive",
+            Self::Log => "log",
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Staging => "staging",
+            Self::Live => "live",
+        })
+    }
+}
+
+/// What is replayed, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayPlan {
+    /// The first moment of publish time that belongs to it.
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
+    pub from: Timestamp,
+    /// The first moment that belongs to it no more.
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
+    pub to: Timestamp,
+    /// Where history is read.
+    pub source: Source,
+    /// Where rows are written.
+    pub into: Target,
+    /// The rules it began with, by the processor's name: one that changed since would leave rows of
+    /// both behind.
+    pub rules: BTreeMap<String, String>,
+}
+
+impl ReplayPlan {
+    /// A replay of `range` by the processors of these names; by all where none is named.
+    ///
+    /// # Errors
+    /// For a processor that there is not, and a range that ends before it begins.
+    pub fn new(
+        range: ReplayRange,
+        (source, into): (Source, Target),
+        names: &[String],
+        blueprint: &Blueprint,
+    ) -> Result<Self, Problems> {
+        if range.to < range.from {
+            let reason = format!("{} is before {}, where the range begins", range.to, range.from);
+            return Err(Problem::new("--to", reason, "give --from the earlier time").into());
+        }
+        for name in names {
+            if !blueprint.processors.iter().any(|rule| rule.plan.name() == name) {
+                let known: Vec<_> =
+                    blueprint.processors.iter().map(|rule| rule.plan.name()).collect();
+                let reason = format!("there is no processor {name:?}");
+                let hint = format!("choose from {}", known.join(", "));
+                return Err(Problem::new("--processors", reason, hint).into());
+            }
+        }
+        let chosen =
+            |rule: &&Rule| names.is_empty() || names.iter().any(|it| it == rule.plan.name());
+        let rules = blueprint.processors.iter().filter(chosen).map(fingerprint).collect();
+        Ok(Self { from: range.from, to: range.to, source, into, rules })
+    }
+
+    /// The events that it goes through.
+    #[must_use]
+    pub fn range(&self) -> ReplayRange {
+        ReplayRange { from: self.from, to: self.to }
+    }
+
+    /// Whether this processor has a part in it.
+    #[must_use]
+    pub fn has(&self, rule: &Rule) -> bool {
+        self.rules.contains_key(rule.plan.name())
+    }
+
+    /// The rules are those that it began with.
+    ///
+    /// # Errors
+    /// [`ReplayError::Refused`], naming the rule that is not.
+    pub fn check_unchanged(&self, blueprint: &Blueprint) -> Result<(), ReplayError> {
+        let now: BTreeMap<_, _> = blueprint.processors.iter().map(fingerprint).collect();
+        for (name, then) in &self.rules {
+            if now.get(name) != Some(then) {
+                return Err(ReplayError::refused(
+                    format!("the rule of {name} has changed since this replay began"),
+                    "begin a new replay, so that all rows are made by one rule",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A rule's name, and what tells it from another rule or revision.
+fn fingerprint(rule: &Rule) -> (String, String) {
+    let told = format!("{}:{}", rule.config.revision, rule.config.fingerprint());
+    (rule.plan.name().to_owned(), told)
+}
+
+fn as_text<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(time)
+}
+
+fn from_text<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+    Timestamp::parse_rfc3339(&String::deserialize(from)?).map_err(serde::de::Error::custom)
+}

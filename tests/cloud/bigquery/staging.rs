@@ -1,0 +1,197 @@
+//! Staging tables of BigQuery: what the suite does not tell of them.
+
+mod appended;
+mod commands;
+mod upserted;
+
+use kappa::backend::bigquery::BigQueryStaging;
+use kappa_actors::port::{
+    Comparison, Diff, MergeOptions, Merged, ReprocessError, Reprocessing, Scope,
+};
+use kappa_actors::testing::reprocessing;
+
+use super::*;
+
+const COLUMNS: [(&str, ColumnType); 3] =
+    [("id", ColumnType::String), ("count", ColumnType::Integer), ("_version", ColumnType::Integer)];
+
+fn counted(id: &str, count: i64, version: i64) -> Row {
+    row([text(id), Value::Integer(count), Value::Integer(version)])
+}
+
+fn how() -> Comparison {
+    let scope = Scope { event_id: "id".to_owned(), processor: "p".to_owned(), up_to_version: 100 };
+    Comparison { passed_over: vec![], scope: Some(scope), examples: 2 }
+}
+
+/// A live table `t`, and what the replay `r` staged for it.
+struct Scene {
+    cloud: Cloud,
+    staging: BigQueryStaging,
+    table: Arc<TableSpec>,
+}
+
+impl Scene {
+    async fn new(mode: WriteMode, live: &[(&str, i64, i64)]) -> Self {
+        let cloud = Cloud::start(mode).await;
+        let table = table("t", &COLUMNS, 1);
+        cloud.ensure_table(&table).await.unwrap();
+        let scene = Self { staging: staging(&cloud), cloud, table };
+        scene.write(live).await;
+        scene
+    }
+
+    async fn write(&self, rows: &[(&str, i64, i64)]) {
+        let rows = rows.iter().map(|it| counted(it.0, it.1, it.2)).collect();
+        assert_eq!(self.cloud.write(&self.table, Arc::new(rows)).await.unwrap(), []);
+    }
+
+    /// Stages the rows of a complete replay over these events.
+    async fn staged(self, rows: Vec<Row>, events: &[&str]) -> Self {
+        let tables = self.staging.stage(&self.table, "r").await.unwrap();
+        let to = self.staging.warehouse();
+        assert_eq!(to.write(&tables.rows, Arc::new(rows)).await.unwrap(), []);
+        let events = events.iter().map(|id| row([text(id)])).collect();
+        assert_eq!(to.write(&tables.events, Arc::new(events)).await.unwrap(), []);
+        self.staging.complete("t", "r").await.unwrap();
+        self
+    }
+
+    async fn diff(&self) -> Diff {
+        self.staging.diff(&self.table, &how()).await.unwrap()
+    }
+
+    async fn merge(&self, remove_missing: bool) -> Result<Merged, ReprocessError> {
+        let options = MergeOptions { remove_missing, dry_run: false };
+        self.staging.merge(&self.table, &how(), options).await
+    }
+
+    fn control(&self) -> Control {
+        self.cloud.control()
+    }
+
+    /// Ids, counts and versions as a reader sees them.
+    async fn rows(&self) -> Vec<(String, i64, i64)> {
+        let number = |value: &Value| match value {
+            Value::Integer(number) => *number,
+            other => panic!("{other:?}"),
+        };
+        let rows = self.cloud.read_back(&self.table).await;
+        let id = |row: &Row| match &row.0[0] {
+            Value::Text(id) => id.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let mut rows: Vec<_> =
+            rows.iter().map(|row| (id(row), number(&row.0[1]), number(&row.0[2]))).collect();
+        rows.sort();
+        rows
+    }
+}
+
+fn staging(cloud: &Cloud) -> BigQueryStaging {
+    let options = options(&cloud.server, cloud.mode);
+    BigQueryStaging::beside(BigQueryWarehouse::connect(options, None).unwrap())
+}
+
+fn owned(rows: &[(&str, i64, i64)]) -> Vec<(String, i64, i64)> {
+    rows.iter().map(|&(id, count, version)| (id.to_owned(), count, version)).collect()
+}
+
+#[tokio::test]
+async fn staging_conforms_beside_both_kinds_of_tables_and_page_by_page() {
+    for mode in [WriteMode::Append, WriteMode::Upsert] {
+        let cloud = Cloud::start(mode).await;
+        cloud.control().page_rows(1);
+        reprocessing::conforms(&cloud.dataset, &staging(&cloud)).await;
+        assert_eq!(cloud.control().violations(), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_staging_table_is_appended_to_and_belongs_to_whom_the_live_one_does() {
+    let scene = Scene::new(WriteMode::Upsert, &[]).await;
+    scene.staging.stage(&scene.table, "r").await.unwrap();
+    for name in ["p.d.t_reprocessed", "p.d.replayed_events_r"] {
+        let made = scene.control().resource(name).unwrap();
+        assert!(made["tableConstraints"].is_null() && made["maxStaleness"].is_null(), "{made}");
+        assert_eq!(made["labels"], json!({ "team": "data" }));
+        assert!(scene.control().resource(&format!("{name}_deduplicated")).is_none());
+    }
+    // Who fills it makes no other in its place.
+    scene.control().delete_table("p.d.t_reprocessed");
+    let rows = kappa_actors::port::StagingTables::of(&scene.table, "r").rows;
+    let gone = scene.staging.warehouse().ensure_table(&rows).await;
+    assert!(matches!(&gone, Err(EnsureError::Mismatch(says)) if says.contains("gone")), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_table_of_that_name_that_no_replay_made_is_left_alone() {
+    let scene = Scene::new(WriteMode::Upsert, &[]).await;
+    let mut other = TableSpec::clone(&scene.table);
+    other.name = "t_reprocessed".to_owned();
+    scene.cloud.ensure_table(&other).await.unwrap();
+    for answer in [
+        scene.staging.stage(&scene.table, "r").await.map(drop),
+        scene.staging.drop_staging("t").await.map(drop),
+        scene.merge(false).await.map(drop),
+    ] {
+        let told = answer.unwrap_err();
+        assert!(matches!(&told, ReprocessError::Mismatch(says) if says.contains("p.d.t_rep")));
+    }
+    assert!(scene.control().resource("p.d.t_reprocessed").is_some());
+}
+
+#[tokio::test]
+async fn what_is_half_dropped_can_be_merged_and_dropped_but_removes_nothing() {
+    let scene = Scene::new(WriteMode::Append, &[("a", 1, 1), ("b", 1, 1)]).await;
+    let scene = scene.staged(vec![counted("a", 2, 2)], &["a", "b"]).await;
+    assert_eq!(scene.diff().await.missing, Some(1));
+    scene.control().delete_table("p.d.replayed_events_r");
+    assert_eq!(scene.diff().await.missing, None);
+    let told = scene.merge(true).await.unwrap_err();
+    assert!(matches!(told, ReprocessError::Mismatch(_)), "{told}");
+    assert_eq!(scene.merge(false).await.unwrap().replaced, 1);
+    assert_eq!(scene.rows().await, owned(&[("a", 2, 2), ("b", 1, 1)]));
+    assert!(scene.staging.drop_staging("t").await.unwrap());
+    assert!(scene.control().resource("p.d.t_reprocessed").is_none());
+}
+
+#[tokio::test]
+async fn trouble_is_no_contradiction() {
+    let scene = Scene::new(WriteMode::Append, &[]).await;
+    let scene = scene.staged(vec![counted("a", 2, 2)], &[]).await;
+    scene.control().revoke(true);
+    for answer in [
+        scene.staging.stage(&scene.table, "r2").await.map(drop),
+        scene.staging.diff(&scene.table, &how()).await.map(drop),
+        scene.merge(false).await.map(drop),
+        scene.staging.staged("t").await.map(drop),
+    ] {
+        let told = answer.unwrap_err();
+        assert!(matches!(&told, ReprocessError::Unavailable(says) if says.contains("grant")));
+    }
+}
+
+/// Not from a processor, but a table may have been filled by others.
+#[tokio::test]
+async fn what_is_no_number_is_equal_to_itself() {
+    let columns = [
+        ("id", ColumnType::String),
+        ("rate", ColumnType::Float),
+        ("_version", ColumnType::Integer),
+    ];
+    let spec = table("rates", &columns, 1);
+    let cloud = Cloud::start(WriteMode::Upsert).await;
+    let rate = |id, rate, version| row([text(id), Value::Float(rate), Value::Integer(version)]);
+    cloud.ensure_table(&spec).await.unwrap();
+    let live = vec![rate("a", f64::NAN, 1), rate("b", f64::NAN, 1)];
+    cloud.write(&spec, Arc::new(live)).await.unwrap();
+    let staging = staging(&cloud);
+    let tables = staging.stage(&spec, "r").await.unwrap();
+    let staged = vec![rate("a", f64::NAN, 2), rate("b", 0.5, 2)];
+    staging.warehouse().write(&tables.rows, Arc::new(staged)).await.unwrap();
+    let diff = staging.diff(&spec, &Comparison { examples: 1, ..Comparison::default() }).await;
+    let diff = diff.unwrap();
+    assert_eq!((diff.same, diff.changed), (1, 1), "{diff:?}");
+    assert_eq!(diff.columns[0].examples[0].live.as_deref(), Some("NaN"));
+}

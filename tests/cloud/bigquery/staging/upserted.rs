@@ -1,0 +1,64 @@
+//! Merging into tables that take upserts.
+
+use kappa_test_servers::bigquery::AppendFault;
+use tonic::Code;
+
+use super::*;
+
+fn many(count: i64) -> Vec<Row> {
+    (0..count).map(|n| counted(&format!("n{n:03}"), 2, 2)).collect()
+}
+
+#[tokio::test]
+async fn a_merge_that_broke_off_is_finished_by_merging_again() {
+    let scene = Scene::new(WriteMode::Upsert, &[("n007", 1, 1), ("old", 1, 1)]).await;
+    let scene = scene.staged(many(40), &["old"]).await;
+    scene.control().page_rows(10);
+    scene.control().refuse_rows("p.d.t", "id", "n02");
+    let told = scene.merge(true).await.unwrap_err();
+    assert!(matches!(&told, ReprocessError::Mismatch(says) if says.contains("10 of the staged")));
+    assert_eq!(scene.rows().await.len(), 21, "two pages, and no row is removed before all stand");
+    scene.control().refuse_no_rows();
+    scene.control().fail_appends(2, AppendFault::EndsWith(Code::Unavailable));
+    let told = scene.merge(true).await.unwrap_err();
+    assert!(matches!(&told, ReprocessError::Unavailable(says) if says.contains("merge again")));
+    let merged = scene.merge(true).await.unwrap();
+    let rest = Merged { inserted: 20, unchanged: 20, removed: 1, ..Merged::default() };
+    assert_eq!(merged, rest);
+    assert_eq!(scene.rows().await.len(), 40);
+    // Two rows and 40 upserts, one of each key, and the removal.
+    assert_eq!(scene.control().appended_count("p.d.t"), 43);
+    let again = scene.merge(true).await.unwrap();
+    assert_eq!(again, Merged { unchanged: 40, ..Merged::default() });
+    assert_eq!(scene.control().appended_count("p.d.t"), 43);
+}
+
+#[tokio::test]
+async fn a_row_is_removed_under_its_own_version_and_may_come_back() {
+    let scene = Scene::new(WriteMode::Upsert, &[("e", 1, 17)]).await;
+    let scene = scene.staged(vec![], &["e"]).await;
+    assert_eq!(scene.merge(true).await.unwrap(), Merged { removed: 1, ..Merged::default() });
+    assert_eq!(scene.rows().await, []);
+    let changes = scene.control().appended("p.d.t");
+    let removal = changes.last().unwrap();
+    assert_eq!(removal["_CHANGE_TYPE"], json!("DELETE"));
+    assert_eq!(removal["_CHANGE_SEQUENCE_NUMBER"], json!("0000000000000011"));
+    scene.write(&[("e", 1, 16)]).await;
+    assert_eq!(scene.rows().await, [], "what is older stays away");
+    scene.write(&[("e", 2, 17)]).await;
+    assert_eq!(scene.rows().await, owned(&[("e", 2, 17)]));
+}
+
+#[tokio::test]
+async fn what_a_stale_query_did_not_see_is_neither_replaced_nor_removed() {
+    let scene = Scene::new(WriteMode::Upsert, &[("b", 1, 1), ("e", 1, 1)]).await;
+    let scene = scene.staged(vec![counted("b", 5, 5)], &["b", "e"]).await;
+    let manner = scene.staging.manner(&scene.table).await.unwrap();
+    assert_eq!((manner.in_steps, manner.staleness), (true, Duration::from_secs(600)));
+    scene.control().hold_changes("p.d.t", true);
+    scene.write(&[("b", 50, 50), ("e", 50, 50)]).await;
+    let merged = scene.merge(true).await.unwrap();
+    assert_eq!(merged, Merged { replaced: 1, removed: 1, ..Merged::default() }, "as it was seen");
+    scene.control().hold_changes("p.d.t", false);
+    assert_eq!(scene.rows().await, owned(&[("b", 50, 50), ("e", 50, 50)]));
+}

@@ -1,0 +1,108 @@
+//! History on Google Cloud: seeks and replays, with the command as a process.
+
+use std::collections::BTreeMap;
+
+use kappa_actors::time::Timestamp;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::replicas::{Services, TOPIC, generated};
+
+/// The services with this many events in them, all worked off by a daemon that has stopped.
+async fn with_history(events: usize) -> (Services, Vec<kappa::generate::Event>) {
+    let services = Services::start().await;
+    services.pubsub.control().keep(TOPIC, 86_400);
+    let events = generated(events);
+    services.publish(&events);
+    let mut daemon = services.daemon("one");
+    services.until_acknowledged(events.len()).await;
+    assert_eq!(daemon.stop(Signal::TERM), Some(0));
+    (services, events)
+}
+
+/// The rows of a table by their event, each as its version.
+fn versions(services: &Services, table: &str) -> BTreeMap<String, i64> {
+    let rows = services.bigquery.control().rows(&format!("p.d.{table}"));
+    let version = |version: &Value| match version {
+        Value::String(text) => text.parse().unwrap(),
+        number => number.as_i64().unwrap(),
+    };
+    rows.iter()
+        .map(|row| (row["event_id"].as_str().unwrap().to_owned(), version(&row["_version"])))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seek_brings_all_again_and_doubles_no_row() {
+    let (services, events) = with_history(400).await;
+    let before = versions(&services, "orders");
+    let hour_ago = Timestamp::from_micros(Timestamp::now().micros() - 3_600_000_000);
+    let said = services.run(&format!("seek --time {hour_ago}"), b"").await;
+    assert!(said.contains("to be processed\tunknown"), "{said}");
+    let acknowledged = services.acknowledged();
+    let mut daemon = services.daemon("one");
+    services.until_acknowledged(acknowledged + events.len()).await;
+    assert_eq!(daemon.stop(Signal::TERM), Some(0));
+    services.check(&events);
+    let after = versions(&services, "orders");
+    assert!(after.iter().all(|(id, version)| before[id] < *version), "all were written again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seek_past_what_is_kept_says_what_is() {
+    let services = Services::start().await;
+    let told = services.fail("seek --time 2020-01-01").await;
+    assert!(told.contains("keeps events for 7days: the oldest still there is of"), "{told}");
+    let replay = "replay --from 2020-01-01 --to 2020-01-02 --source log --into live";
+    let told = services.fail(replay).await;
+    assert!(told.contains("keeps no events that are acknowledged"), "{told}");
+    services.pubsub.control().keep(TOPIC, 600);
+    let told = services.fail(replay).await;
+    assert!(told.contains("keeps events for 10m"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_of_the_log_has_a_subscription_of_its_own_and_removes_it() {
+    let (services, events) = with_history(400).await;
+    let before = versions(&services, "orders");
+    let objects = archived(&services);
+    let to = Timestamp::now();
+    let later = generated(410);
+    services.publish(&later[400..]);
+    let from = Timestamp::from_micros(to.micros() - 3_600_000_000);
+    let arguments = format!("replay --from {from} --to {to} --source log --into live");
+    let said = services.run(&arguments, b"").await;
+    assert!(said.contains(&format!("events\t{}\n", events.len())), "{said}");
+    let after = versions(&services, "orders");
+    assert_eq!(after.len(), before.len());
+    assert!(after.iter().all(|(id, version)| before[id] < *version), "all were written again");
+    assert_eq!(archived(&services), objects, "history is not archived again");
+    let names = services.pubsub.control().subscriptions();
+    assert_eq!(names, ["projects/p/subscriptions/s"]);
+    // What came meanwhile is the daemon's.
+    let acknowledged = services.acknowledged();
+    let mut daemon = services.daemon("one");
+    services.until_acknowledged(acknowledged + 10).await;
+    assert_eq!(daemon.stop(Signal::TERM), Some(0));
+    services.check(&later);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_of_the_archive_overwrites_the_live_rows_by_their_version() {
+    let (services, events) = with_history(400).await;
+    let before = versions(&services, "orders");
+    let replay = "replay --from 2020-01-01 --to 2100-01-01 --into live";
+    let said = services.run(replay, b"").await;
+    let valid = events.iter().filter(|event| event.expected.defect.is_none()).count();
+    assert!(said.contains(&format!("events\t{valid}\n")), "{said}");
+    let after = versions(&services, "orders");
+    assert_eq!(after.len(), before.len());
+    assert!(after.iter().all(|(id, version)| before[id] < *version), "all were written again");
+    services.check(&events);
+}
+
+/// The names of the finals.
+fn archived(services: &Services) -> Vec<String> {
+    let objects = services.storage.control().objects("b").into_iter();
+    objects.map(|(name, _)| name).filter(|name| name.starts_with("events/")).collect()
+}

@@ -1,0 +1,80 @@
+//! The backends on Google Cloud itself. It costs money and needs a project: see `README.md` here.
+#![cfg(feature = "gcp")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+#[path = "../shared/dataset.rs"]
+mod dataset;
+#[path = "../shared/letters.rs"]
+mod letters;
+#[path = "../shared/project.rs"]
+mod project;
+#[path = "../shared/suites.rs"]
+mod suites;
+
+use std::env::{self, VarError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kappa::backend::bigquery::WriteMode;
+use project::Project;
+
+/// Most of it is waiting for schemas to spread.
+const PATIENCE: Duration = Duration::from_secs(45 * 60);
+
+/// Whether there was a Ctrl-C: no further test begins.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+async fn stopped() {
+    if !STOPPED.load(Ordering::Relaxed) {
+        tokio::signal::ctrl_c().await.unwrap();
+        STOPPED.store(true, Ordering::Relaxed);
+        eprintln!("stopped: removing what was made");
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    match env::var(name) {
+        Ok(value) => Some(value).filter(|value| !value.is_empty()),
+        Err(VarError::NotPresent) => None,
+        Err(error) => panic!("{name}: {error}"),
+    }
+}
+
+/// Runs a suite in the project that the environment names.
+async fn live(suite: impl AsyncFnOnce(&Project)) {
+    let Some(id) = variable("KAPPA_LIVE_PROJECT") else {
+        panic!(
+            "KAPPA_LIVE_PROJECT is not set: name a project on Google Cloud to make and remove \
+             things in, at your cost; see tests/live/README.md"
+        );
+    };
+    let location = variable("KAPPA_LIVE_LOCATION").unwrap_or_else(|| "EU".to_owned());
+    let further = variable("KAPPA_LIVE_SET").unwrap_or_default();
+    let further = further.split_whitespace().map(str::to_owned);
+    Project::new(&id, &location, further).lend(PATIENCE, stopped(), suite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pubsub_is_an_event_log() {
+    live(suites::pubsub).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bigquery_is_a_warehouse_by_upserts() {
+    live(async |project| suites::bigquery(project, WriteMode::Upsert).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bigquery_is_a_warehouse_by_appends() {
+    live(async |project| suites::bigquery(project, WriteMode::Append).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cloud_storage_is_an_archive_store() {
+    live(suites::storage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setup_makes_what_is_missing_and_keeps_it() {
+    live(suites::setup).await;
+}

@@ -1,0 +1,195 @@
+//! GoogleSQL in SQLite's words.
+//!
+//! A statement is parsed, and what SQLite says otherwise is put in its place. What is not known
+//! here is left to SQLite, which refuses it or does the same.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    DataType, Expr, FromTable, Function, FunctionArgumentClause, FunctionArgumentList,
+    FunctionArguments, Ident, NullTreatment, ObjectName, Query, SelectItem, SetExpr, Statement,
+    TableFactor, TableObject, Visit, VisitMut, Visitor, VisitorMut,
+};
+use sqlparser::dialect::{BigQueryDialect, GenericDialect};
+use sqlparser::parser::Parser;
+
+/// A statement that SQLite runs, but for MERGE.
+pub(super) struct Translated {
+    pub(super) statement: Statement,
+    /// Of each result column, the most elements of the array that it holds; `None`: no array.
+    pub(super) arrays: Vec<Option<usize>>,
+}
+
+/// Reads one statement.
+pub(super) fn translate(text: &str) -> Result<Translated, String> {
+    let statements = Parser::parse_sql(&BigQueryDialect {}, text);
+    let mut statements = statements.map_err(|error| format!("Syntax error: {error}"))?;
+    let (Some(mut statement), true) = (statements.pop(), statements.is_empty()) else {
+        return Err("one statement at a time is run here".to_owned());
+    };
+    let arrays = arrays(&statement);
+    match VisitMut::visit(&mut statement, &mut Words) {
+        ControlFlow::Continue(()) => Ok(Translated { statement, arrays }),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+/// The table that a statement changes, by its full name.
+pub(super) fn changed(statement: &Statement) -> Option<String> {
+    let of = |table: &TableFactor| match table {
+        TableFactor::Table { name, .. } => Some(plain(name)),
+        _ => None,
+    };
+    match statement {
+        Statement::Merge(merge) => of(&merge.table),
+        Statement::Update(update) => of(&update.table.relation),
+        Statement::Delete(delete) => {
+            let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
+            of(&from.first()?.relation)
+        }
+        Statement::Insert(insert) => match &insert.table {
+            TableObject::TableName(name) => Some(plain(name)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A name without its quotes.
+pub(super) fn plain(name: &ObjectName) -> String {
+    let parts = name.0.iter().filter_map(|part| part.as_ident());
+    parts.map(|part| part.value.as_str()).collect::<Vec<_>>().join(".")
+}
+
+struct Words;
+
+impl VisitorMut for Words {
+    type Break = String;
+
+    /// A table stands in SQLite under its full name, in one piece.
+    fn post_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<String> {
+        *relation = Ident::with_quote('`', plain(relation)).into();
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<String> {
+        let said = match expr {
+            Expr::Function(function) => self::function(function),
+            Expr::Cast { expr, data_type, .. } => cast(expr, data_type),
+            _ => Ok(None),
+        };
+        let parsed = said.and_then(|said| {
+            said.map(|said| {
+                let parser = Parser::new(&GenericDialect {}).try_with_sql(&said);
+                let parsed = parser.and_then(|mut parser| parser.parse_expr());
+                parsed.map_err(|error| format!("{said}: {error}"))
+            })
+            .transpose()
+        });
+        match parsed {
+            Ok(None) => ControlFlow::Continue(()),
+            Ok(Some(parsed)) => {
+                *expr = parsed;
+                ControlFlow::Continue(())
+            }
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}
+
+fn cast(expr: &Expr, to: &DataType) -> Result<Option<String>, String> {
+    if expr.to_string().eq_ignore_ascii_case("NULL") {
+        return Ok(Some("NULL".to_owned()));
+    }
+    let affinity = match to {
+        DataType::String(_) => "TEXT",
+        DataType::Int64 => "INTEGER",
+        DataType::Float64 => "REAL",
+        other => return Err(format!("CAST to {other} is not known to this server")),
+    };
+    Ok(Some(format!("CAST({expr} AS {affinity})")))
+}
+
+fn function(function: &Function) -> Result<Option<String>, String> {
+    let FunctionArguments::List(list) = &function.args else { return Ok(None) };
+    let args: Vec<String> = list.args.iter().map(ToString::to_string).collect();
+    let name = function.name.to_string().to_ascii_uppercase();
+    let said = match (name.as_str(), &args[..]) {
+        ("IF", [condition, then, or]) => format!("iif({condition}, {then}, {or})"),
+        ("COUNTIF", [condition]) => format!("count(CASE WHEN {condition} THEN 1 END)"),
+        // NULL in SQL and null in JSON look the same in JSON.
+        ("TO_JSON_STRING", [value]) => format!("coalesce(json({value}), 'null')"),
+        // Bytes are held in base64 here.
+        ("TO_BASE64", [value]) => value.clone(),
+        ("FORMAT_DATE", [format, days]) if format == "'%F'" => {
+            format!("date({days} * 86400, 'unixepoch')")
+        }
+        ("FORMAT_TIMESTAMP", [format, micros]) if format == "'%Y-%m-%dT%H:%M:%E6SZ'" => {
+            let fraction = format!("(({micros}) % 1000000 + 1000000) % 1000000");
+            format!(
+                "strftime('%Y-%m-%dT%H:%M:%S', (({micros}) - {fraction}) / 1000000, 'unixepoch') \
+                 || printf('.%06dZ', {fraction})"
+            )
+        }
+        ("ARRAY_AGG", [value]) => array(value, list)?,
+        (name @ ("FORMAT_DATE" | "FORMAT_TIMESTAMP" | "ARRAY_AGG"), args) => {
+            return Err(format!("{name}({}) is not known to this server", args.join(", ")));
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(said))
+}
+
+/// An array as JSON, without NULL: BigQuery gives no array that holds one.
+fn array(value: &str, list: &FunctionArgumentList) -> Result<String, String> {
+    let mut order = String::new();
+    let mut ignores = false;
+    for clause in &list.clauses {
+        match clause {
+            FunctionArgumentClause::IgnoreOrRespectNulls(NullTreatment::IgnoreNulls) => {
+                ignores = true;
+            }
+            FunctionArgumentClause::OrderBy(_) => order = format!(" {clause}"),
+            FunctionArgumentClause::Limit(_) => {}
+            other => return Err(format!("ARRAY_AGG with {other} is not known to this server")),
+        }
+    }
+    if !ignores {
+        return Err("an array of a result cannot hold NULL: say IGNORE NULLS".to_owned());
+    }
+    Ok(format!("json_group_array({value}{order}) FILTER (WHERE {value} IS NOT NULL)"))
+}
+
+fn arrays(statement: &Statement) -> Vec<Option<usize>> {
+    let Statement::Query(query) = statement else { return Vec::new() };
+    let SetExpr::Select(select) = query.body.as_ref() else { return Vec::new() };
+    let most = |item: &SelectItem| {
+        let (SelectItem::UnnamedExpr(Expr::Function(function))
+        | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. }) = item
+        else {
+            return None;
+        };
+        let FunctionArguments::List(list) = &function.args else { return None };
+        if !function.name.to_string().eq_ignore_ascii_case("ARRAY_AGG") {
+            return None;
+        }
+        let limit = list.clauses.iter().find_map(|clause| match clause {
+            FunctionArgumentClause::Limit(limit) => limit.to_string().parse().ok(),
+            _ => None,
+        });
+        Some(limit.unwrap_or(usize::MAX))
+    };
+    select.projection.iter().map(most).collect()
+}
+
+/// Whether an expression asks another query.
+pub(super) fn asks(expr: &Expr) -> bool {
+    struct Queries;
+    impl Visitor for Queries {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    Visit::visit(expr, &mut Queries).is_break()
+}

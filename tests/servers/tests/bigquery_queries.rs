@@ -1,0 +1,168 @@
+//! Queries of the BigQuery server: MERGE, arrays, types and pages.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
+
+use kappa_test_servers::bigquery::BigQueryServer;
+use serde_json::{Value, json};
+
+struct Dataset {
+    server: BigQueryServer,
+}
+
+impl Dataset {
+    /// With the tables `t` and `s`, each of an id, a number, a truth and a day.
+    async fn start() -> Self {
+        let dataset = Self { server: BigQueryServer::start().await.unwrap() };
+        let body = json!({ "datasetReference": { "datasetId": "d" } });
+        dataset.rest("POST", "datasets", body).await;
+        for name in ["t", "s"] {
+            let fields = json!([
+                { "name": "id", "type": "STRING" }, { "name": "n", "type": "INTEGER" },
+                { "name": "b", "type": "BOOLEAN" }, { "name": "day", "type": "DATE" },
+            ]);
+            let table =
+                json!({ "tableReference": { "tableId": name }, "schema": { "fields": fields } });
+            assert_eq!(dataset.rest("POST", "datasets/d/tables", table).await.0, 200);
+        }
+        dataset
+    }
+
+    async fn rest(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let url = format!("{}/bigquery/v2/projects/p/{path}", self.server.rest_endpoint());
+        let method = method.parse().unwrap();
+        let answer = reqwest::Client::new().request(method, url).json(&body).send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or(Value::Null))
+    }
+
+    async fn query(&self, sql: &str) -> Value {
+        let (status, answer) = self.rest("POST", "queries", json!({ "query": sql })).await;
+        assert_eq!(status, 200, "{sql}: {answer}");
+        answer
+    }
+
+    async fn refused(&self, sql: &str) -> String {
+        let (status, answer) = self.rest("POST", "queries", json!({ "query": sql })).await;
+        assert_eq!(status, 400, "{sql}: {answer}");
+        answer["error"]["message"].as_str().unwrap().to_owned()
+    }
+
+    async fn fill(&self, table: &str, rows: &str) {
+        self.query(&format!("INSERT INTO `p.d.{table}` (id, n) VALUES {rows}")).await;
+    }
+
+    /// Ids and numbers of the table `t`.
+    async fn rows(&self) -> Vec<(String, String)> {
+        let answer = self.query("SELECT id, n FROM `p.d.t` ORDER BY id, n").await;
+        let text = |cell: &Value| cell["v"].as_str().unwrap_or("NULL").to_owned();
+        let rows = answer["rows"].as_array().unwrap();
+        rows.iter().map(|row| (text(&row["f"][0]), text(&row["f"][1]))).collect()
+    }
+}
+
+fn owned(rows: &[(&str, &str)]) -> Vec<(String, String)> {
+    rows.iter().map(|&(id, n)| (id.to_owned(), n.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_merge_lets_the_first_clause_of_a_row_count() {
+    let dataset = Dataset::start().await;
+    dataset.fill("t", "('a', 1), ('b', 1), ('b', 2), ('c', 1), ('x', 1), ('y', 1)").await;
+    dataset.fill("s", "('a', 5), ('b', 6), ('c', 0), ('d', 7), ('e', 0)").await;
+    let answer = dataset
+        .query(
+            "MERGE INTO `p.d.t` AS t USING (SELECT id, n FROM `p.d.s`) AS s ON t.id = s.id \
+             WHEN MATCHED AND s.n = 0 THEN DELETE \
+             WHEN MATCHED THEN UPDATE SET n = t.n + s.n \
+             WHEN NOT MATCHED AND s.n > 0 THEN INSERT (id, n) VALUES (s.id, s.n * 10) \
+             WHEN NOT MATCHED BY SOURCE AND t.id = 'x' THEN UPDATE SET n = NULL \
+             WHEN NOT MATCHED BY SOURCE THEN DELETE",
+        )
+        .await;
+    let stats = json!({
+        "insertedRowCount": "1", "updatedRowCount": "4", "deletedRowCount": "2",
+    });
+    assert_eq!((&answer["dmlStats"], &answer["numDmlAffectedRows"]), (&stats, &json!("7")));
+    let expected = [("a", "6"), ("b", "7"), ("b", "8"), ("d", "70"), ("x", "NULL")];
+    assert_eq!(dataset.rows().await, owned(&expected));
+}
+
+#[tokio::test]
+async fn a_merge_that_matches_a_row_twice_is_refused_and_changes_nothing() {
+    let dataset = Dataset::start().await;
+    dataset.fill("t", "('a', 1)").await;
+    dataset.fill("s", "('a', 5), ('a', 6), ('b', 1)").await;
+    let merge = |clause: &str| {
+        format!(
+            "MERGE `p.d.t` t USING `p.d.s` s ON t.id = s.id {clause} \
+             WHEN NOT MATCHED THEN INSERT (id, n) VALUES (s.id, s.n)"
+        )
+    };
+    for clause in ["WHEN MATCHED THEN UPDATE SET n = s.n", "WHEN MATCHED THEN DELETE"] {
+        let says = dataset.refused(&merge(clause)).await;
+        assert_eq!(says, "UPDATE/MERGE must match at most one source row for each target row");
+    }
+    assert_eq!(dataset.rows().await, owned(&[("a", "1")]));
+    // Which is no fault where nothing is done with the row.
+    dataset.query(&merge("WHEN MATCHED AND s.n > 9 THEN DELETE")).await;
+    assert_eq!(dataset.rows().await, owned(&[("a", "1"), ("b", "1")]));
+}
+
+#[tokio::test]
+async fn what_the_service_does_not_take_is_refused() {
+    let dataset = Dataset::start().await;
+    for (sql, why) in [
+        ("SELECT id FROM", "Syntax error"),
+        ("SELECT 1; SELECT 2", "one statement"),
+        ("SELECT ARRAY_AGG(id) FROM `p.d.t`", "IGNORE NULLS"),
+        (
+            "MERGE `p.d.t` t USING `p.d.s` s ON t.id = s.id \
+             WHEN MATCHED AND t.n IN (SELECT n FROM `p.d.s`) THEN DELETE",
+            "Subqueries",
+        ),
+        ("MERGE `p.d.t` t USING `p.d.s` s ON t.id = s.id WHEN NOT MATCHED THEN DELETE", "Syntax"),
+    ] {
+        let says = dataset.refused(sql).await;
+        assert!(says.contains(why), "{sql}: {says}");
+    }
+}
+
+#[tokio::test]
+async fn values_are_shown_as_texts_of_their_types() {
+    let dataset = Dataset::start().await;
+    // Days are held as numbers, as they are streamed.
+    let insert =
+        "INSERT INTO `p.d.t` (id, n, b, day) VALUES ('a', 2, TRUE, 20501), ('b', 1, NULL, NULL)";
+    dataset.query(insert).await;
+    let answer = dataset.query("SELECT n, b, day FROM `p.d.t` ORDER BY id LIMIT 1").await;
+    assert_eq!(answer["rows"][0]["f"], json!([{"v": "2"}, {"v": "true"}, {"v": "2026-02-17"}]));
+    let answer = dataset
+        .query(
+            "SELECT COUNTIF(b), ARRAY_AGG(id IGNORE NULLS ORDER BY n LIMIT 1), \
+             TO_JSON_STRING(JSON_ARRAY(MAX(FORMAT_DATE('%F', day)), NULL)) FROM `p.d.t`",
+        )
+        .await;
+    let cells = json!([{"v": "1"}, {"v": [{"v": "b"}]}, {"v": r#"["2026-02-17",null]"#}]);
+    assert_eq!(answer["rows"][0]["f"], cells);
+    assert_eq!(answer["schema"]["fields"][1]["mode"], json!("REPEATED"));
+    let answer = dataset.query("SELECT FORMAT_TIMESTAMP('%Y-%m-%dT%H:%M:%E6SZ', -1)").await;
+    assert_eq!(answer["rows"][0]["f"][0]["v"], json!("1969-12-31T23:59:59.999999Z"));
+}
+
+#[tokio::test]
+async fn results_come_in_pages_that_do_not_change() {
+    let dataset = Dataset::start().await;
+    dataset.fill("t", "('a', 1), ('b', 2), ('c', 3), ('d', 4), ('e', 5)").await;
+    let body = json!({ "query": "SELECT id FROM `p.d.t` ORDER BY id", "maxResults": 2 });
+    let (_, mut answer) = dataset.rest("POST", "queries", body).await;
+    let job = answer["jobReference"]["jobId"].as_str().unwrap().to_owned();
+    dataset.query("DELETE FROM `p.d.t` WHERE TRUE").await;
+    let mut pages = vec![answer["rows"].as_array().unwrap().len()];
+    while let Some(token) = answer["pageToken"].as_str() {
+        let path = format!("queries/{job}?location=EU&maxResults=2&pageToken={token}");
+        (_, answer) = dataset.rest("GET", &path, Value::Null).await;
+        pages.push(answer["rows"].as_array().unwrap().len());
+        assert_eq!(answer["totalRows"], json!("5"));
+    }
+    assert_eq!(pages, [2, 2, 1]);
+    assert_eq!(dataset.rest("GET", "queries/nobody", Value::Null).await.0, 404);
+}
