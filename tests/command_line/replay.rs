@@ -72,6 +72,11 @@ fn a_mended_rule_is_replayed_compared_and_merged_while_events_keep_arriving() {
     folder.drain(RIGHT);
     assert_eq!(query::<i64>(&folder, "warehouse.db", "SELECT count(*) FROM orders"), 310);
     assert_eq!(archived(&folder), (310, 310), "history is not archived again");
+    folder.run(&format!("audit {EVER}{RIGHT}")).done();
+    let warehouse = Connection::open(folder.data().join("warehouse.db")).unwrap();
+    warehouse.execute("DELETE FROM orders WHERE event_id = 'e00007'", ()).unwrap();
+    let audit = folder.run(&format!("audit {EVER}{RIGHT}")).ended_with(1);
+    assert!(audit.stdout.contains("e00007") && !audit.stdout.contains("e00008"), "{audit}");
 }
 
 #[test]
