@@ -17,5 +17,6 @@ mod project;
 mod pubsub;
 mod replicas;
 mod setup;
+mod spoiled;
 #[path = "../shared/suites.rs"]
 mod suites;

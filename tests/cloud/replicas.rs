@@ -20,7 +20,7 @@ use serde_json::json;
 
 pub(super) const TOPIC: &str = "projects/p/topics/t";
 /// How long anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(super) struct Services {
     pub(super) pubsub: PubSubServer,
@@ -30,7 +30,7 @@ pub(super) struct Services {
 }
 
 /// A daemon; dropping it kills it.
-pub(super) struct Daemon(Child);
+pub(super) struct Daemon(pub(super) Child);
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -91,10 +91,17 @@ impl Services {
     }
 
     pub(super) fn daemon(&self, name: &str) -> Daemon {
+        self.daemon_with(name, &[])
+    }
+
+    /// A daemon with settings of its own, `KEY=VALUE`.
+    pub(super) fn daemon_with(&self, name: &str, settings: &[String]) -> Daemon {
         let log = File::create(self.folder.path().join(format!("{name}.log"))).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
         command
-            .args(["--config", "kappa.toml", "--data-dir", name, "run"])
+            .args(["--config", "kappa.toml", "--data-dir", name])
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
+            .arg("run")
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

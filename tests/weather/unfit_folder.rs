@@ -75,9 +75,13 @@ fn a_file_of_a_later_version_is_refused_and_left_as_it_is() {
         let path = scene.data_dir().join(name);
         let set =
             |version| Connection::open(&path).unwrap().pragma_update(None, "user_version", version);
+        let version: i64 = Connection::open(&path)
+            .unwrap()
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap();
         set(99).unwrap();
         fails_saying(&scene, &[], &[name, "schema version 99"]);
-        set(1).unwrap();
+        set(version).unwrap();
     }
     scene.run_until_idle();
 }

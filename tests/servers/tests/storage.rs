@@ -1,0 +1,83 @@
+//! The Cloud Storage server, seen by raw clients: what it refuses.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use googleapis_tonic_google_storage_v2::google::storage::v2;
+use kappa_test_servers::storage::StorageServer;
+use tonic::Code;
+use v2::compose_object_request::SourceObject;
+use v2::compose_object_request::source_object::ObjectPreconditions;
+use v2::storage_client::StorageClient;
+
+const BUCKET: &str = "projects/_/buckets/b";
+
+async fn started() -> StorageServer {
+    let server = StorageServer::start().await.unwrap();
+    server.control().create_bucket("b", "STANDARD");
+    server
+}
+
+/// Uploads over HTTP with this precondition and this checksum; the status.
+async fn put(server: &StorageServer, name: &str, query: &str, crc32c: u32) -> u16 {
+    use base64::Engine as _;
+    let crc32c = base64::prelude::BASE64_STANDARD.encode(crc32c.to_be_bytes());
+    let body = format!(
+        "--x\r\ncontent-type: application/json\r\n\r\n{{\"crc32c\":\"{crc32c}\"}}\r\n\
+         --x\r\n\r\n{name}\r\n--x--"
+    );
+    let endpoint = server.rest_endpoint();
+    let url = format!("{endpoint}/upload/storage/v1/b/b/o?uploadType=multipart&name={name}{query}");
+    let request = reqwest::Client::new().post(url).body(body);
+    let request = request.header("content-type", "multipart/related; boundary=x");
+    request.send().await.unwrap().status().as_u16()
+}
+
+async fn compose(
+    server: &StorageServer,
+    sources: impl IntoIterator<Item = SourceObject>,
+    if_generation_match: Option<i64>,
+) -> Result<v2::Object, Code> {
+    let destination = v2::Object { name: "to".into(), bucket: BUCKET.into(), ..Default::default() };
+    let request = v2::ComposeObjectRequest {
+        destination: Some(destination),
+        source_objects: sources.into_iter().collect(),
+        if_generation_match,
+        ..Default::default()
+    };
+    let endpoint = tonic::transport::Endpoint::from_shared(server.grpc_endpoint()).unwrap();
+    let mut client = StorageClient::new(endpoint.connect().await.unwrap());
+    let answer = client.compose_object(request).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| status.code())
+}
+
+fn source(name: &str) -> SourceObject {
+    SourceObject { name: name.into(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn one_to_32_sources_are_composed_in_the_generations_named() {
+    let server = started().await;
+    assert_eq!(put(&server, "a", "", crc32c::crc32c(b"a")).await, 200);
+    let many = |count| std::iter::repeat_n(source("a"), count);
+    assert_eq!(compose(&server, many(33), None).await, Err(Code::InvalidArgument));
+    assert_eq!(compose(&server, many(0), None).await, Err(Code::InvalidArgument));
+    let other = SourceObject { generation: 99, ..source("a") };
+    assert_eq!(compose(&server, [other], None).await, Err(Code::NotFound));
+    let object_preconditions = Some(ObjectPreconditions { if_generation_match: Some(99) });
+    let unless = SourceObject { object_preconditions, ..source("a") };
+    assert_eq!(compose(&server, [unless], None).await, Err(Code::FailedPrecondition));
+    assert_eq!(server.control().objects("b").len(), 1);
+    assert_eq!(compose(&server, many(32), Some(0)).await.unwrap().size, 32);
+    assert_eq!(compose(&server, many(1), Some(0)).await, Err(Code::FailedPrecondition));
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_and_a_checksum_that_is_wrong_store_nothing() {
+    let server = started().await;
+    assert_eq!(put(&server, "a", "", 7).await, 400);
+    assert!(server.control().objects("b").is_empty());
+    let right = crc32c::crc32c(b"a");
+    assert_eq!(put(&server, "a", "&ifGenerationMatch=0", right).await, 200);
+    assert_eq!(put(&server, "a", "&ifGenerationMatch=0", right).await, 412);
+    server.control().remove_bucket("b");
+    assert_eq!(put(&server, "a", "", right).await, 404);
+}
