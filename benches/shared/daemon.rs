@@ -24,11 +24,21 @@ pub struct Cost {
 impl Daemon {
     /// Starts the daemon on `data`.
     pub fn start<A: AsRef<std::ffi::OsStr>>(data: &Path, args: &[A]) -> Self {
+        Self::start_command("run", data, args)
+    }
+
+    /// Starts another command with actors.
+    pub fn start_command<A: AsRef<std::ffi::OsStr>>(
+        command: &str,
+        data: &Path,
+        args: &[A],
+    ) -> Self {
         let started = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_kappa"))
-            .args(["run", "--set", "status.listen=127.0.0.1:0", "--data-dir"])
+            .args([command, "--set", "status.listen=127.0.0.1:0", "--data-dir"])
             .arg(data)
             .args(args)
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

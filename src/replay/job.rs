@@ -36,6 +36,10 @@ const NOTE_PATIENCE: Duration = Duration::from_secs(5);
 /// range begins.
 const SOUGHT: &str = "sought";
 
+/// Events in flight at most, whatever is configured: an archive that is read as a log keeps each of
+/// them a second time, and names it by file and line.
+const MAX_OUTSTANDING: usize = 30_000;
+
 /// How the job is to work.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -233,6 +237,7 @@ impl Job {
                 self.note().await?;
             }
         }
+        tracing::info!("nothing is left to do: stopping");
         self.reached_the_end = true;
         Ok(())
     }
@@ -288,6 +293,8 @@ impl Job {
 /// The pipeline's plan: the chosen processors, and in staging the witness.
 fn pipeline_plan(settings: &Settings, blueprint: &Blueprint, plan: &ReplayPlan, id: &str) -> Plan {
     let mut live = blueprint.plan(settings);
+    let reader = &mut live.actors.reader;
+    reader.max_outstanding_messages = reader.max_outstanding_messages.min(MAX_OUTSTANDING);
     let (here, elsewhere): (Vec<_>, Vec<_>) = live
         .processors
         .into_iter()
