@@ -8,12 +8,14 @@
 
 mod address;
 mod child;
+mod errand;
 mod restart;
 mod role;
 mod supervisor;
 
 pub use address::Address;
 pub use child::{Child, group, worker};
+pub use errand::Errand;
 pub use restart::Backoff;
 pub use role::{Me, Role, RoleError};
 pub use supervisor::{Order, Spent, Supervisor};

@@ -70,12 +70,21 @@ impl<M: Message> Me<M> {
 
     /// The same after a while.
     pub fn remind_after(&self, pause: Duration, message: impl FnOnce() -> M + Send + 'static) {
-        let this = self.this.clone();
-        let vitals = Arc::clone(&self.vitals);
+        let reminder = self.reminder(message);
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
-            remind(&this, &vitals, message());
+            reminder();
         });
+    }
+
+    /// The same whenever it is called.
+    pub(super) fn reminder(
+        &self,
+        message: impl FnOnce() -> M + Send + 'static,
+    ) -> impl FnOnce() + Send + 'static {
+        let this = self.this.clone();
+        let vitals = Arc::clone(&self.vitals);
+        move || remind(&this, &vitals, message())
     }
 
     /// Ends this life once the present message is handled. Unless its supervisor has forgotten it,

@@ -125,6 +125,32 @@ async fn a_window_that_dies_costs_no_line_and_no_second_row() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_part_that_is_on_its_way_when_its_window_dies_is_stored_by_the_next_life() {
+    within(async {
+        let world = World::default();
+        let mut plan = plan();
+        plan.actors.archive_window.flush_bytes = 1;
+        let rig = Rig::until_idle(&world, plan).await;
+        world.log.append([order(1)]);
+        until(|| world.archived().len() == 1).await;
+        let path = window_path(&rig).unwrap();
+        let gate = world.archive.hold();
+        world.log.append([order(2)]);
+        until(|| world.written("orders").len() == 2).await;
+        // It dies over the next events, which it takes while the part stands before the gate.
+        rig.kill(&path);
+        world.log.append(pairs(3));
+        rig.restarted(&path, 1).await;
+        gate.open();
+        rig.finish().await;
+        assert_eq!(world.archived(), each("o", 1..=4, 1));
+        assert_eq!(world.read_archive().await, each("o", 1..=4, 1));
+        assert_eq!(world.written("orders"), each("o", 1..=4, 1));
+    })
+    .await;
+}
+
 pub(crate) fn window_path(rig: &Rig) -> Option<String> {
     rig.board.paths().into_iter().find(|path| path.contains("/window."))
 }

@@ -70,6 +70,26 @@ async fn an_archive_that_cannot_be_written_stops_acknowledgements_and_nothing_el
 }
 
 #[tokio::test(start_paused = true)]
+async fn parts_that_fail_one_after_another_are_each_stored_once() {
+    within(async {
+        let world = World::default();
+        let mut plan = plan();
+        plan.actors.archive_window.flush_bytes = 1;
+        plan.actors.reader.max_batch_events = 1;
+        let rig = Rig::until_idle(&world, plan).await;
+        for round in 0..5 {
+            world.archive.lose_answers(round);
+            let first = round * 4 + 1;
+            world.log.append(orders(first..=first + 3));
+            until(|| world.leases() == first + 3).await;
+        }
+        rig.stop().await;
+        assert_eq!(world.read_archive().await, each("o", 1..=20, 1));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_part_whose_answer_was_lost_is_stored_once() {
     within(async {
         let world = World::default();

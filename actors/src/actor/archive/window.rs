@@ -1,9 +1,12 @@
 //! Stores the events of one five-minute window, part by part, and composes them at its close.
 //!
 //! Receives claims from the keeper, and reminders from itself. Owns the lines not yet stored and
-//! their claims. If it crashes, those claims come round again, to the archive alone; its next life
-//! writes under another incarnation, and closes what this one left.
+//! their claims. One part is on its way to the store while the next gathers. If it crashes, those
+//! claims come round again, to the archive alone; its next life writes under another incarnation,
+//! and closes what this one left.
 
+use std::collections::VecDeque;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +17,9 @@ use crate::archive::{
     store_part,
 };
 use crate::delivery::{Claim, Ledger};
-use crate::port::ArchiveStore;
+use crate::port::{ArchiveStore, ObjectInfo};
 use crate::settings::ArchiveWindowSettings;
-use crate::supervision::{Address, Backoff, Me, Role, RoleError};
+use crate::supervision::{Address, Backoff, Errand, Me, Role, RoleError};
 use crate::vitals::Board;
 
 /// Below this many bytes compressing costs less than moving to a blocking thread.
@@ -31,6 +34,8 @@ pub enum WindowMessage {
     Flush,
     /// The part with this number is due, unless it is stored already.
     Due(u32),
+    /// The store has answered for the part with this number, unless that is known already.
+    Answered(u32),
     /// The pause after a failure is over.
     Retry,
     /// Store what waits, compose it all, and tell the keeper.
@@ -70,16 +75,26 @@ pub struct WindowActor {
     claims: Vec<Claim>,
     /// A store stands in the mailbox already, behind all that it is to take.
     store_queued: bool,
-    /// Not known to be stored: the same bytes go out again under the same name.
-    unstored: Option<Unstored>,
+    /// To be stored as soon as the store has answered: until then it had better grow.
+    due: bool,
+    /// Not known to be stored, in their order; after a failure the same bytes go out again under the
+    /// same name.
+    unstored: VecDeque<Unstored>,
+    /// The first of them, on its way.
+    on_its_way: Option<Errand<Answer>>,
     /// To be closed as soon as everything is stored.
     closing: bool,
     /// A retry is on its way.
     retrying: bool,
 }
 
+/// What the store says to a part.
+type Answer = Result<ObjectInfo, StorePartError>;
+
 struct Unstored {
     part: EncodedPart,
+    /// With its number, its name: as long as it may be stored unbeknown, it has no other.
+    incarnation: Incarnation,
     number: u32,
     claims: Vec<Claim>,
 }
@@ -102,7 +117,9 @@ impl WindowActor {
             number: 0,
             claims: Vec::new(),
             store_queued: false,
-            unstored: None,
+            due: false,
+            unstored: VecDeque::new(),
+            on_its_way: None,
             closing: false,
             retrying: false,
         }
@@ -128,17 +145,27 @@ impl Role for WindowActor {
                 }
             }
             WindowMessage::Flush => self.queue_store(me),
-            WindowMessage::Due(number) if number == self.number => self.store(me).await?,
+            WindowMessage::Due(number) if number == self.number => {
+                self.due = true;
+                self.store_if_due(me).await?;
+            }
             WindowMessage::Due(_) => {}
+            WindowMessage::Answered(number) => {
+                if self.unstored.front().is_some_and(|first| first.number == number) {
+                    self.take_answer(me).await?;
+                }
+                self.store_if_due(me).await?;
+            }
             WindowMessage::Retry => {
                 self.retrying = false;
+                self.put_until(0, me).await?;
                 self.store(me).await?;
-                self.close_if_asked(me).await;
+                self.close_if_asked(me).await?;
             }
             WindowMessage::Close => {
                 self.closing = true;
                 self.store(me).await?;
-                self.close_if_asked(me).await;
+                self.close_if_asked(me).await?;
             }
             WindowMessage::End => me.end(),
         }
@@ -174,15 +201,16 @@ impl WindowActor {
         }
     }
 
-    /// Stores what is not stored: the part that failed, if one did, then the open one.
+    async fn store_if_due(&mut self, me: &Me<WindowMessage>) -> Result<(), RoleError> {
+        if self.due && self.on_its_way.is_none() {
+            return self.store(me).await;
+        }
+        Ok(())
+    }
+
+    /// Sends the open part to the store, as soon as the one before is stored.
     async fn store(&mut self, me: &Me<WindowMessage>) -> Result<(), RoleError> {
-        if self.retrying {
-            return Ok(());
-        }
-        if let Some(unstored) = self.unstored.take() {
-            self.put(unstored, me).await;
-        }
-        if self.unstored.is_some() || self.claims.is_empty() {
+        if self.retrying || self.claims.is_empty() {
             return Ok(());
         }
         // The next is likely to become as large.
@@ -190,10 +218,9 @@ impl WindowActor {
         let next = next.with_room(self.part.bytes() + self.part.bytes() / 8);
         let part = std::mem::replace(&mut self.part, next);
         let claims = std::mem::take(&mut self.claims);
-        let part = encode(part).await?;
-        let number = self.next_number();
-        self.put(Unstored { part, number, claims }, me).await;
-        Ok(())
+        let unstored = self.encode(part, claims).await?;
+        self.unstored.push_back(unstored);
+        self.put_until(1, me).await
     }
 
     /// Stores a suspect in a part of its own, before what waits: a crash over others must not
@@ -208,47 +235,114 @@ impl WindowActor {
         }
         let mut part = Part::new(self.ports.format, self.ports.compression);
         suspect.iter().for_each(|claim| part.append(claim.message()));
-        let part = encode(part).await?;
-        let number = self.next_number();
-        self.put(Unstored { part, number, claims: suspect }, me).await;
+        let alone = self.encode(part, suspect).await?;
+        match self.put(&alone).await {
+            Ok(_) => self.stored(alone, me),
+            Err(error) => {
+                let failed = self.failed(alone, &error, me);
+                self.unstored.push_back(failed);
+            }
+        }
         // The open part has another number now, for which no reminder is on its way.
         self.store(me).await
     }
 
+    /// Compresses a part, away from the actors where that takes time.
+    async fn encode(&mut self, part: Part, claims: Vec<Claim>) -> Result<Unstored, RoleError> {
+        let part = if part.bytes() <= INLINE_ENCODE_BYTES {
+            part.encode()?
+        } else {
+            tokio::task::spawn_blocking(move || part.encode()).await??
+        };
+        let incarnation = self.incarnation.clone();
+        Ok(Unstored { part, incarnation, number: self.next_number(), claims })
+    }
+
     fn next_number(&mut self) -> u32 {
         self.store_queued = false;
+        self.due = false;
         self.number += 1;
         self.number - 1
     }
 
-    /// Puts one part; once it is durable, settles its claims.
-    async fn put(&mut self, mut unstored: Unstored, me: &Me<WindowMessage>) {
-        let Unstored { part, number, .. } = &unstored;
-        let store = &*self.ports.store;
-        match store_part(store, self.window, &self.incarnation, *number, part).await {
-            Ok(_) => {
-                self.recovered(me);
-                let events = unstored.claims.len() as u64;
-                unstored.claims.into_iter().for_each(Claim::settle);
-                self.ports.board.counters().archived.add(events);
-                me.vitals().handled(events);
+    /// Puts what is not stored, in its order, until no more than `left` are, or one fails. The last
+    /// of them is on its way.
+    async fn put_until(&mut self, left: usize, me: &Me<WindowMessage>) -> Result<(), RoleError> {
+        while !self.retrying {
+            if self.on_its_way.is_none()
+                && let Some(first) = self.unstored.front()
+            {
+                let number = first.number;
+                let put = self.put(first);
+                self.on_its_way =
+                    Some(Errand::start(me, put, move || WindowMessage::Answered(number)));
             }
+            if self.unstored.len() <= left {
+                break;
+            }
+            self.take_answer(me).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts one part, once.
+    fn put(&self, unstored: &Unstored) -> impl Future<Output = Answer> + use<> {
+        let store = Arc::clone(&self.ports.store);
+        let window = self.window;
+        let Unstored { part, incarnation, number, .. } = unstored;
+        let (part, incarnation, number) = (part.clone(), incarnation.clone(), *number);
+        async move { store_part(&*store, window, &incarnation, number, &part).await }
+    }
+
+    /// Waits for what becomes of the part that is on its way.
+    async fn take_answer(&mut self, me: &Me<WindowMessage>) -> Result<(), RoleError> {
+        let Some(on_its_way) = self.on_its_way.take() else { return Ok(()) };
+        let Some(unstored) = self.unstored.pop_front() else { return Ok(()) };
+        // In hand meanwhile: over a panic of the store its events are suspect.
+        match on_its_way.outcome().await? {
+            Ok(_) => self.stored(unstored, me),
             Err(error) => {
-                if let StorePartError::Taken(_) = error {
-                    self.incarnation = self.incarnations.begin();
-                    unstored.number = self.next_number();
-                }
-                me.vitals().trouble(error.to_string(), unstored.claims.len() as u64);
-                self.unstored = Some(unstored);
-                self.retry_later(me);
+                let failed = self.failed(unstored, &error, me);
+                self.unstored.push_front(failed);
             }
         }
+        Ok(())
+    }
+
+    /// A part is durable: its claims are settled.
+    fn stored(&mut self, part: Unstored, me: &Me<WindowMessage>) {
+        self.recovered(me);
+        let events = part.claims.len() as u64;
+        part.claims.into_iter().for_each(Claim::settle);
+        self.ports.board.counters().archived.add(events);
+        me.vitals().handled(events);
+    }
+
+    /// A part is not known to be stored: it goes out again after a pause.
+    fn failed(
+        &mut self,
+        mut part: Unstored,
+        error: &StorePartError,
+        me: &Me<WindowMessage>,
+    ) -> Unstored {
+        if let StorePartError::Taken(_) = error {
+            self.incarnation = self.incarnations.begin();
+            part.incarnation = self.incarnation.clone();
+            part.number = self.next_number();
+        }
+        me.vitals().trouble(error.to_string(), part.claims.len() as u64);
+        self.retry_later(me);
+        part
     }
 
     /// Composes everything this process wrote of the window, once all of it is stored.
-    async fn close_if_asked(&mut self, me: &Me<WindowMessage>) {
-        if !self.closing || self.retrying || self.unstored.is_some() || !self.claims.is_empty() {
-            return;
+    async fn close_if_asked(&mut self, me: &Me<WindowMessage>) -> Result<(), RoleError> {
+        if !self.closing {
+            return Ok(());
+        }
+        self.put_until(0, me).await?;
+        if self.retrying {
+            return Ok(());
         }
         for incarnation in self.incarnations.all() {
             let closed =
@@ -256,13 +350,14 @@ impl WindowActor {
             if let Err(error) = closed {
                 me.vitals().trouble(error.to_string(), 0);
                 self.retry_later(me);
-                return;
+                return Ok(());
             }
         }
         self.recovered(me);
         self.closing = false;
         // A dead keeper asks again in its next life.
         let _ = self.ports.keeper.send(KeeperMessage::Closed(self.window));
+        Ok(())
     }
 
     fn recovered(&mut self, me: &Me<WindowMessage>) {
@@ -271,16 +366,10 @@ impl WindowActor {
     }
 
     fn retry_later(&mut self, me: &Me<WindowMessage>) {
-        self.retrying = true;
+        if std::mem::replace(&mut self.retrying, true) {
+            return;
+        }
         let pause: Duration = self.backoff.failed();
         me.remind_after(pause, || WindowMessage::Retry);
     }
-}
-
-/// Compresses a part, away from the actors where that takes time.
-async fn encode(part: Part) -> Result<EncodedPart, RoleError> {
-    if part.bytes() <= INLINE_ENCODE_BYTES {
-        return Ok(part.encode()?);
-    }
-    Ok(tokio::task::spawn_blocking(move || part.encode()).await??)
 }
