@@ -17,7 +17,7 @@ use super::role::Me;
 pub struct Errand<T>(JoinHandle<Result<T, Box<dyn Any + Send>>>);
 
 impl<T: Send + 'static> Errand<T> {
-    /// Starts it. However it ends, `me` is told by what `ended` makes.
+    /// Starts it. However it ends, unless it is dropped, `me` is told by what `ended` makes.
     pub fn start<M: Message>(
         me: &Me<M>,
         work: impl Future<Output = T> + Send + 'static,

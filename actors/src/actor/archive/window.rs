@@ -82,6 +82,8 @@ pub struct WindowActor {
     unstored: VecDeque<Unstored>,
     /// The first of them, on its way.
     on_its_way: Option<Errand<Answer>>,
+    /// To be stored alone, as soon as nothing is on its way.
+    suspect: Vec<Claim>,
     /// To be closed as soon as everything is stored.
     closing: bool,
     /// A retry is on its way.
@@ -93,7 +95,7 @@ type Answer = Result<ObjectInfo, StorePartError>;
 
 struct Unstored {
     part: EncodedPart,
-    /// With its number, its name: as long as it may be stored unbeknown, it has no other.
+    /// With the number its name, kept across retries: an unanswered put may have stored it.
     incarnation: Incarnation,
     number: u32,
     claims: Vec<Claim>,
@@ -120,6 +122,7 @@ impl WindowActor {
             due: false,
             unstored: VecDeque::new(),
             on_its_way: None,
+            suspect: Vec::new(),
             closing: false,
             retrying: false,
         }
@@ -167,7 +170,11 @@ impl Role for WindowActor {
                 self.store(me).await?;
                 self.close_if_asked(me).await?;
             }
-            WindowMessage::End => me.end(),
+            WindowMessage::End => {
+                // Cancelled, it might be stored all the same, and its lines come round again.
+                self.take_answer(me).await?;
+                me.end();
+            }
         }
         Ok(())
     }
@@ -230,6 +237,10 @@ impl WindowActor {
         suspect: Vec<Claim>,
         me: &Me<WindowMessage>,
     ) -> Result<(), RoleError> {
+        // Not in hand meanwhile, and no part is cancelled by what the suspect may do.
+        self.suspect = suspect;
+        self.take_answer(me).await?;
+        let suspect = std::mem::take(&mut self.suspect);
         if self.retrying {
             return Ok(());
         }
@@ -311,7 +322,10 @@ impl WindowActor {
 
     /// A part is durable: its claims are settled.
     fn stored(&mut self, part: Unstored, me: &Me<WindowMessage>) {
-        self.recovered(me);
+        // Another may have failed since it was sent.
+        if !self.retrying {
+            self.recovered(me);
+        }
         let events = part.claims.len() as u64;
         part.claims.into_iter().for_each(Claim::settle);
         self.ports.board.counters().archived.add(events);
