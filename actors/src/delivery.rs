@@ -13,6 +13,7 @@
 
 mod account;
 mod duties;
+mod in_flight;
 mod in_hand;
 mod ledger;
 mod quarantine;
@@ -85,14 +86,19 @@ impl Crash {
 }
 
 /// One message on loan from the log, shared by its claims.
+///
+/// Claims are settled long after all else of their delivery was looked at: what that needs stands
+/// first, in one line of a processor's cache.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Delivery {
-    message: Message,
-    envelope: OnceLock<Envelope>,
+    ledger: Arc<Ledger>,
+    cost_bytes: u64,
     open_claims: AtomicU32,
     /// The archive has its line.
     archived: AtomicBool,
-    ledger: Arc<Ledger>,
+    message: Message,
+    envelope: OnceLock<Envelope>,
 }
 
 impl Delivery {
@@ -153,7 +159,7 @@ pub(crate) struct History {
 impl Claim {
     /// Opens a claim that the delivery's count of open claims includes already.
     fn open(delivery: Arc<Delivery>, duty: Duty) -> Self {
-        delivery.ledger.duties().began(duty, &delivery.message);
+        delivery.ledger.duties().began(duty, delivery.cost_bytes);
         Self { inner: Some(Held { delivery, duty, charged_bytes: 0, history: None }) }
     }
 
@@ -231,8 +237,8 @@ impl Claim {
         let Some(mut held) = self.inner.take() else { return self };
         held.release();
         let duties = held.delivery.ledger.duties();
-        duties.ended(held.duty, &held.delivery.message);
-        duties.began(Duty::DeadLetter, &held.delivery.message);
+        duties.ended(held.duty, held.delivery.cost_bytes);
+        duties.began(Duty::DeadLetter, held.delivery.cost_bytes);
         let history = History { verdict: Some(Arc::new(verdict)), ..History::default() };
         held.duty = Duty::DeadLetter;
         held.history = Some(Box::new(history));
@@ -253,7 +259,7 @@ impl Held {
 
     fn close(mut self) {
         self.release();
-        self.delivery.ledger.duties().ended(self.duty, &self.delivery.message);
+        self.delivery.ledger.duties().ended(self.duty, self.delivery.cost_bytes);
         if self.duty == Duty::Archive {
             // Seen by whoever closes the last claim, by what stands below.
             self.delivery.archived.store(true, Ordering::Relaxed);

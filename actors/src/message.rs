@@ -1,6 +1,7 @@
 //! What the log hands out and takes in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +16,33 @@ pub type Attributes = BTreeMap<String, String>;
 /// made it; a message handed out twice has two leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lease(pub u64);
+
+/// What a log keeps of each lease, where it numbers them one after another.
+///
+/// They are found by their numbers as they are: those on loan lie close together, and so do their
+/// places in the table.
+pub type LeaseMap<T> = HashMap<Lease, T, BuildHasherDefault<NumberHasher>>;
+
+/// The hasher of a [`LeaseMap`].
+#[derive(Debug, Default)]
+pub struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0.rotate_left(8) ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The table finds a place by the low bits, and tells neighbours apart by the highest seven.
+        self.0 = number ^ (number << 57);
+    }
+}
 
 /// One message as the log hands it out.
 #[derive(Clone, Debug)]

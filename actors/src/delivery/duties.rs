@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::message::Message;
 use crate::vitals::Holding;
 
 /// A duty to make a delivery durable in one place.
@@ -51,17 +50,17 @@ impl Duties {
         }
     }
 
-    pub(super) fn began(&self, duty: Duty, message: &Message) {
+    pub(super) fn began(&self, duty: Duty, bytes: u64) {
         if let Some(open) = self.open(duty) {
             open.messages.fetch_add(1, Relaxed);
-            open.bytes.fetch_add(message.cost_bytes(), Relaxed);
+            open.bytes.fetch_add(bytes, Relaxed);
         }
     }
 
-    pub(super) fn ended(&self, duty: Duty, message: &Message) {
+    pub(super) fn ended(&self, duty: Duty, bytes: u64) {
         if let Some(open) = self.open(duty) {
             open.messages.fetch_sub(1, Relaxed);
-            open.bytes.fetch_sub(message.cost_bytes(), Relaxed);
+            open.bytes.fetch_sub(bytes, Relaxed);
         }
     }
 

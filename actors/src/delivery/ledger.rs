@@ -2,8 +2,7 @@
 //!
 //! It belongs to no actor, so no actor's death can stop an acknowledgement or lose a claim.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use compact_str::CompactString;
 use tokio::sync::Notify;
 
 use super::duties::Duties;
+use super::in_flight::InFlight;
 use super::{Account, Claim, Delivery, Duty, Held};
 use crate::message::{Lease, Message};
 use crate::port::{EventLog, LogError};
@@ -36,8 +36,7 @@ pub struct Ledger {
     account: Account,
     duties: Duties,
     board: Arc<Board>,
-    /// By message id: the newest lease, and those it replaced.
-    in_flight: Mutex<HashMap<CompactString, Leases>>,
+    in_flight: Mutex<InFlight>,
     /// Deliveries whose last claim was settled.
     finished: Mutex<Vec<Arc<Delivery>>>,
     finished_some: Notify,
@@ -48,12 +47,6 @@ pub struct Ledger {
     isolated: Mutex<HashSet<Duty>>,
     /// Nothing is redelivered or acknowledged any more.
     closed: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Leases {
-    newest: Lease,
-    replaced: Vec<Lease>,
 }
 
 /// Deliveries whose last claim is settled, and their leases.
@@ -116,17 +109,12 @@ impl Ledger {
             return claims;
         }
         for message in messages {
-            match in_flight.entry(message.id.clone()) {
-                Entry::Occupied(mut repeat) => {
-                    let leases = repeat.get_mut();
-                    leases.replaced.push(std::mem::replace(&mut leases.newest, message.lease));
-                    repeated += 1;
-                }
-                Entry::Vacant(place) => {
-                    place.insert(Leases { newest: message.lease, replaced: Vec::new() });
-                    bytes += message.cost_bytes();
-                    claims.push(self.lend(message));
-                }
+            if in_flight.take_in(&message.id, message.lease) {
+                let cost_bytes = message.cost_bytes();
+                bytes += cost_bytes;
+                claims.push(self.lend(message, cost_bytes));
+            } else {
+                repeated += 1;
             }
         }
         drop(in_flight);
@@ -139,13 +127,14 @@ impl Ledger {
         claims
     }
 
-    fn lend(self: &Arc<Self>, message: Message) -> Claim {
+    fn lend(self: &Arc<Self>, message: Message, cost_bytes: u64) -> Claim {
         let delivery = Arc::new(Delivery {
+            ledger: Arc::clone(self),
+            cost_bytes,
+            open_claims: AtomicU32::new(1),
             archived: AtomicBool::new(message.archived),
             message,
             envelope: OnceLock::new(),
-            open_claims: AtomicU32::new(1),
-            ledger: Arc::clone(self),
         });
         Claim::open(delivery, Duty::Route)
     }
@@ -185,12 +174,9 @@ impl Ledger {
         let mut archived = Vec::with_capacity(deliveries.len());
         let mut unarchived = Vec::new();
         for delivery in &deliveries {
-            if let Some(taken) = in_flight.remove(&delivery.message.id) {
-                let has_line = delivery.archived.load(Ordering::Relaxed);
-                let leases = if has_line { &mut archived } else { &mut unarchived };
-                leases.push(taken.newest);
-                leases.extend(taken.replaced);
-            }
+            let has_line = delivery.archived.load(Ordering::Relaxed);
+            let leases = if has_line { &mut archived } else { &mut unarchived };
+            in_flight.remove(&delivery.message.id, leases);
         }
         Finished { deliveries, archived, unarchived }
     }
@@ -204,7 +190,7 @@ impl Ledger {
         if !unarchived.is_empty() {
             self.until_done(unarchived.len(), || log.acknowledge_unarchived(unarchived)).await;
         }
-        self.account.release_bytes(deliveries.iter().map(|one| one.message.cost_bytes()).sum());
+        self.account.release_bytes(deliveries.iter().map(|one| one.cost_bytes).sum());
         self.account.release_messages(deliveries.len() as u64);
         self.board.counters().acked.add(deliveries.len() as u64);
         self.show_account();
@@ -270,19 +256,12 @@ impl Ledger {
         drop(returned);
     }
 
+    /// The leases of what has claims open, and how many deliveries that are.
     fn take_unfinished(&self) -> (Vec<Lease>, usize) {
         let mut in_flight = lock(&self.in_flight);
         let finished: HashSet<CompactString> =
             lock(&self.finished).iter().map(|delivery| delivery.message.id.clone()).collect();
-        let unfinished = in_flight.extract_if(|id, _| !finished.contains(id));
-        let mut deliveries = 0;
-        let mut leases = Vec::new();
-        for (_, taken) in unfinished {
-            deliveries += 1;
-            leases.push(taken.newest);
-            leases.extend(taken.replaced);
-        }
-        (leases, deliveries)
+        in_flight.take_all_but(&finished)
     }
 
     /// Whether an isolated claim of this duty is on its way.

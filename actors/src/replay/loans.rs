@@ -1,8 +1,8 @@
 //! What was handed out and not acknowledged, and which objects are done.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use crate::message::{Lease, Message};
+use crate::message::{Lease, LeaseMap, Message};
 use crate::port::Room;
 
 /// An object that could not be read to its end.
@@ -50,7 +50,8 @@ struct Object {
 pub(super) struct Loans {
     objects: Vec<Object>,
     waiting: VecDeque<(ObjectNumber, Message)>,
-    lent: HashMap<Lease, (ObjectNumber, Message)>,
+    /// Boxed, so that the table stays small enough for a processor's cache.
+    lent: LeaseMap<Box<(ObjectNumber, Message)>>,
     last_lease: u64,
     done: Vec<String>,
     progress: Progress,
@@ -114,7 +115,7 @@ impl Loans {
             self.last_lease += 1;
             message.lease = Lease(self.last_lease);
             lent.push(message.clone());
-            self.lent.insert(message.lease, (object, message));
+            self.lent.insert(message.lease, Box::new((object, message)));
         }
         lent
     }
@@ -126,7 +127,8 @@ impl Loans {
     /// Takes acknowledgements; leases that are not lent are passed over.
     pub(super) fn acknowledge(&mut self, leases: &[Lease]) {
         for lease in leases {
-            if let Some((object, _)) = self.lent.remove(lease) {
+            if let Some(loan) = self.lent.remove(lease) {
+                let (object, _) = *loan;
                 self.objects[object].open -= 1;
                 self.count_if_done(object);
             }
@@ -139,7 +141,7 @@ impl Loans {
         leases.sort_unstable();
         for lease in leases.iter().rev() {
             if let Some(back) = self.lent.remove(lease) {
-                self.waiting.push_front(back);
+                self.waiting.push_front(*back);
             }
         }
     }

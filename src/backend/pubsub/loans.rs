@@ -5,13 +5,12 @@
 //! account, and gives it back by being dropped.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use google_cloud_pubsub::subscriber::handler::{ExactlyOnce, Handler};
-use kappa_actors::message::{Lease, Message};
+use kappa_actors::message::{Lease, LeaseMap, Message};
 use kappa_actors::port::{LogError, Pulled, Room};
 use kappa_actors::time::Timestamp;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -27,34 +26,26 @@ impl Numbers {
     }
 }
 
-/// Leases are found by their numbers as they are: those on loan lie close together, and so do
-/// their places in the table.
-type ByNumber = BuildHasherDefault<NumberHasher>;
-
-#[derive(Default)]
-struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(self.0.rotate_left(8) ^ u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // The table finds a place by the low bits, and tells neighbours apart by the highest seven.
-        self.0 = number ^ (number << 57);
-    }
-}
-
 /// A message's share of the account: one message, and its bytes.
 pub(super) struct Share {
-    pub(super) _message: OwnedSemaphorePermit,
-    pub(super) _bytes: OwnedSemaphorePermit,
+    pub(super) messages: OwnedSemaphorePermit,
+    pub(super) bytes: OwnedSemaphorePermit,
+}
+
+/// Shares of one account that go back together.
+#[derive(Default)]
+struct Shares(Option<Share>);
+
+impl Shares {
+    fn add(&mut self, share: Share) {
+        match &mut self.0 {
+            None => self.0 = Some(share),
+            Some(all) => {
+                all.messages.merge(share.messages);
+                all.bytes.merge(share.bytes);
+            }
+        }
+    }
 }
 
 /// The means to answer for one message.
@@ -70,7 +61,7 @@ struct Loan {
 struct Books {
     waiting: VecDeque<(Message, Box<Loan>)>,
     /// Boxed, so that the table stays small enough for a processor's cache.
-    out: HashMap<Lease, Box<Loan>, ByNumber>,
+    out: LeaseMap<Box<Loan>>,
     confirming: HashMap<Lease, Share>,
     /// Why a stream is broken, by its number; the probe's word stands under [`PROBE`].
     broken: HashMap<usize, String>,
@@ -165,8 +156,9 @@ impl Loans {
 
     /// Acknowledges what needs no confirmation and answers with what does.
     pub(super) fn acknowledge(&self, leases: &[Lease]) -> Vec<(Lease, ExactlyOnce)> {
-        let mut books = self.books();
         let mut to_confirm = Vec::new();
+        let mut done = Shares::default();
+        let mut books = self.books();
         for lease in leases {
             let Some(loan) = books.out.remove(lease) else { continue };
             let Loan { handler, share, .. } = *loan;
@@ -175,7 +167,10 @@ impl Loans {
                     books.confirming.insert(*lease, share);
                     to_confirm.push((*lease, handler));
                 }
-                handler => handler.ack(),
+                handler => {
+                    handler.ack();
+                    done.add(share);
+                }
             }
         }
         to_confirm

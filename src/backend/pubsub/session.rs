@@ -249,7 +249,7 @@ impl Session {
             let Some(bytes) = self.permits(&self.bytes, units, &mut came, number).await else {
                 break Break::Stopped;
             };
-            came.push((received, handler, Share { _message: message, _bytes: bytes }));
+            came.push((received, handler, Share { messages: message, bytes }));
             if came.len() >= MAX_TOGETHER {
                 self.hand_on(&mut came, number);
             }
