@@ -72,6 +72,16 @@ async fn the_suites_of_the_warehouse_run_and_leave_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_suites_of_history_run_and_leave_nothing() {
+    for mode in [WriteMode::Upsert, WriteMode::Append] {
+        let servers = Servers::start().await;
+        let left = servers.left_by(async |project| suites::history(project, mode).await).await;
+        assert_eq!(left, [""; 0]);
+        assert_eq!(servers.bigquery.control().violations(), [""; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_suite_of_the_archive_store_runs_and_leaves_nothing() {
     assert_eq!(Servers::start().await.left_by(suites::storage).await, [""; 0]);
 }

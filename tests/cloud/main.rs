@@ -12,6 +12,8 @@ mod letters;
 mod live;
 #[path = "../shared/loopback.rs"]
 mod loopback;
+#[path = "../shared/patience.rs"]
+mod patience;
 #[path = "../shared/project.rs"]
 mod project;
 mod pubsub;

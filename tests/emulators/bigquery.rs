@@ -1,5 +1,6 @@
 //! BigQuery, on bqemulator: the mode `append`, read through its view.
 
+mod history;
 mod sql;
 
 use std::process::Command;
@@ -29,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Emulated {
     dataset: Dataset,
     name: String,
+    options: BigQueryOptions,
     http: reqwest::Client,
     _alone: MutexGuard<'static, ()>,
 }
@@ -64,17 +66,22 @@ impl Emulated {
             write_endpoint: Some(write_endpoint()),
             ..loopback::bigquery("local", &name, WriteMode::Append)
         };
-        Self { dataset: Dataset::open(options, None), name, http, _alone: alone }
+        let dataset = Dataset::open(options.clone(), None);
+        Self { dataset, name, options, http, _alone: alone }
+    }
+
+    /// The emulator tells of a view, but not its query: what is found would never be the view that
+    /// is wanted.
+    async fn drop_view(&self, table: &str) {
+        let view = format!("{}/datasets/{}/tables/{table}_deduplicated", rest(), self.name);
+        self.http.delete(view).send().await.unwrap();
     }
 }
 
 #[async_trait]
 impl Warehouse for Emulated {
     async fn ensure_table(&self, table: &TableSpec) -> Result<Ensured, EnsureError> {
-        // The emulator tells of a view, but not its query: what is found would never be the view
-        // that is wanted.
-        let view = format!("{}/datasets/{}/tables/{}_deduplicated", rest(), self.name, table.name);
-        self.http.delete(view).send().await.unwrap();
+        self.drop_view(&table.name).await;
         let ensured = self.dataset.ensure_table(table).await?;
         for column in &ensured.added {
             // The emulator adds it to what it tells of the table, not to the table.

@@ -6,6 +6,8 @@
 mod dataset;
 #[path = "../shared/letters.rs"]
 mod letters;
+#[path = "../shared/patience.rs"]
+mod patience;
 #[path = "../shared/project.rs"]
 mod project;
 #[path = "../shared/suites.rs"]
@@ -67,6 +69,16 @@ async fn bigquery_is_a_warehouse_by_upserts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bigquery_is_a_warehouse_by_appends() {
     live(async |project| suites::bigquery(project, WriteMode::Append).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bigquery_is_audited_compared_and_merged_with_upserts() {
+    live(async |project| suites::history(project, WriteMode::Upsert).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bigquery_is_audited_compared_and_merged_with_appends() {
+    live(async |project| suites::history(project, WriteMode::Append).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,35 +2,28 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use kappa::backend::bigquery::WriteMode;
+use kappa::backend::bigquery::{BigQueryOptions, BigQueryStaging, BigQueryWarehouse, WriteMode};
 use kappa::backend::gcs::{GcsArchive, GcsOptions};
 use kappa::backend::pubsub::PubSubLog;
 use kappa::wiring::cloud::{bigquery_options, gcs_options, pubsub_options};
 use kappa_actors::dead_letter_table;
 use kappa_actors::message::NewMessage;
 use kappa_actors::port::{
-    DeadLetterFilter, DeadLetterStore as _, EnsureError, Ensured, EventLog as _, Pulled, Refusal,
-    Room, Warehouse, WriteError,
+    DeadLetterFilter, DeadLetterStore as _, EventLog as _, Pulled, Reprocessing as _, Room,
+    Warehouse as _,
 };
-use kappa_actors::row::{Row, TableSpec};
 use kappa_actors::testing::event_log::Abilities;
-use kappa_actors::testing::warehouse::ReadBack;
-use kappa_actors::testing::{archive_store, event_log, warehouse};
+use kappa_actors::testing::{archive_store, auditable, event_log, reprocessing, warehouse};
 use kappa_actors::time::Timestamp;
-use tokio::sync::Mutex;
 
 use crate::dataset::Dataset;
 use crate::letters::{any, letter};
+use crate::patience::{PatientDataset, PatientStaging};
 use crate::project::Project;
 
-/// How long the service may take to know of a change by itself: a new table or column.
-const SPREADING: Duration = Duration::from_secs(10 * 60);
-/// The pause between two tries.
-const PAUSE: Duration = Duration::from_secs(2);
 const AMPLE: Room = Room { messages: 1_000, bytes: 1 << 30 };
 
 /// Pub/Sub as the event log.
@@ -91,10 +84,7 @@ async fn pull_and_acknowledge(log: &PubSubLog) -> BTreeSet<String> {
 
 /// BigQuery as the warehouse, in one of its modes.
 pub(crate) async fn bigquery(project: &Project, mode: WriteMode) {
-    let settings = project.settings("warehouse.backend=bigquery", &[project.dataset()]);
-    let mut options = bigquery_options(&settings).unwrap();
-    options.tables.mode = mode;
-    let patient = Patient { dataset: Dataset::open(options, None), ensured: Mutex::default() };
+    let patient = PatientDataset::new(Dataset::open(dataset(project, mode), None));
     match mode {
         WriteMode::Upsert => {
             warehouse::conforms(&patient).await;
@@ -105,7 +95,29 @@ pub(crate) async fn bigquery(project: &Project, mode: WriteMode) {
     patient.dataset.warehouse.close().await;
 }
 
-async fn letters_are_found_and_marked(patient: &Patient) {
+/// The same, audited, and then compared with staging tables and merged from them.
+pub(crate) async fn history(project: &Project, mode: WriteMode) {
+    let patient = PatientDataset::new(Dataset::open(dataset(project, mode), None));
+    auditable::conforms(&patient, &patient.dataset.warehouse).await;
+    patient.dataset.warehouse.close().await;
+    let options = dataset(project, mode);
+    let patient = PatientDataset::new(Dataset::open(options.clone(), None));
+    let beside = BigQueryWarehouse::connect(options, None).unwrap();
+    let staging = PatientStaging::new(BigQueryStaging::beside(beside));
+    reprocessing::conforms(&patient, &staging).await;
+    staging.warehouse().close().await;
+    patient.dataset.warehouse.close().await;
+}
+
+/// A dataset of its own.
+fn dataset(project: &Project, mode: WriteMode) -> BigQueryOptions {
+    let settings = project.settings("warehouse.backend=bigquery", &[project.dataset()]);
+    let mut options = bigquery_options(&settings).unwrap();
+    options.tables.mode = mode;
+    options
+}
+
+async fn letters_are_found_and_marked(patient: &PatientDataset) {
     let warehouse = &patient.dataset.warehouse;
     let spec = Arc::new(dead_letter_table::spec());
     patient.ensure_table(&spec).await.unwrap();
@@ -118,58 +130,6 @@ async fn letters_are_found_and_marked(patient: &Patient) {
     assert_eq!(warehouse.find(&marked).await.unwrap(), ["one"]);
     let by_prefix = DeadLetterFilter { id_prefix: Some("tw".into()), ..any() };
     assert_eq!(warehouse.find(&by_prefix).await.unwrap(), ["two"]);
-}
-
-/// A warehouse that waits as a writer does: for what is unavailable, and for appends to learn of a
-/// table that stands.
-struct Patient {
-    dataset: Dataset,
-    ensured: Mutex<Vec<TableSpec>>,
-}
-
-#[async_trait]
-impl Warehouse for Patient {
-    async fn ensure_table(&self, table: &TableSpec) -> Result<Ensured, EnsureError> {
-        let began = Instant::now();
-        loop {
-            match self.dataset.ensure_table(table).await {
-                Err(EnsureError::Unavailable(_)) if began.elapsed() < SPREADING => {}
-                other => {
-                    if other.is_ok() {
-                        self.ensured.lock().await.push(table.clone());
-                    }
-                    return other;
-                }
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    async fn write(
-        &self,
-        table: &Arc<TableSpec>,
-        rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError> {
-        let began = Instant::now();
-        loop {
-            let error = match self.dataset.write(table, Arc::clone(&rows)).await {
-                Err(error) if began.elapsed() < SPREADING => error,
-                other => return other,
-            };
-            let stands = self.ensured.lock().await.contains(table);
-            if matches!(error, WriteError::Gone(_)) && !stands {
-                return Err(error);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-}
-
-#[async_trait]
-impl ReadBack for Patient {
-    async fn read_back(&self, table: &TableSpec) -> Vec<Row> {
-        self.dataset.read_back(table).await
-    }
 }
 
 /// Cloud Storage as the archive.

@@ -111,13 +111,14 @@ impl Pages<'_> {
     }
 
     fn page(&self) -> Result<Vec<Cells>, RestError> {
-        let answer = &self.answer;
-        if let Some(error) = answer["errors"].as_array().and_then(|errors| errors.first())
-            && answer["rows"].is_null()
+        let rows = self.answer["rows"].as_array().map_or(&[][..], Vec::as_slice);
+        // Warnings come beside rows. Where nothing was found, that may be no answer to the question.
+        if rows.is_empty()
+            && let Some(error) = self.answer["errors"].as_array().and_then(|errors| errors.first())
         {
             return Err(RestError::Invalid(text(&error["message"])));
         }
-        Ok(answer["rows"].as_array().into_iter().flatten().map(cells).collect())
+        Ok(rows.iter().map(cells).collect())
     }
 }
 

@@ -68,6 +68,21 @@ async fn keys_that_stand_where_they_should_cost_one_query_and_others_a_second() 
 }
 
 #[tokio::test]
+async fn a_query_that_failed_and_was_answered_with_success_is_no_clean_audit() {
+    let cloud = Cloud::start(WriteMode::Upsert).await;
+    let spec = table("t", &VERSIONED, 1);
+    cloud.ensure_table(&spec).await.unwrap();
+    for rows in [json!(null), json!([])] {
+        let errors = [json!({ "reason": "invalidQuery", "message": "not understood" })];
+        let body = json!({ "jobComplete": true, "rows": rows, "errors": errors }).to_string();
+        let fault = kappa_test_servers::bigquery::RestFault { status: 200, body };
+        cloud.control().fail_rest(1, &fault);
+        let told = cloud.warehouse.count(&asked(&spec, ["a".to_owned()])).await.unwrap_err();
+        assert!(told.to_string().contains("not understood"), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn trouble_is_sorted_by_whether_asking_again_helps() {
     let cloud = Cloud::start(WriteMode::Upsert).await;
     let spec = table("t", &VERSIONED, 1);
