@@ -28,6 +28,9 @@ use report::{Part, Report};
 
 /// Resident memory of a replay, at most, in MB.
 const PEAK_MB: f64 = 200.0;
+/// Each replay is measured so often, in turn with the live run, and the best is taken: a busy neighbour
+/// makes any of them slower, and none faster.
+const ROUNDS: usize = 3;
 /// What an audit, a diff and a merge of a million may take, in seconds.
 const SECONDS: f64 = 10.0;
 /// All that ever was, and will be.
@@ -59,21 +62,49 @@ fn main() {
 /// A replay beside the live run of the same events, and an audit of both.
 fn replay(report: &mut Report) {
     let events = million();
-    let folder = tempfile::tempdir().unwrap();
-    println!("{events} archived events, by the shipped processors");
-    let (wall, cost) = process(folder.path(), events, &[]);
-    let live = rate(events, wall);
-    report.show("live rate", live / 1e3, "k events/s");
-    report.show("live, processor seconds a million", cost.cpu_seconds * 1e6 / events as f64, "s");
-    report.show("live, peak memory", cost.peak_mb, "MB");
-    let audit = kappa(folder.path(), "audit", &[&EVER]);
-    report.at_most("audit", audit.wall.as_secs_f64(), SECONDS, "s");
-    report.show("audit, peak memory", audit.peak_mb, "MB");
-    for into in ["staging", "live"] {
-        let (wall, cost) = history(folder.path(), into);
-        let ratio = rate(events, wall) / live;
+    println!("{events} archived events, by the shipped processors, best of {ROUNDS}");
+    let mut live = Best::default();
+    let mut replays = ["staging", "live"].map(|into| (into, Best::default()));
+    for round in 1..=ROUNDS {
+        let folder = tempfile::tempdir().unwrap();
+        live.note(events, process(folder.path(), events, &[]));
+        if round == 1 {
+            let audit = kappa(folder.path(), "audit", &[&EVER]);
+            report.at_most("audit", audit.wall.as_secs_f64(), SECONDS, "s");
+            report.show("audit, peak memory", audit.peak_mb, "MB");
+        }
+        for (into, best) in &mut replays {
+            best.note(events, history(folder.path(), into));
+        }
+    }
+    report.show("live rate", live.rate / 1e3, "k events/s");
+    report.show("live, processor seconds a million", live.cpu_seconds * 1e6 / events as f64, "s");
+    report.show("live, peak memory", live.peak_mb, "MB");
+    for (into, best) in replays {
+        let ratio = best.rate / live.rate;
         report.at_least(&format!("replay into {into}, to the live rate"), ratio, 1.0, "");
-        report.at_most(&format!("replay into {into}, peak memory"), cost.peak_mb, PEAK_MB, "MB");
+        report.at_most(&format!("replay into {into}, peak memory"), best.peak_mb, PEAK_MB, "MB");
+    }
+}
+
+/// The best of some runs, but for their memory: the most that any held.
+struct Best {
+    rate: f64,
+    cpu_seconds: f64,
+    peak_mb: f64,
+}
+
+impl Default for Best {
+    fn default() -> Self {
+        Self { rate: 0.0, cpu_seconds: f64::INFINITY, peak_mb: 0.0 }
+    }
+}
+
+impl Best {
+    fn note(&mut self, events: u64, (wall, cost): (Duration, Cost)) {
+        self.rate = self.rate.max(rate(events, wall));
+        self.cpu_seconds = self.cpu_seconds.min(cost.cpu_seconds);
+        self.peak_mb = self.peak_mb.max(cost.peak_mb);
     }
 }
 
