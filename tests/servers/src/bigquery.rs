@@ -4,6 +4,8 @@
 //! - A request is stored whole or not at all.
 //! - Different rows at a used offset are recorded as a violation: the service would answer
 //!   ALREADY_EXISTS and the rows would be lost unseen.
+//!
+//! These are the comments of googleapis: google/cloud/bigquery/storage/v1/storage.proto.
 
 mod append;
 mod cell;

@@ -1,8 +1,11 @@
 //! Cloud Storage: JSON/HTTP for reading and writing, gRPC storage.v2 for the rest.
 //!
-//! - An object is stored whole or not at all, and a name has one live generation.
-//! - Every precondition that a request names is checked before anything is done.
-//! - A checksum that came with an object is compared with its bytes; a mismatch stores nothing.
+//! - An object is stored whole or not at all, and a name has one live generation:
+//!   <https://cloud.google.com/storage/docs/objects>.
+//! - Every precondition that a request names is checked before anything is done:
+//!   <https://cloud.google.com/storage/docs/request-preconditions>.
+//! - A checksum that came with an object is compared with its bytes; a mismatch stores nothing:
+//!   <https://cloud.google.com/storage/docs/data-validation>.
 
 mod control;
 mod grpc;

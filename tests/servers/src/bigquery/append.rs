@@ -1,6 +1,8 @@
 //! The Storage Write API, `google.cloud.bigquery.storage.v1.BigQueryWrite`.
 //!
-//! Rules without a page are the comments of `storage.proto`.
+//! Rules without a page are the comments of googleapis:
+//! google/cloud/bigquery/storage/v1/storage.proto, as a page:
+//! <https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1>.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -26,7 +28,8 @@ use api::append_rows_response::{AppendResult, Response};
 use api::storage_error::StorageErrorCode;
 use api::write_stream::Type;
 
-/// `AppendRowsRequest`: larger requests return INVALID_ARGUMENT.
+/// `AppendRowsRequest`: larger requests return INVALID_ARGUMENT. The file says 10 MB, and
+/// <https://cloud.google.com/bigquery/quotas#write-api-limits> 20 MB: the stricter holds here.
 const MAX_REQUEST_BYTES: usize = 10_000_000;
 
 /// The service.
@@ -99,6 +102,7 @@ fn create(
     };
     state.known(&table).map_err(|refusal| Status::new(refusal.code, refusal.message))?;
     let kind = request.write_stream.map_or(0, |stream| stream.r#type);
+    // No rule of the service.
     if kind != i32::from(Type::Committed) {
         return Err(Status::invalid_argument("this server creates COMMITTED streams only"));
     }
@@ -114,6 +118,7 @@ fn get(state: &Shared, name: &str) -> Result<api::WriteStream, Status> {
         Some((table, Some("_default"))) => state.tables.contains_key(&table),
         _ => state.streams.contains_key(name),
     };
+    // NOT_FOUND in googleapis: google/rpc/code.proto.
     if !found {
         return Err(Status::not_found(format!("Requested entity was not found: stream {name}")));
     }
@@ -260,6 +265,7 @@ impl Writer {
         &mut self,
         request: api::AppendRowsRequest,
     ) -> Result<(Option<i64>, Vec<Vec<u8>>), Status> {
+        // No rule of the service.
         let Some(Rows::ProtoRows(data)) = request.rows else {
             return Err(Status::invalid_argument("only protobuf rows are taken here"));
         };
@@ -307,6 +313,7 @@ impl Writer {
     }
 }
 
+/// `StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS`, or as malformed as `AppendRowsResponse.error` says.
 fn misfit_refusal(name: &str, misfit: Misfit) -> Refusal {
     match misfit {
         Misfit::Extra(fields) => Refusal {

@@ -1,6 +1,7 @@
 //! Values of a row and the conversions to a column's type.
 //!
-//! The rules are those of <https://cloud.google.com/bigquery/docs/supported-data-types>.
+//! The rules are those of <https://cloud.google.com/bigquery/docs/supported-data-types>, and the
+//! ranges of values <https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types>.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

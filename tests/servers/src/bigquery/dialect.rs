@@ -1,7 +1,8 @@
 //! GoogleSQL in SQLite's words.
 //!
 //! A statement is parsed, and what SQLite says otherwise is put in its place. What is not known
-//! here is left to SQLite, which refuses it or does the same.
+//! here is left to SQLite, which refuses it or does the same. What is refused as not known to this
+//! server, and a second statement, the service takes.
 
 use std::ops::ControlFlow;
 
@@ -141,6 +142,8 @@ fn function(function: &Function) -> Result<Option<String>, String> {
 }
 
 /// An array as JSON, without NULL: BigQuery gives no array that holds one.
+/// <https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#array_nulls>.
+/// The service looks whether there is one; here an expression that may give one is refused.
 fn array(value: &str, list: &FunctionArgumentList) -> Result<String, String> {
     let mut order = String::new();
     let mut ignores = false;

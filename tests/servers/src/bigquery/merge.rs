@@ -75,6 +75,7 @@ impl Tables<'_> {
     fn check(&self) -> Result<(), Refused> {
         for clause in self.clauses {
             // Only correlated ones are refused by the service; telling them apart is not done here.
+            // https://cloud.google.com/bigquery/docs/data-manipulation-language#dml-limitations
             if clause.predicate.as_ref().is_some_and(asks) {
                 return Err("Subqueries within a when_clause are not supported for MERGE".into());
             }

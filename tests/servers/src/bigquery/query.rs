@@ -1,6 +1,7 @@
 //! Queries, run by SQLite over the rows of every table the text names.
 //!
-//! A table stands there under its full name. What SQLite cannot run is refused as an invalid query.
+//! A table stands there under its full name. What SQLite cannot run is refused as an invalid query:
+//! <https://cloud.google.com/bigquery/docs/error-messages>.
 
 mod parameters;
 
@@ -135,7 +136,8 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
     page(state, &job, "", most(&body["maxResults"]))
 }
 
-/// Answers `jobs.getQueryResults`: a page of what a query found.
+/// Answers `jobs.getQueryResults`: a page of what a query found, by the token of the one before.
+/// <https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/getQueryResults>
 pub(super) fn page(
     state: &State,
     job: &str,
@@ -153,6 +155,7 @@ pub(super) fn page(
         token => token.parse().map_err(|_| Refused::new(400, "invalid", "Invalid page token"))?,
     };
     // A page may be smaller than was asked for: the service bounds it in bytes.
+    // https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/query: maxResults.
     let most = most.into_iter().chain(state.page_rows).min().unwrap_or(usize::MAX);
     let end = found.rows.len().min(from.saturating_add(most));
     let mut answer = json!({

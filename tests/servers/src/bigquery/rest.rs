@@ -1,6 +1,8 @@
 //! REST v2: datasets, tables, tabledata and queries.
 //!
-//! Shapes are those of <https://cloud.google.com/bigquery/docs/reference/rest>.
+//! Shapes are those of <https://cloud.google.com/bigquery/docs/reference/rest>, codes and reasons of
+//! what is refused those of <https://cloud.google.com/bigquery/docs/error-messages>. There, what is
+//! missing is `invalid`; `required` is not among them.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -160,6 +162,8 @@ impl State {
         resource["etag"] = json!(format!("etag{}", self.etag));
     }
 
+    /// <https://cloud.google.com/bigquery/docs/reference/rest/v2/datasets#DatasetReference>: its id
+    /// is required.
     fn insert_dataset(&mut self, project: &str, mut body: Value) -> Result<Value, Refused> {
         let id = body["datasetReference"]["datasetId"].as_str().unwrap_or_default();
         let name = format!("{project}.{id}");
@@ -207,6 +211,7 @@ impl State {
         Ok(json!({}))
     }
 
+    /// <https://cloud.google.com/bigquery/docs/reference/rest/v2/TableReference>: its id is required.
     fn insert_table(
         &mut self,
         project: &str,
@@ -250,7 +255,8 @@ impl State {
                 merge(&mut resource, body);
                 check_key(&resource)?;
                 let fields = resource["schema"]["fields"].as_array().cloned().unwrap_or_default();
-                // https://cloud.google.com/bigquery/docs/managing-table-schemas: columns are added.
+                // https://cloud.google.com/bigquery/docs/managing-table-schemas: columns are added, at
+                // the end, and none that is required.
                 for (at, column) in before.iter().enumerate() {
                     let kept = fields.get(at).is_some_and(|field| {
                         field["name"] == json!(column.name)
@@ -281,6 +287,7 @@ impl State {
                 }
                 Ok(resource)
             }
+            // No rule of the service.
             other => Err(Refused::new(405, "invalid", format!("method {other}"))),
         }
     }

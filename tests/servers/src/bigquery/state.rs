@@ -1,4 +1,7 @@
 //! What the server holds, behind one lock that is never held over an await.
+//!
+//! Rules of appends without a page are the comments of googleapis:
+//! google/cloud/bigquery/storage/v1/storage.proto.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -127,6 +130,9 @@ impl State {
     }
 
     /// The table's columns as the write API knows them, with the version of that knowledge.
+    ///
+    /// The permission is `bigquery.tables.updateData`:
+    /// <https://cloud.google.com/bigquery/docs/change-data-capture>.
     pub(super) fn known(&self, table: &str) -> Result<(&Table, u64), Refusal> {
         if self.revoked {
             let message = format!(
@@ -134,6 +140,7 @@ impl State {
             );
             return Err(Refusal::new(Code::PermissionDenied, message));
         }
+        // `StorageErrorCode.TABLE_NOT_FOUND`.
         let found = self.tables.get(table).ok_or_else(|| {
             let message = format!("Requested entity was not found: table {table}");
             Refusal::storage(Code::NotFound, StorageErrorCode::TableNotFound, message)
@@ -206,6 +213,7 @@ impl State {
                 }
             };
         }
+        // `StorageErrorCode.STREAM_NOT_FOUND`.
         let Some(stream) = self.streams.get(name) else {
             let message = format!("Requested entity was not found: stream {name}");
             return Err(Refusal::storage(
@@ -224,6 +232,7 @@ impl State {
         }
         let Some(offset) = offset else { return Ok(()) };
         let end = i64::try_from(stream.rows.len()).unwrap_or(i64::MAX);
+        // `AppendRowsResponse.response.error`: INVALID_ARGUMENT.
         let at = usize::try_from(offset)
             .map_err(|_| Refusal::new(Code::InvalidArgument, "Offset must not be negative."))?;
         // `AppendRowsResponse.response.error`: ALREADY_EXISTS and OUT_OF_RANGE.
@@ -270,7 +279,7 @@ impl State {
                 Ok(()) => plan.fault(&cells, key),
                 Err(fault) => Some(fault),
             };
-            // https://cloud.google.com/bigquery/quotas#write-api-limits: 10 MB a row.
+            // No row is larger than its request: `AppendRowsRequest`.
             if row.len() > 10_000_000 {
                 fault = Some("the row is larger than 10 MB".to_owned());
             }

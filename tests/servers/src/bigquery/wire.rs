@@ -64,6 +64,8 @@ impl Plan {
                 continue;
             };
             let to = columns.get(slot).map_or("STRING", |column| column.kind.as_str());
+            // https://cloud.google.com/bigquery/docs/supported-data-types, but for lists, of which
+            // there are none here.
             if field.label() == Label::Repeated || !convertible(field.r#type(), to) {
                 return Err(Misfit::Other(format!(
                     "field {name} of protobuf type {} cannot fill a column of type {to}",
@@ -71,6 +73,7 @@ impl Plan {
                 )));
             }
             let number = usize::try_from(field.number()).unwrap_or(0);
+            // That many alone is no rule of the service.
             if number == 0 || number > 20_000 {
                 return Err(Misfit::Other(format!("field {name} has the number {number}")));
             }
@@ -91,7 +94,8 @@ impl Plan {
         &self.columns
     }
 
-    /// Reads `row` into `cells`: the columns in order, then change type and sequence.
+    /// Reads `row` into `cells`: the columns in order, then change type and sequence. Rows are those of
+    /// proto2, says `ProtoData` in googleapis: google/cloud/bigquery/storage/v1/storage.proto.
     pub(super) fn read<'a>(
         &self,
         mut row: &'a [u8],
@@ -116,7 +120,10 @@ impl Plan {
         Ok(())
     }
 
-    /// Why the cells cannot be a row of the table, if they cannot.
+    /// Why the cells cannot be a row of the table, if they cannot: of NULL
+    /// <https://cloud.google.com/bigquery/docs/schemas#modes>, of changes
+    /// <https://cloud.google.com/bigquery/docs/change-data-capture>. That a key is not NULL stands on
+    /// <https://cloud.google.com/bigquery/docs/primary-foreign-keys>, and that nobody enforces it.
     pub(super) fn fault(&self, cells: &[Cell<'_>], key: &[usize]) -> Option<String> {
         for (at, column) in self.columns.iter().enumerate() {
             if cells[at] == Cell::Null && (column.required || (self.changes && key.contains(&at))) {
@@ -139,7 +146,8 @@ impl Plan {
     }
 }
 
-/// A sequence number's sections, if it is well formed.
+/// A sequence number's sections, if it is well formed:
+/// <https://cloud.google.com/bigquery/docs/change-data-capture>.
 pub(super) fn sequence(text: &str) -> Option<Vec<u64>> {
     let sections: Option<Vec<u64>> = text
         .split('/')
@@ -172,10 +180,13 @@ impl<'a> Raw<'a> {
                 *buf = rest;
                 Raw::Bytes(bytes)
             }
+            // None of https://cloud.google.com/bigquery/docs/supported-data-types is a group.
             WireType::StartGroup | WireType::EndGroup => return Err("groups are refused".into()),
         })
     }
 
+    /// Strings are UTF-8:
+    /// <https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#string_type>.
     fn cell(self, kind: Type) -> Result<Cell<'a>, String> {
         Ok(match (self, kind) {
             (Raw::Number(n), Type::Bool) => Cell::Bool(n != 0),

@@ -1,4 +1,5 @@
-//! Publishing. The limits: <https://cloud.google.com/pubsub/quotas#resource_limits>.
+//! Publishing. The limits: <https://cloud.google.com/pubsub/quotas#resource_limits>. A request past
+//! them is an INVALID_ARGUMENT: <https://cloud.google.com/pubsub/docs/reference/error-codes>.
 
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1 as pb;
 use prost::Message as _;
@@ -37,9 +38,11 @@ impl Methods for Publisher {
 
 fn publish(shared: &Shared, request: pb::PublishRequest) -> Result<pb::PublishResponse, Status> {
     let mut state = shared.state();
+    // <https://cloud.google.com/pubsub/docs/access-control>
     if !state.permitted("pubsub.topics.publish") {
         return Err(Status::permission_denied("User not authorized to perform this action."));
     }
+    // `Publisher.Publish`, in googleapis: google/pubsub/v1/pubsub.proto.
     if !state.topics.contains_key(&request.topic) {
         let words = format!("Resource not found (resource={}).", request.topic);
         return Err(Status::not_found(words));
@@ -47,6 +50,8 @@ fn publish(shared: &Shared, request: pb::PublishRequest) -> Result<pb::PublishRe
     if request.encoded_len() > MAX_REQUEST_BYTES || request.messages.len() > MAX_MESSAGES {
         return Err(Status::invalid_argument("The request is too large."));
     }
+    // Messages are required:
+    // <https://cloud.google.com/pubsub/docs/reference/rpc/google.pubsub.v1#publishrequest>.
     if request.messages.is_empty() || request.messages.iter().any(unfit) {
         return Err(Status::invalid_argument("A message in the request is invalid."));
     }
@@ -65,7 +70,9 @@ fn publish(shared: &Shared, request: pb::PublishRequest) -> Result<pb::PublishRe
     Ok(pb::PublishResponse { message_ids })
 }
 
-/// Whether the whole request is refused for this message.
+/// Whether the whole request is refused for this message: beside the limits, data or an attribute
+/// is needed, <https://cloud.google.com/pubsub/docs/reference/rest/v1/PubsubMessage>, and no
+/// attribute may begin with `goog`, <https://cloud.google.com/pubsub/docs/publisher#using-attributes>.
 fn unfit(message: &pb::PubsubMessage) -> bool {
     let attributes = &message.attributes;
     (message.data.is_empty() && attributes.is_empty())

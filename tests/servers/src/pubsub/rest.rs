@@ -1,4 +1,7 @@
 //! Topics and subscriptions: <https://cloud.google.com/pubsub/docs/reference/rest>.
+//!
+//! Which permission a method needs: <https://cloud.google.com/pubsub/docs/access-control>. With which
+//! code it refuses: <https://cloud.google.com/pubsub/docs/reference/error-codes>.
 
 use axum::extract::{Path, State as Shares};
 use axum::http::{Method, StatusCode};
@@ -60,8 +63,9 @@ fn permissions(state: &State, name: &str, asked: &Value) -> Answer {
     (StatusCode::OK, Json(json!({ "permissions": held.collect::<Vec<_>>() })))
 }
 
+/// <https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions/seek>; to a time
+/// alone, snapshots are not sought here.
 fn seek(state: &mut State, name: &str, asked: &Value) -> Answer {
-    // <https://cloud.google.com/pubsub/docs/access-control>
     if !state.permitted("pubsub.subscriptions.consume") {
         return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", name);
     }
@@ -80,7 +84,9 @@ fn seek(state: &mut State, name: &str, asked: &Value) -> Answer {
     (StatusCode::OK, Json(json!({})))
 }
 
-/// GET describes, PUT creates, DELETE removes.
+/// GET describes, PUT creates, DELETE removes; what else the service has is not served. What is
+/// there already, and a topic that is not:
+/// <https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions/create>.
 fn resource(state: &mut State, method: &Method, name: &str, mut asked: Value) -> Answer {
     let of_topics = name.contains("/topics/");
     let kind = if of_topics { "topics" } else { "subscriptions" };

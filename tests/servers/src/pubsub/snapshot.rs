@@ -1,4 +1,7 @@
-//! Snapshots: <https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.snapshots>.
+//! Snapshots: <https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.snapshots>. When none
+//! is made: <https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.snapshots/create>.
+//!
+//! Permissions and codes are of the same pages as those in `rest.rs`.
 
 use axum::Json;
 use axum::http::{Method, StatusCode};
@@ -12,7 +15,7 @@ use super::state::State;
 const DAYS: i64 = 7;
 const HOURS: i64 = 1;
 
-/// PUT creates, DELETE removes.
+/// PUT creates, DELETE removes; what else the service has is not served.
 pub(super) fn answer(state: &mut State, method: &Method, name: &str, asked: &Value) -> Answer {
     let verb = if *method == Method::PUT { "create" } else { "delete" };
     if !state.permitted(&format!("pubsub.snapshots.{verb}")) {

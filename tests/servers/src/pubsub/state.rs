@@ -89,7 +89,9 @@ impl State {
         !self.denied.contains(permission)
     }
 
-    /// The subscription, for one who may read it.
+    /// The subscription, for one who may read it:
+    /// <https://cloud.google.com/pubsub/docs/access-control>, and for one that is not there
+    /// <https://cloud.google.com/pubsub/docs/reference/error-codes>.
     pub(super) fn readable(&mut self, name: &str) -> Result<&mut Subscription, Status> {
         if !self.permitted("pubsub.subscriptions.consume") {
             return Err(Status::permission_denied(format!(

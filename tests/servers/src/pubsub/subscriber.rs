@@ -89,8 +89,11 @@ fn extend(shared: &Shared, request: &pb::ModifyAckDeadlineRequest) -> Result<(),
     result
 }
 
-/// What failed is told with exactly-once delivery alone, by id, in an `ErrorInfo`:
-/// <https://cloud.google.com/pubsub/docs/exactly-once-delivery>.
+/// What failed is told with exactly-once delivery alone, as an INVALID_ARGUMENT:
+/// <https://cloud.google.com/pubsub/docs/exactly-once-delivery>. That it is told by id, in an
+/// `ErrorInfo`, is observed, not documented:
+/// <https://github.com/googleapis/google-cloud-cpp/issues/9327>; its reason too:
+/// <https://github.com/googleapis/nodejs-pubsub/issues/1951>.
 fn confirmed(exactly_once: bool, failed: Vec<(String, String)>) -> Result<(), Status> {
     if !exactly_once || failed.is_empty() {
         return Ok(());

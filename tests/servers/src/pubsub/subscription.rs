@@ -12,7 +12,8 @@ use serde_json::Value;
 /// take any.
 const RESPONSE: (usize, usize) = (1_000, 1 << 20);
 /// Of an id that is not on loan, on a subscription with exactly-once delivery:
-/// <https://cloud.google.com/pubsub/docs/exactly-once-delivery>.
+/// <https://cloud.google.com/pubsub/docs/exactly-once-delivery>. The word is observed, not
+/// documented: <https://github.com/googleapis/google-cloud-go/issues/8398>.
 const INVALID: &str = "PERMANENT_FAILURE_INVALID_ACK_ID";
 
 #[derive(Debug)]
@@ -201,7 +202,8 @@ impl Subscription {
             lent.push(pb::ReceivedMessage {
                 ack_id: format!("{:x}", self.numbers),
                 message: Some(pb::PubsubMessage::clone(&place.message)),
-                // Only where there is a dead-letter policy, says the message's description.
+                // Only where there is a dead-letter policy: `ReceivedMessage.delivery_attempt` in
+                // googleapis: google/pubsub/v1/pubsub.proto.
                 delivery_attempt: if counted { place.attempts } else { 0 },
             });
         }

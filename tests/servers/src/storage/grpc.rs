@@ -1,4 +1,6 @@
 //! The service google.storage.v2.Storage.
+//!
+//! Rules without a page are the comments of googleapis: google/storage/v2/storage.proto.
 
 use googleapis_tonic_google_iam_v1::google::iam::v1;
 use googleapis_tonic_google_storage_v2::google::storage::v2;
@@ -78,6 +80,7 @@ fn resource(request: &v1::TestIamPermissionsRequest) -> &str {
     &request.resource
 }
 
+/// What it is asked about: googleapis: google/storage/control/v2/storage_control.proto.
 fn test(
     state: &mut State,
     request: v1::TestIamPermissionsRequest,
@@ -138,6 +141,7 @@ fn list(
     })
 }
 
+/// <https://cloud.google.com/storage/docs/json_api/v1/objects/get>
 fn get(state: &mut State, request: v2::GetObjectRequest) -> Result<v2::Object, Refusal> {
     let found = state.find(&bucket_of(&request.bucket)?, &request.object)?;
     if request.generation != 0 && request.generation != found.generation {
@@ -165,6 +169,7 @@ fn create_bucket(
     let Some(mut bucket) = request.bucket else {
         return Err(Refusal::Invalid("a bucket is needed".to_owned()));
     };
+    // `CreateBucketRequest`: parent, and bucket.
     let project = bucket.project.strip_prefix("projects/").filter(|project| !project.is_empty());
     if request.parent != "projects/_" || project.is_none() {
         return Err(Refusal::Invalid(
@@ -172,9 +177,12 @@ fn create_bucket(
         ));
     }
     let id = request.bucket_id;
+    // https://cloud.google.com/storage/docs/buckets#naming
     if !(3..=63).contains(&id.len()) {
         return Err(Refusal::Invalid(format!("{id:?}: a name has 3 to 63 characters")));
     }
+    // The code is observed, not documented:
+    // https://github.com/googleapis/google-cloud-cpp/pull/10799
     if state.buckets.contains_key(&id) {
         return Err(Refusal::Precondition);
     }
@@ -191,6 +199,7 @@ fn compose(state: &mut State, request: v2::ComposeObjectRequest) -> Result<v2::O
     let Some(destination) = request.destination else {
         return Err(Refusal::Invalid("a composition needs a destination".to_owned()));
     };
+    // No rule of the service.
     if request.delete_source_objects == Some(true) {
         return Err(Refusal::Invalid("delete_source_objects is not served here".to_owned()));
     }
@@ -216,7 +225,7 @@ fn delete(state: &mut State, request: v2::DeleteObjectRequest) -> Result<(), Ref
     if state.loses_answer() { Err(Refusal::Fault(503)) } else { Ok(()) }
 }
 
-/// Buckets are named `projects/_/buckets/B` in storage.v2.
+/// Buckets are named `projects/_/buckets/B` in storage.v2: "API Overview and Naming Syntax".
 fn bucket_of(name: &str) -> Result<String, Refusal> {
     let bucket = name.strip_prefix("projects/_/buckets/").filter(|name| !name.is_empty());
     bucket

@@ -1,4 +1,6 @@
 //! JSON/HTTP: uploads and downloads.
+//! <https://cloud.google.com/storage/docs/json_api/v1/objects/insert>,
+//! <https://cloud.google.com/storage/docs/json_api/v1/objects/get>.
 
 use std::collections::HashMap;
 use std::io;
@@ -72,6 +74,7 @@ async fn start_upload(
             let location = format!("{}/upload/sessions/{number}", state.url);
             Ok(([("location", location)], Json(json!({}))).into_response())
         }
+        // The service has `media` too.
         other => Err(Refusal::Invalid(format!("uploadType {other:?} is not served"))),
     }
 }
@@ -123,6 +126,7 @@ async fn download(
         }
         None => 0,
     };
+    // https://cloud.google.com/storage/docs/json_api/v1/status-codes: 416.
     if range.is_some() && from >= total {
         return Ok(StatusCode::RANGE_NOT_SATISFIABLE.into_response());
     }
@@ -203,7 +207,8 @@ fn encode_crc32c(crc32c: u32) -> String {
     BASE64_STANDARD.encode(crc32c.to_be_bytes())
 }
 
-/// <https://cloud.google.com/storage/docs/json_api/v1/status-codes>
+/// <https://cloud.google.com/storage/docs/json_api/v1/status-codes>; which permissions are needed:
+/// <https://cloud.google.com/storage/docs/access-control/iam-json>.
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (code, message) = match self {

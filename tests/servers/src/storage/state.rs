@@ -22,13 +22,15 @@ const MAX_NAME_BYTES: usize = 1024;
 /// Sources of one composition: <https://cloud.google.com/storage/docs/composite-objects>
 const MAX_SOURCES: usize = 32;
 
-/// Why a request is not carried out; each protocol has its own code for it.
+/// Why a request is not carried out; each protocol has its own code for it:
+/// <https://cloud.google.com/storage/docs/json_api/v1/status-codes>.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Invalid(String),
     NoBucket,
     NoObject(String),
     Precondition,
+    /// <https://cloud.google.com/storage/docs/access-control/iam-json>
     Forbidden,
     /// A bucket that still holds objects.
     NotEmpty,
@@ -173,7 +175,8 @@ impl State {
         Ok(stored)
     }
 
-    /// <https://cloud.google.com/storage/docs/composite-objects>
+    /// <https://cloud.google.com/storage/docs/composite-objects>; that the sources are of one storage
+    /// class: <https://cloud.google.com/storage/docs/xml-api/put-object-compose>.
     pub(super) fn compose(
         &mut self,
         wanted: Wanted,
@@ -191,12 +194,15 @@ impl State {
         let (mut body, mut components) = (Vec::new(), 0);
         for source in sources {
             let found = self.find(&wanted.bucket, &source.name)?;
+            // `ComposeObjectRequest.SourceObject`, in googleapis: google/storage/v2/storage.proto.
             if source.generation != 0 && source.generation != found.generation {
                 return Err(Refusal::NoObject(format!("{} in that generation", source.name)));
             }
             if source.if_generation_match.is_some_and(|wanted| wanted != found.generation) {
                 return Err(Refusal::Precondition);
             }
+            // That the class is the destination's is observed, not documented:
+            // https://github.com/GoogleCloudPlatform/dotnet-docs-samples/issues/2038
             if found.storage_class != class {
                 return Err(Refusal::Invalid(format!(
                     "{} is of the storage class {}, the destination of {class}",
@@ -209,6 +215,8 @@ impl State {
         self.make(wanted, body.into(), None, Some(components))
     }
 
+    /// <https://cloud.google.com/storage/docs/json_api/v1/objects/delete>, with its preconditions
+    /// <https://cloud.google.com/storage/docs/request-preconditions>.
     pub(super) fn delete(
         &mut self,
         bucket: &str,

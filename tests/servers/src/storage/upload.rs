@@ -38,6 +38,7 @@ struct Metadata {
 }
 
 /// Takes a whole object: its metadata and its bytes, in two parts.
+/// <https://cloud.google.com/storage/docs/uploading-objects#uploading-an-object>
 pub(super) fn multipart(
     state: &mut State,
     mut wanted: Wanted,
@@ -73,6 +74,7 @@ pub(super) fn begin(state: &mut State, wanted: Wanted, body: &Bytes) -> Result<u
 }
 
 /// Takes a chunk, or tells how far it is: `bytes 0-99/*`, `bytes 0-99/100`, `bytes */*`.
+/// <https://cloud.google.com/storage/docs/performing-resumable-uploads>
 pub(super) fn go_on(
     state: &mut State,
     number: u64,
@@ -87,6 +89,7 @@ pub(super) fn go_on(
         .ok_or_else(|| invalid(format!("content-range {range:?}")))?;
     let broken = state.break_upload.filter(|_| span != "*" && !body.is_empty());
     let spoil = state.spoil_upload;
+    // https://cloud.google.com/storage/docs/json_api/v1/status-codes: 404.
     let Some(session) = state.sessions.get_mut(&number) else {
         return Err(Refusal::NoObject(format!("upload {number}")));
     };
@@ -98,6 +101,8 @@ pub(super) fn go_on(
     }
     if let Some((first, _)) = span.split_once('-') {
         let first: usize = first.parse().map_err(|_| invalid(format!("range {span}")))?;
+        // Observed, not documented, and with 503 there:
+        // https://github.com/risingwavelabs/risingwave/issues/17407
         if first > session.kept.len() {
             return Err(invalid(format!("bytes {span} after {} kept", session.kept.len())));
         }

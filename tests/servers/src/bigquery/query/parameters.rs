@@ -1,7 +1,8 @@
 //! Parameters of a query, as values of SQLite:
-//! <https://cloud.google.com/bigquery/docs/reference/rest/v2/QueryParameterValue>.
+//! <https://cloud.google.com/bigquery/docs/reference/rest/v2/QueryParameter#QueryParameterValue>.
 //!
-//! An array of structs stands as a table, and `UNNEST(@name)` in the text names it.
+//! An array of structs stands as a table, and `UNNEST(@name)` in the text names it. That no other
+//! array is taken, and not every type, is no rule of the service.
 
 use chrono::{DateTime, NaiveDate};
 use rusqlite::types::Value as Sql;
