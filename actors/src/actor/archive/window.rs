@@ -80,7 +80,7 @@ pub struct WindowActor {
     /// Not known to be stored, in their order; after a failure the same bytes go out again under the
     /// same name.
     unstored: VecDeque<Unstored>,
-    /// The first of them, on its way.
+    /// The first of them, on its way; none while a retry is.
     on_its_way: Option<Errand<Answer>>,
     /// To be stored alone, as soon as nothing is on its way.
     suspect: Vec<Claim>,
@@ -247,13 +247,8 @@ impl WindowActor {
         let mut part = Part::new(self.ports.format, self.ports.compression);
         suspect.iter().for_each(|claim| part.append(claim.message()));
         let alone = self.encode(part, suspect).await?;
-        match self.put(&alone).await {
-            Ok(_) => self.stored(alone, me),
-            Err(error) => {
-                let failed = self.failed(alone, &error, me);
-                self.unstored.push_back(failed);
-            }
-        }
+        self.unstored.push_back(alone);
+        self.put_until(0, me).await?;
         // The open part has another number now, for which no reminder is on its way.
         self.store(me).await
     }
@@ -276,8 +271,8 @@ impl WindowActor {
         self.number - 1
     }
 
-    /// Puts what is not stored, in its order, until no more than `left` are, or one fails. The last
-    /// of them is on its way.
+    /// Puts what is not stored, in its order, until no more than `left` are, or one fails. What is
+    /// left is on its way.
     async fn put_until(&mut self, left: usize, me: &Me<WindowMessage>) -> Result<(), RoleError> {
         while !self.retrying {
             if self.on_its_way.is_none()
@@ -312,20 +307,14 @@ impl WindowActor {
         // In hand meanwhile: over a panic of the store its events are suspect.
         match on_its_way.outcome().await? {
             Ok(_) => self.stored(unstored, me),
-            Err(error) => {
-                let failed = self.failed(unstored, &error, me);
-                self.unstored.push_front(failed);
-            }
+            Err(error) => self.failed(unstored, &error, me),
         }
         Ok(())
     }
 
     /// A part is durable: its claims are settled.
     fn stored(&mut self, part: Unstored, me: &Me<WindowMessage>) {
-        // Another may have failed since it was sent.
-        if !self.retrying {
-            self.recovered(me);
-        }
+        self.recovered(me);
         let events = part.claims.len() as u64;
         part.claims.into_iter().for_each(Claim::settle);
         self.ports.board.counters().archived.add(events);
@@ -333,20 +322,15 @@ impl WindowActor {
     }
 
     /// A part is not known to be stored: it goes out again after a pause.
-    fn failed(
-        &mut self,
-        mut part: Unstored,
-        error: &StorePartError,
-        me: &Me<WindowMessage>,
-    ) -> Unstored {
+    fn failed(&mut self, mut part: Unstored, error: &StorePartError, me: &Me<WindowMessage>) {
         if let StorePartError::Taken(_) = error {
             self.incarnation = self.incarnations.begin();
             part.incarnation = self.incarnation.clone();
             part.number = self.next_number();
         }
         me.vitals().trouble(error.to_string(), part.claims.len() as u64);
+        self.unstored.push_front(part);
         self.retry_later(me);
-        part
     }
 
     /// Composes everything this process wrote of the window, once all of it is stored.
@@ -380,9 +364,7 @@ impl WindowActor {
     }
 
     fn retry_later(&mut self, me: &Me<WindowMessage>) {
-        if std::mem::replace(&mut self.retrying, true) {
-            return;
-        }
+        self.retrying = true;
         let pause: Duration = self.backoff.failed();
         me.remind_after(pause, || WindowMessage::Retry);
     }
