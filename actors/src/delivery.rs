@@ -4,9 +4,9 @@
 //! These hold, whatever crashes:
 //!
 //! - A delivery is acknowledged when its last claim is settled, and in no other way.
-//! - A claim is settled only by [`Claim::settle`], which consumes it. A claim dropped in any other
+//! - A claim is settled only by [`Posting::settle`], which consumes it. A claim dropped in any other
 //!   way goes back to the [`Ledger`] and is delivered again for its own duty alone.
-//! - Claims of the ways are opened before the route claim is settled ([`Claim::split`]), so a
+//! - Claims of the ways are opened before the route claim is settled ([`Posting::split`]), so a
 //!   delivery is never acknowledged half-routed, and a returned way never fans out again.
 //! - A claim that is dropped by a panic, while its actor had it in hand, is *suspect*: it is
 //!   tried again alone, and after enough panics its event becomes a dead letter ([`in_hand`]).
@@ -16,6 +16,7 @@ mod duties;
 mod in_flight;
 mod in_hand;
 mod ledger;
+mod posting;
 mod quarantine;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -23,10 +24,14 @@ use std::sync::{Arc, OnceLock};
 
 use compact_str::CompactString;
 
+use account::signed;
+
 pub use account::Account;
 pub use duties::Duty;
 pub use in_hand::in_hand;
 pub use ledger::{Ledger, Unsettled};
+use posting::Change;
+pub use posting::Posting;
 pub(crate) use quarantine::doubled;
 pub use quarantine::{Redelivery, RedeliveryPolicy};
 
@@ -157,9 +162,8 @@ pub(crate) struct History {
 }
 
 impl Claim {
-    /// Opens a claim that the delivery's count of open claims includes already.
+    /// Opens a claim that all counts include already.
     fn open(delivery: Arc<Delivery>, duty: Duty) -> Self {
-        delivery.ledger.duties().began(duty, delivery.cost_bytes);
         Self { inner: Some(Held { delivery, duty, charged_bytes: 0, history: None }) }
     }
 
@@ -206,39 +210,13 @@ impl Claim {
         self.held().history.as_ref().is_some_and(|history| history.isolated)
     }
 
-    /// Charges what was made of the event to the account, until this claim ends. It never waits:
-    /// the reader does, before it takes more.
-    pub fn charge(&mut self, bytes: u64) {
-        let held = self.held_mut();
-        held.charged_bytes += bytes;
-        held.delivery.ledger.account().charge_bytes(bytes);
-    }
-
-    /// Says that the duty is done durably. The last settled claim acknowledges the delivery.
-    pub fn settle(mut self) {
-        if let Some(held) = self.inner.take() {
-            held.close();
-        }
-    }
-
-    /// Turns a route claim into one claim for each way, then settles it. No way: settled at once.
-    pub fn split(self, ways: &[Duty], mut each: impl FnMut(Claim)) {
-        let delivery = Arc::clone(&self.held().delivery);
-        // Opened before the route claim is settled: at no moment does none stand.
-        delivery.open_claims.fetch_add(ways.len() as u32, Ordering::Relaxed);
-        for &duty in ways {
-            each(Claim::open(Arc::clone(&delivery), duty));
-        }
-        self.settle();
-    }
-
     /// Passes the duty on: the event is to be stored as a dead letter instead.
     pub fn condemn(mut self, verdict: Verdict) -> Claim {
         let Some(mut held) = self.inner.take() else { return self };
         held.release();
         let duties = held.delivery.ledger.duties();
-        duties.ended(held.duty, held.delivery.cost_bytes);
-        duties.began(Duty::DeadLetter, held.delivery.cost_bytes);
+        duties.change(held.duty, Change::ended(held.delivery.cost_bytes));
+        duties.change(Duty::DeadLetter, Change::opened(1, held.delivery.cost_bytes));
         let history = History { verdict: Some(Arc::new(verdict)), ..History::default() };
         held.duty = Duty::DeadLetter;
         held.history = Some(Box::new(history));
@@ -249,25 +227,15 @@ impl Claim {
 impl Held {
     /// Gives up what goes with this particular attempt: the bytes, and the place of the isolated.
     fn release(&mut self) {
-        let ledger = &self.delivery.ledger;
-        ledger.account().release_bytes(std::mem::take(&mut self.charged_bytes));
-        if let Some(history) = self.history.as_mut().filter(|history| history.isolated) {
-            history.isolated = false;
-            ledger.end_isolation(self.duty);
-        }
+        let charged = std::mem::take(&mut self.charged_bytes);
+        self.delivery.ledger.account().change_bytes(-signed(charged));
+        self.end_isolation();
     }
 
-    fn close(mut self) {
-        self.release();
-        self.delivery.ledger.duties().ended(self.duty, self.delivery.cost_bytes);
-        if self.duty == Duty::Archive {
-            // Seen by whoever closes the last claim, by what stands below.
-            self.delivery.archived.store(true, Ordering::Relaxed);
-        }
-        // Release and acquire: whatever any claim's holder did happens before the acknowledgement.
-        if self.delivery.open_claims.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let ledger = Arc::clone(&self.delivery.ledger);
-            ledger.finish(self.delivery);
+    fn end_isolation(&mut self) {
+        if let Some(history) = self.history.as_mut().filter(|history| history.isolated) {
+            history.isolated = false;
+            self.delivery.ledger.end_isolation(self.duty);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::dead_letter::DeadLetters;
 use super::writer::{Rows, WriterMessage};
 use crate::dead_letter_table::Stage;
-use crate::delivery::{Claim, Salvaged, Verdict};
+use crate::delivery::{Claim, Posting, Salvaged, Verdict};
 use crate::processor::{EventView, Processor};
 use crate::row::Row;
 use crate::supervision::{Address, Me, Role, RoleError};
@@ -46,17 +46,19 @@ impl Role for ProcessorActor {
         let now = Timestamp::now();
         let mut made = Rows::default();
         let mut bad = Vec::new();
+        let mut posting = Posting::default();
         for mut claim in claims {
             match self.make_rows(&claim, now, &mut made.rows) {
-                Ok(0) => claim.settle(),
+                Ok(0) => posting.settle(claim),
                 Ok(count) => {
                     let new = &made.rows[made.rows.len() - count..];
-                    claim.charge(new.iter().map(Row::cost_bytes).sum());
+                    posting.charge(&mut claim, new.iter().map(Row::cost_bytes).sum());
                     made.claims.push((claim, count));
                 }
                 Err(reason) => bad.push(self.condemn(claim, reason, me.path())),
             }
         }
+        drop(posting);
         self.dead_letters.store(bad);
         if !made.claims.is_empty() {
             // A send that fails drops the claims: they come round again.

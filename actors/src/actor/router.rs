@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::archive::KeeperMessage;
 use super::processor::Process;
-use crate::delivery::{Claim, Duty};
+use crate::delivery::{Claim, Duty, Posting};
 use crate::processor::Matcher;
 use crate::supervision::{Address, Me, Role, RoleError};
 use crate::vitals::Board;
@@ -48,14 +48,16 @@ impl Role for Router {
             archive: Vec::new(),
         };
         let (mut ways, mut duties) = (Vec::new(), Vec::new());
+        let mut posting = Posting::default();
         for claim in claims {
             if claim.duty() == Duty::Route {
                 self.find_ways(&claim, &mut ways, &mut duties);
-                claim.split(&duties, |way| sorted.add(way));
+                posting.split(claim, &duties, |way| sorted.add(way));
             } else {
                 sorted.add(claim);
             }
         }
+        drop(posting);
         self.send(sorted);
         me.vitals().handled(events);
         Ok(())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::dead_letter::DeadLetters;
 use crate::dead_letter_table::Stage;
-use crate::delivery::{Claim, Ledger, Salvaged, Verdict};
+use crate::delivery::{Claim, Ledger, Posting, Salvaged, Verdict};
 use crate::port::{Refusal, Warehouse, WriteError};
 use crate::row::{Row, TableSpec};
 use crate::settings::WriterSettings;
@@ -218,6 +218,7 @@ impl Writer {
     fn settle(&self, claims: Vec<(Claim, usize)>, refusals: Vec<Refusal>, me: &Me<WriterMessage>) {
         let mut refusals = refusals.into_iter().peekable();
         let mut condemned = Vec::new();
+        let mut posting = Posting::default();
         let mut end = 0;
         for (claim, count) in claims {
             end += count;
@@ -226,7 +227,7 @@ impl Writer {
                 reason.get_or_insert(refusal.reason);
             }
             match (reason, &self.ports.on_refusal) {
-                (None, _) => claim.settle(),
+                (None, _) => posting.settle(claim),
                 (Some(reason), OnRefusal::Condemn { processor, .. }) => {
                     condemned.push(claim.condemn(Verdict {
                         stage: Stage::Write,

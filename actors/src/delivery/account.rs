@@ -94,14 +94,15 @@ impl Account {
         self.released.notify_waiters();
     }
 
-    pub(super) fn charge_bytes(&self, bytes: u64) {
-        self.bytes.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::AcqRel);
-    }
-
-    pub(super) fn release_bytes(&self, bytes: u64) {
-        if bytes > 0 {
-            self.bytes.fetch_sub(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::AcqRel);
+    /// Charges so many bytes, or releases them if below 0.
+    pub(super) fn change_bytes(&self, change: i64) {
+        self.bytes.fetch_add(change, Ordering::AcqRel);
+        if change < 0 {
             self.released.notify_waiters();
         }
     }
+}
+
+pub(super) fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,8 @@
 //! Duties, and how much of what is on loan waits for each.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
+use super::posting::Change;
 use crate::vitals::Holding;
 
 /// A duty to make a delivery durable in one place.
@@ -26,10 +27,11 @@ pub(super) struct Duties {
     processors: Vec<(String, Open)>,
 }
 
+/// Below 0 for a moment, where a claim's end is entered before its opening.
 #[derive(Debug, Default)]
 struct Open {
-    messages: AtomicU64,
-    bytes: AtomicU64,
+    messages: AtomicI64,
+    bytes: AtomicI64,
 }
 
 impl Duties {
@@ -50,17 +52,10 @@ impl Duties {
         }
     }
 
-    pub(super) fn began(&self, duty: Duty, bytes: u64) {
+    pub(super) fn change(&self, duty: Duty, change: Change) {
         if let Some(open) = self.open(duty) {
-            open.messages.fetch_add(1, Relaxed);
-            open.bytes.fetch_add(bytes, Relaxed);
-        }
-    }
-
-    pub(super) fn ended(&self, duty: Duty, bytes: u64) {
-        if let Some(open) = self.open(duty) {
-            open.messages.fetch_sub(1, Relaxed);
-            open.bytes.fetch_sub(bytes, Relaxed);
+            open.messages.fetch_add(change.messages, Relaxed);
+            open.bytes.fetch_add(change.bytes, Relaxed);
         }
     }
 
@@ -78,8 +73,8 @@ impl Duties {
             .chain(processors)
             .map(|(duty, open)| Holding {
                 duty,
-                messages: open.messages.load(Relaxed),
-                bytes: open.bytes.load(Relaxed),
+                messages: u64::try_from(open.messages.load(Relaxed)).unwrap_or(0),
+                bytes: u64::try_from(open.bytes.load(Relaxed)).unwrap_or(0),
             })
             .filter(|holding| holding.messages > 0)
             .collect()

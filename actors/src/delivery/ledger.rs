@@ -10,8 +10,10 @@ use std::time::Duration;
 use compact_str::CompactString;
 use tokio::sync::Notify;
 
+use super::account::signed;
 use super::duties::Duties;
 use super::in_flight::InFlight;
+use super::posting::Change;
 use super::{Account, Claim, Delivery, Duty, Held};
 use crate::message::{Lease, Message};
 use crate::port::{EventLog, LogError};
@@ -119,7 +121,8 @@ impl Ledger {
         }
         drop(in_flight);
         self.account.charge_messages(claims.len() as u64);
-        self.account.charge_bytes(bytes);
+        self.account.change_bytes(signed(bytes));
+        self.duties.change(Duty::Route, Change::opened(claims.len(), bytes));
         let counters = self.board.counters();
         counters.received.add(claims.len() as u64);
         counters.redelivered.add(repeated);
@@ -190,7 +193,8 @@ impl Ledger {
         if !unarchived.is_empty() {
             self.until_done(unarchived.len(), || log.acknowledge_unarchived(unarchived)).await;
         }
-        self.account.release_bytes(deliveries.iter().map(|one| one.cost_bytes).sum());
+        let bytes: u64 = deliveries.iter().map(|one| one.cost_bytes).sum();
+        self.account.change_bytes(-signed(bytes));
         self.account.release_messages(deliveries.len() as u64);
         self.board.counters().acked.add(deliveries.len() as u64);
         self.show_account();
@@ -280,11 +284,15 @@ impl Ledger {
         self.returned_some.notify_one();
     }
 
-    pub(super) fn finish(&self, delivery: Arc<Delivery>) {
+    /// Takes in deliveries whose last claim was settled.
+    pub(super) fn finish(&self, mut deliveries: Vec<Arc<Delivery>>) {
+        if deliveries.is_empty() {
+            return;
+        }
         let mut finished = lock(&self.finished);
-        // Behind the close its lease is given back, and it comes again.
+        // Behind the close their leases are given back, and they come again.
         if !self.closed.load(Ordering::Acquire) {
-            finished.push(delivery);
+            finished.append(&mut deliveries);
             drop(finished);
             self.finished_some.notify_one();
         }

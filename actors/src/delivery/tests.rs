@@ -85,6 +85,10 @@ fn crash(claims: Vec<Claim>) -> Arc<Crash> {
     handled.unwrap_err()
 }
 
+fn settle(claim: Claim) {
+    Posting::default().settle(claim);
+}
+
 /// One thing that may happen to what is on loan.
 #[derive(Clone, Debug)]
 enum Action {
@@ -94,7 +98,8 @@ enum Action {
     Repeat(Index),
     /// A held route claim is split into these of all ways.
     Split(Index, [bool; 3]),
-    Settle(Index),
+    /// Up to so many claims are settled in one posting.
+    Settle(Index, usize),
     Drop(Index),
     Condemn(Index),
     Charge(Index, u16),
@@ -113,7 +118,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => Just(Action::Admit),
         1 => claim().prop_map(Action::Repeat),
         4 => (claim(), any::<[bool; 3]>()).prop_map(|(which, ways)| Action::Split(which, ways)),
-        3 => claim().prop_map(Action::Settle),
+        3 => (claim(), 1..4_usize).prop_map(|(first, count)| Action::Settle(first, count)),
         2 => claim().prop_map(Action::Drop),
         1 => claim().prop_map(Action::Condemn),
         1 => (claim(), any::<u16>()).prop_map(|(which, bytes)| Action::Charge(which, bytes)),
@@ -160,11 +165,28 @@ fn one_event_in_hand_is_charged_for_the_panic_and_several_are_not() {
 }
 
 #[test]
+fn what_was_settled_before_a_panic_is_acknowledged_and_nobody_suspects_it() {
+    let (ledger, log) = (ledger(10, 10_000), Notes::default());
+    let mut claims = ledger.admit((1..=2).map(|id| message(id, id)).collect());
+    let handler = async {
+        let mut posting = Posting::default();
+        posting.settle(claims.remove(0));
+        let _in_hand = claims.remove(0);
+        std::panic::resume_unwind(Box::new("boom"))
+    };
+    let handled: Result<(), _> = in_hand("kappa/actor", handler).now_or_never().unwrap();
+    assert!(handled.unwrap_err().isolated, "one was in hand still");
+    assert!(ledger.acknowledge_finished(&log).now_or_never().is_none());
+    assert_eq!(*log.acknowledged.lock().unwrap(), [Lease(1)]);
+    assert_eq!(ledger.take_returned().now_or_never().unwrap().len(), 1);
+}
+
+#[test]
 fn all_ways_of_one_event_in_hand_are_one_event() {
     let ledger = ledger(10, 10_000);
     let mut ways = Vec::new();
     for claim in ledger.admit(vec![message(1, 1)]) {
-        claim.split(&[Duty::Archive, Duty::Process(0)], |way| ways.push(way));
+        Posting::default().split(claim, &[Duty::Archive, Duty::Process(0)], |way| ways.push(way));
     }
     assert!(crash(ways).isolated);
 }
@@ -232,7 +254,7 @@ fn a_suspect_that_meets_a_dead_actor_goes_again_before_the_others_and_costs_them
     assert_eq!(due, Some(now + Duration::from_millis(10)));
     let again = batches.remove(0).remove(0);
     assert_eq!(again.message().id, id);
-    again.settle();
+    settle(again);
     let (batches, _) = go(due.unwrap());
     assert_ne!(batches[0][0].message().id, id, "the actor is back: the other goes at once");
 }
@@ -246,7 +268,7 @@ fn what_comes_after_the_close_is_neither_counted_nor_kept() {
     let closed = ledger.close(&log).now_or_never().unwrap();
     assert_eq!(closed, Unsettled { deliveries: 3 });
     assert!(ledger.admit(vec![message(4, 4)]).is_empty(), "a pull that was under way");
-    claims.remove(0).settle();
+    settle(claims.remove(0));
     assert!(ledger.acknowledge_finished(&log).now_or_never().is_some());
     assert_eq!(ledger.account().messages(), 3, "what was given back comes again");
     drop((claims, ledger));
@@ -258,7 +280,7 @@ fn an_abandoned_ledger_keeps_nothing_of_what_came_back_or_was_done() {
     let ledger = ledger(10, 10_000);
     let alive = Arc::downgrade(&ledger);
     let mut claims = ledger.admit((1..=3).map(|id| message(id, id)).collect());
-    claims.remove(0).settle();
+    settle(claims.remove(0));
     drop(claims.remove(0));
     ledger.abandon();
     drop((claims, ledger));

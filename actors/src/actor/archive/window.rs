@@ -16,7 +16,7 @@ use crate::archive::{
     Compression, EncodedPart, Incarnation, Limits, LineFormat, Part, StorePartError, Window, close,
     store_part,
 };
-use crate::delivery::{Claim, Ledger};
+use crate::delivery::{Claim, Ledger, Posting};
 use crate::port::{ArchiveStore, ObjectInfo};
 use crate::settings::ArchiveWindowSettings;
 use crate::supervision::{Address, Backoff, Errand, Me, Role, RoleError};
@@ -316,7 +316,9 @@ impl WindowActor {
     fn stored(&mut self, part: Unstored, me: &Me<WindowMessage>) {
         self.recovered(me);
         let events = part.claims.len() as u64;
-        part.claims.into_iter().for_each(Claim::settle);
+        let mut posting = Posting::default();
+        part.claims.into_iter().for_each(|claim| posting.settle(claim));
+        drop(posting);
         self.ports.board.counters().archived.add(events);
         me.vitals().handled(events);
     }

@@ -70,10 +70,13 @@ impl Trial {
             Action::Admit => self.admit(),
             Action::Repeat(which) => self.repeat(which),
             Action::Split(which, ways) => self.split(which, ways),
-            Action::Settle(which) => {
-                let Some(held) = self.take(which) else { return };
-                self.loan(&held.claim).open -= 1;
-                held.claim.settle();
+            Action::Settle(which, count) => {
+                let mut posting = Posting::default();
+                for _ in 0..count {
+                    let Some(held) = self.take(which) else { break };
+                    self.loan(&held.claim).open -= 1;
+                    posting.settle(held.claim);
+                }
             }
             Action::Drop(which) => {
                 let Some(held) = self.take(which) else { return };
@@ -86,7 +89,7 @@ impl Trial {
             }
             Action::Charge(which, bytes) => {
                 let Some(mut held) = self.take(which) else { return };
-                held.claim.charge(bytes.into());
+                Posting::default().charge(&mut held.claim, bytes.into());
                 held.charged_bytes += u64::from(bytes);
                 self.hands.push(held);
             }
@@ -147,7 +150,7 @@ impl Trial {
         let loan = self.loan(&held.claim);
         loan.open = loan.open + chosen.len() - 1;
         let mut opened = Vec::new();
-        held.claim.split(&chosen, |way| opened.push(way));
+        Posting::default().split(held.claim, &chosen, |way| opened.push(way));
         assert_eq!(opened.iter().map(Claim::duty).collect::<Vec<_>>(), chosen);
         let opened = opened.into_iter();
         self.hands.extend(opened.map(|claim| InHands { claim, charged_bytes: 0, strikes: 0 }));
@@ -234,7 +237,7 @@ impl Trial {
         while unfinished(&self) {
             for held in std::mem::take(&mut self.hands) {
                 self.loan(&held.claim).open -= 1;
-                held.claim.settle();
+                settle(held.claim);
             }
             self.acknowledge();
             self.now += Duration::from_secs(1);
@@ -261,10 +264,10 @@ impl Trial {
         };
         let (finished, unfinished) = (leases(&finished), leases(&unfinished));
         for action in after {
-            if let Action::Settle(which) | Action::Drop(which) = &action {
-                let settles = matches!(action, Action::Settle(_));
+            if let Action::Settle(which, _) | Action::Drop(which) = &action {
+                let settles = matches!(action, Action::Settle(..));
                 match self.take(*which) {
-                    Some(held) if settles => held.claim.settle(),
+                    Some(held) if settles => settle(held.claim),
                     held => drop(held),
                 }
             }
