@@ -81,6 +81,8 @@ pub struct WriterSettings {
     pub max_batch_rows: usize,
     /// Bytes that make a commit due.
     pub max_batch_bytes: u64,
+    /// Commits on their way at a time, at most.
+    pub max_in_flight: usize,
     /// How long a row may wait for a commit.
     #[serde(deserialize_with = "duration")]
     pub max_delay: Duration,

@@ -1,9 +1,12 @@
 //! Groups rows for one table and commits them.
 //!
-//! Receives rows from the processor, and reminders from itself. Owns the open batch and the claims
-//! of its rows. If it crashes, those claims come round again, to their processor alone; no other
-//! sink notices. The dead-letter actor is a writer too, of the table `dead_letters`.
+//! Receives rows from the processor, and reminders from itself. Owns the open batch, those that are
+//! on their way to the warehouse, and the claims of their rows. If it crashes, those claims come
+//! round again, to their processor alone; no other sink notices. The dead-letter actor is a writer
+//! too, of the table `dead_letters`.
 
+use std::collections::VecDeque;
+use std::future::Future;
 use std::sync::Arc;
 
 use super::dead_letter::DeadLetters;
@@ -12,7 +15,7 @@ use crate::delivery::{Claim, Ledger, Posting, Salvaged, Verdict};
 use crate::port::{Refusal, Warehouse, WriteError};
 use crate::row::{Row, TableSpec};
 use crate::settings::WriterSettings;
-use crate::supervision::{Backoff, Me, Role, RoleError};
+use crate::supervision::{Backoff, Errand, Me, Role, RoleError};
 
 /// The writer's mailbox.
 #[derive(Debug)]
@@ -21,8 +24,10 @@ pub enum WriterMessage {
     Write(Rows),
     /// Permits are short, or nothing more is coming: commit what waits.
     Flush,
-    /// The batch with this number is due, unless it is committed already.
+    /// The batch with this number is due, unless it was sent already.
     Due(u64),
+    /// The warehouse has answered for the batch with this number, unless that is known already.
+    Answered(u64),
     /// The pause after a failed commit is over.
     Retry,
 }
@@ -82,8 +87,20 @@ pub struct Writer {
     number: u64,
     /// A commit stands in the mailbox already, behind everything that it is to take.
     commit_queued: bool,
+    /// Sent and not known to be committed, in that order.
+    on_their_way: VecDeque<Sent>,
     /// A commit failed, and its retry is on the way: until then rows only gather.
     retrying: bool,
+}
+
+/// What the warehouse says to rows.
+type Answer = Result<Vec<Refusal>, WriteError>;
+
+struct Sent {
+    number: u64,
+    rows: Arc<Vec<Row>>,
+    claims: Vec<(Claim, usize)>,
+    answer: Errand<Answer>,
 }
 
 #[derive(Debug, Default)]
@@ -103,6 +120,7 @@ impl Writer {
             open: Batch::default(),
             number: 0,
             commit_queued: false,
+            on_their_way: VecDeque::new(),
             retrying: false,
         }
     }
@@ -120,11 +138,17 @@ impl Role for Writer {
             WriterMessage::Write(rows) if rows.is_isolated() => self.write_alone(rows, me).await,
             WriterMessage::Write(rows) => self.add(rows, me),
             WriterMessage::Flush => self.queue_commit(me),
-            WriterMessage::Due(number) if number == self.number => self.commit(me).await,
+            WriterMessage::Due(number) if number == self.number => self.commit(me).await?,
             WriterMessage::Due(_) => {}
+            WriterMessage::Answered(number) => {
+                let at = self.on_their_way.iter().position(|sent| sent.number == number);
+                if let Some(sent) = at.and_then(|at| self.on_their_way.remove(at)) {
+                    self.take_answer(sent, me).await?;
+                }
+            }
             WriterMessage::Retry => {
                 self.retrying = false;
-                self.commit(me).await;
+                self.commit(me).await?;
             }
         }
         Ok(())
@@ -155,32 +179,68 @@ impl Writer {
         }
     }
 
-    async fn commit(&mut self, me: &Me<WriterMessage>) {
+    /// Sends the open batch. Where as many as may be are on their way then, waits for the oldest:
+    /// meanwhile the mailbox gathers what the next will take.
+    async fn commit(&mut self, me: &Me<WriterMessage>) -> Result<(), RoleError> {
         if self.retrying || self.open.rows.rows.is_empty() {
-            return;
+            return Ok(());
         }
-        self.number += 1;
         self.commit_queued = false;
-        let Batch { rows, bytes } = std::mem::take(&mut self.open);
-        if let Err(rows) = self.write(rows, me).await {
-            // Nothing was added meanwhile: this handler had the writer to itself.
-            self.open = Batch { rows, bytes };
+        let number = self.number;
+        self.number += 1;
+        let Rows { rows, claims } = std::mem::take(&mut self.open).rows;
+        let rows = Arc::new(rows);
+        let answer = Errand::start(me, self.write(&rows), move || WriterMessage::Answered(number));
+        self.on_their_way.push_back(Sent { number, rows, claims, answer });
+        while self.on_their_way.len() >= self.settings.max_in_flight
+            && let Some(oldest) = self.on_their_way.pop_front()
+        {
+            self.take_answer(oldest, me).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for what becomes of a batch. In hand meanwhile: over a panic of the warehouse its
+    /// events are suspect. If it failed, its rows go with those that gather.
+    async fn take_answer(&mut self, sent: Sent, me: &Me<WriterMessage>) -> Result<(), RoleError> {
+        let Sent { rows, claims, answer, .. } = sent;
+        let answer = answer.outcome().await?;
+        let Err(mut again) = self.conclude(answer, rows, claims, me).await else { return Ok(()) };
+        self.open.bytes += again.rows.iter().map(Row::cost_bytes).sum::<u64>();
+        again.rows.append(&mut self.open.rows.rows);
+        again.claims.append(&mut self.open.rows.claims);
+        self.open.rows = again;
+        if !self.retrying {
             self.retrying = true;
             me.remind_after(self.backoff.failed(), || WriterMessage::Retry);
         }
+        Ok(())
     }
 
     /// Writes a suspect by itself, before what waits: a crash over others must not strike it. If
     /// the warehouse cannot take it now, its claim is dropped, and comes round again alone.
-    async fn write_alone(&mut self, rows: Rows, me: &Me<WriterMessage>) {
-        drop(self.write(rows, me).await);
+    async fn write_alone(&mut self, Rows { rows, claims }: Rows, me: &Me<WriterMessage>) {
+        let rows = Arc::new(rows);
+        let answer = self.write(&rows).await;
+        drop(self.conclude(answer, rows, claims, me).await);
     }
 
-    /// Writes rows and settles their claims, or hands them back.
-    async fn write(&mut self, rows: Rows, me: &Me<WriterMessage>) -> Result<(), Rows> {
-        let Rows { rows, claims } = rows;
-        let rows = Arc::new(rows);
-        match self.ports.warehouse.write(&self.ports.table, Arc::clone(&rows)).await {
+    /// Writes rows, once.
+    fn write(&self, rows: &Arc<Vec<Row>>) -> impl Future<Output = Answer> + use<> {
+        let (warehouse, table) = (Arc::clone(&self.ports.warehouse), Arc::clone(&self.ports.table));
+        let rows = Arc::clone(rows);
+        async move { warehouse.write(&table, rows).await }
+    }
+
+    /// Settles the claims of rows that were written, or hands them back.
+    async fn conclude(
+        &mut self,
+        answer: Answer,
+        rows: Arc<Vec<Row>>,
+        claims: Vec<(Claim, usize)>,
+        me: &Me<WriterMessage>,
+    ) -> Result<(), Rows> {
+        match answer {
             Ok(refusals) => {
                 me.vitals().recovered();
                 me.vitals().handled(claims.len() as u64);

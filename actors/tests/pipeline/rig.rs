@@ -99,6 +99,7 @@ fn writer() -> WriterSettings {
     WriterSettings {
         max_batch_rows: 1_000,
         max_batch_bytes: 1 << 20,
+        max_in_flight: 1,
         max_delay: HOUR,
         retry_backoff: Duration::from_millis(50),
         max_retry_backoff: Duration::from_secs(1),

@@ -47,6 +47,8 @@ struct Notes {
     /// A part with this text panics whoever puts it.
     fatal_line: Option<String>,
     fatal_acknowledgements: bool,
+    /// Writes to a table that are under way.
+    writing: BTreeMap<String, usize>,
     at_put: Option<Box<dyn FnMut() + Send>>,
 }
 
@@ -63,6 +65,11 @@ impl World {
     /// How often each event was written to `table`, refused or not.
     pub(crate) fn written(&self, table: &str) -> Times {
         self.notes().written.get(table).cloned().unwrap_or_default()
+    }
+
+    /// How many writes to `table` are under way.
+    pub(crate) fn writing(&self, table: &str) -> usize {
+        self.notes().writing.get(table).copied().unwrap_or_default()
     }
 
     /// How often each event was put into the archive.
@@ -134,6 +141,22 @@ impl World {
     }
 }
 
+/// A write that is under way, until it is dropped.
+struct Writing<'w>(&'w World, String);
+
+impl<'w> Writing<'w> {
+    fn begin(world: &'w World, table: &str) -> Self {
+        *world.notes().writing.entry(table.to_owned()).or_default() += 1;
+        Self(world, table.to_owned())
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        *self.0.notes().writing.get_mut(&self.1).unwrap() -= 1;
+    }
+}
+
 fn shown(value: &Value) -> String {
     match value {
         Value::Text(text) => text.to_string(),
@@ -197,6 +220,7 @@ impl Warehouse for World {
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
     ) -> Result<Vec<Refusal>, WriteError> {
+        let _under_way = Writing::begin(self, &table.name);
         let refused = self.warehouse.write(table, Arc::clone(&rows)).await?;
         let mut notes = self.notes();
         for row in rows.iter() {

@@ -18,8 +18,12 @@ impl Pause {
         Self { first, longest, next: first, until: None }
     }
 
-    /// Starts a pause, twice as long as the one before it.
+    /// Starts a pause, twice as long as the one before it. One that holds already stands: writes that
+    /// are on their way together meet the same quota.
     pub(super) fn start(&mut self, why: &str) {
+        if self.holds().is_some() {
+            return;
+        }
         self.until = Some((Instant::now() + self.next, why.to_owned()));
         self.next = (self.next * 2).min(self.longest);
     }
@@ -36,5 +40,32 @@ impl Pause {
     pub(super) fn end(&mut self) {
         self.next = self.first;
         self.until = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_doubles_with_each_refusal_and_not_with_each_refused_request() {
+        let second = Duration::from_secs(1);
+        let mut pause = Pause::new(second, 10 * second);
+        for length in [1, 2, 4] {
+            let started = Instant::now();
+            for _ in 0..4 {
+                pause.start("too much");
+            }
+            while pause.holds().is_some() {
+                tokio::time::advance(second / 10).await;
+            }
+            let lasted = started.elapsed();
+            assert!(
+                (length * second..length * second + second / 2).contains(&lasted),
+                "{lasted:?}"
+            );
+        }
+        pause.end();
+        assert_eq!(pause.holds(), None);
     }
 }

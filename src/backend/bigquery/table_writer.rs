@@ -156,7 +156,7 @@ impl TableWriter {
             }
             match fault {
                 Some(fault) => {
-                    self.disconnect().await;
+                    self.disconnect_from(&connection).await;
                     if broken || !matches!(fault, Fault::Broken(_)) {
                         return Err(fault);
                     }
@@ -248,6 +248,13 @@ impl TableWriter {
     /// Gives up the connection: the next write opens another, on another TCP connection.
     pub(super) async fn disconnect(&self) {
         *self.connection.lock().await = None;
+    }
+
+    /// Gives up this connection. Another write that met the same may have opened the next already:
+    /// that stays.
+    async fn disconnect_from(&self, broken: &Arc<Connection>) {
+        let mut standing = self.connection.lock().await;
+        standing.take_if(|standing| Arc::ptr_eq(standing, broken));
     }
 
     fn default_stream(&self) -> String {
