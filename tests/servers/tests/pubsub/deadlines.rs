@@ -1,5 +1,6 @@
 //! How long a message stays on loan.
 
+use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::StreamingPullRequest;
 use serde_json::json;
 use tonic::Code;
 
@@ -84,4 +85,19 @@ async fn a_loan_outlives_its_stream_until_its_deadline() {
     }
     again.sort();
     assert_eq!(again, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_stream_has_another_deadline_for_what_it_is_sent_afterwards() {
+    let scene = Scene::start(json!({})).await;
+    let mut pull = scene.open(first(60)).await.unwrap();
+    scene.send(&["a"]).await;
+    pull.one().await;
+    pull.request(StreamingPullRequest { stream_ack_deadline_seconds: 20, ..Default::default() });
+    scene.settle().await;
+    scene.send(&["b"]).await;
+    pull.one().await;
+    scene.pass(21).await;
+    assert_eq!(text(&pull.one().await), "b");
+    assert_eq!((scene.control().on_loan(), scene.control().sent()), (2, 3));
 }

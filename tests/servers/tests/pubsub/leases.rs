@@ -171,3 +171,22 @@ async fn attempts_are_counted_where_there_are_dead_letters() {
         assert_eq!([once[0].delivery_attempt, twice[0].delivery_attempt], attempts);
     }
 }
+
+#[tokio::test]
+async fn a_request_that_answers_for_messages_has_at_most_512_kb() {
+    let scene = Scene::start(json!({})).await;
+    scene.send(&["a"]).await;
+    let held = scene.pull().await.one().await;
+    assert_eq!(held.ack_id.len(), 184);
+    // Each id has three bytes before it in protobuf; the name of the subscription comes besides.
+    let most = (524_288 - 2 - SUBSCRIPTION.len()) / (184 + 3);
+    let (fit, over) = (vec![held.ack_id.as_str(); most - 1], vec![held.ack_id.as_str(); most + 1]);
+    let refusals = [scene.acknowledge(&over).await, scene.extend(&over, 60).await];
+    for refused in refusals {
+        assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+    }
+    assert_eq!((scene.control().acknowledged_count(), scene.control().extensions()), (0, 0));
+    scene.extend(&fit, 60).await.unwrap();
+    scene.acknowledge(&fit).await.unwrap();
+    assert_eq!(scene.control().acknowledged_count(), 1);
+}

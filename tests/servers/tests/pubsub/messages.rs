@@ -148,3 +148,15 @@ async fn keys_are_nothing_to_a_subscription_that_does_not_order() {
     assert!(!response.subscription_properties.unwrap().message_ordering_enabled);
     assert_eq!(texts(&response.received_messages), ["1", "2"]);
 }
+
+#[tokio::test]
+async fn messages_of_two_keys_are_not_published_by_one_request() {
+    let scene = Scene::start(json!({})).await;
+    for other in [keyed("l", "2"), message("2")] {
+        let two = vec![keyed("k", "1"), keyed("k", "1"), other];
+        assert_eq!(scene.publish(TOPIC, two).await, Err(Code::InvalidArgument));
+    }
+    assert_eq!(scene.control().published(), 0);
+    let one = vec![keyed("k", "1"), keyed("k", "2")];
+    assert_eq!(scene.publish(TOPIC, one).await.map(|ids| ids.len()), Ok(2));
+}

@@ -71,7 +71,9 @@ async fn each_method_needs_its_permission() {
         ("pubsub.subscriptions.get", "GET", SUBSCRIPTION),
         ("pubsub.subscriptions.create", "PUT", other),
         ("pubsub.subscriptions.delete", "DELETE", SUBSCRIPTION),
+        ("pubsub.topics.attachSubscription", "PUT", other),
         ("pubsub.snapshots.create", "PUT", SNAPSHOT),
+        (CONSUME, "PUT", SNAPSHOT),
         ("pubsub.snapshots.delete", "DELETE", SNAPSHOT),
     ] {
         control.deny(permission);

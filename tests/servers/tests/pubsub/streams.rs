@@ -13,6 +13,9 @@ async fn a_stream_is_opened_for_10_to_600_seconds() {
         let refused = scene.open(first(seconds)).await.err().map(|status| status.code());
         assert_eq!(refused, Some(Code::InvalidArgument), "{seconds}");
     }
+    let nameless = StreamingPullRequest { stream_ack_deadline_seconds: 10, ..Default::default() };
+    let refused = scene.open(nameless).await.err().map(|status| status.code());
+    assert_eq!(refused, Some(Code::InvalidArgument));
     assert_eq!(scene.open_silently().await, Code::InvalidArgument);
     assert_eq!(scene.control().open_streams(), 0);
     let open = [scene.open(first(10)).await.unwrap(), scene.open(first(600)).await.unwrap()];
@@ -140,4 +143,41 @@ async fn streams_are_cut_and_refused_as_ordered_and_their_loans_stay() {
     scene.send(&["b"]).await;
     assert_eq!(texts(&pull.next().await), ["b"]);
     assert_eq!(control.acknowledged_count(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_is_aborted_by_a_later_request_that_is_none() {
+    let scene = Scene::start(json!({})).await;
+    scene.send(&["a"]).await;
+    let held = scene.open(first(600)).await.unwrap().one().await;
+    let id = || vec![held.ack_id.clone()];
+    let nothing = StreamingPullRequest::default;
+    for (what, request) in [
+        ("a subscription", StreamingPullRequest { subscription: SUBSCRIPTION.into(), ..nothing() }),
+        ("messages", StreamingPullRequest { max_outstanding_messages: 9, ..nothing() }),
+        ("bytes", StreamingPullRequest { max_outstanding_bytes: 9, ..nothing() }),
+        ("a short deadline", StreamingPullRequest { stream_ack_deadline_seconds: 9, ..nothing() }),
+        ("a long deadline", StreamingPullRequest { stream_ack_deadline_seconds: 601, ..nothing() }),
+        ("no id", StreamingPullRequest { ack_ids: vec!["no id".into()], ..nothing() }),
+        ("a time less", StreamingPullRequest { modify_deadline_ack_ids: id(), ..nothing() }),
+        ("an id less", StreamingPullRequest { modify_deadline_seconds: vec![9], ..nothing() }),
+        (
+            "a time before now",
+            StreamingPullRequest {
+                modify_deadline_ack_ids: id(),
+                modify_deadline_seconds: vec![-1],
+                ..nothing()
+            },
+        ),
+    ] {
+        let mut pull = scene.pull().await;
+        // What else it asks is not done either.
+        let request = StreamingPullRequest {
+            ack_ids: request.ack_ids.iter().cloned().chain(id()).collect(),
+            ..request
+        };
+        pull.request(request);
+        assert_eq!(pull.end().await, Code::InvalidArgument, "{what}");
+    }
+    assert_eq!((scene.control().acknowledged_count(), scene.control().on_loan()), (0, 1));
 }
