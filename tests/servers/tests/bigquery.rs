@@ -308,7 +308,7 @@ async fn integers_come_as_the_protobuf_types_that_are_documented() {
         (Type::Double, long()),
     ] {
         let answer = append_value(&server, "INTEGER", field, row).await;
-        assert_eq!(code(&answer), Code::InvalidArgument, "{field:?}");
+        assert_eq!((code(&answer), answer.row_errors.len()), (Code::InvalidArgument, 0));
     }
     assert_eq!(server.control().appended_count("p.d.INTEGER"), 4);
 }
