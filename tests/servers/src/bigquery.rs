@@ -14,6 +14,7 @@ mod dialect;
 mod merge;
 mod query;
 mod rest;
+mod schema;
 mod state;
 mod table;
 mod wire;

@@ -10,6 +10,7 @@
 mod control;
 mod grpc;
 mod http;
+mod names;
 mod state;
 mod upload;
 

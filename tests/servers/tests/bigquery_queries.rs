@@ -97,14 +97,72 @@ async fn a_merge_that_matches_a_row_twice_is_refused_and_changes_nothing() {
              WHEN NOT MATCHED THEN INSERT (id, n) VALUES (s.id, s.n)"
         )
     };
-    for clause in ["WHEN MATCHED THEN UPDATE SET n = s.n", "WHEN MATCHED THEN DELETE"] {
+    for clause in [
+        "WHEN MATCHED THEN UPDATE SET n = s.n",
+        "WHEN MATCHED AND s.n = 5 THEN DELETE WHEN MATCHED THEN UPDATE SET n = s.n",
+        "WHEN MATCHED AND s.n > 9 THEN UPDATE SET n = s.n WHEN MATCHED THEN DELETE",
+    ] {
         let says = dataset.refused(&merge(clause)).await;
         assert_eq!(says, "UPDATE/MERGE must match at most one source row for each target row");
     }
     assert_eq!(dataset.rows().await, owned(&[("a", "1")]));
     // Which is no fault where nothing is done with the row.
-    dataset.query(&merge("WHEN MATCHED AND s.n > 9 THEN DELETE")).await;
+    dataset.query(&merge("WHEN MATCHED AND s.n > 9 THEN UPDATE SET n = s.n")).await;
     assert_eq!(dataset.rows().await, owned(&[("a", "1"), ("b", "1")]));
+}
+
+#[tokio::test]
+async fn a_merge_that_only_deletes_may_match_a_row_twice() {
+    let dataset = Dataset::start().await;
+    dataset.fill("t", "('a', 1), ('b', 1)").await;
+    dataset.fill("s", "('a', 5), ('a', 6)").await;
+    let merge = "MERGE `p.d.t` t USING `p.d.s` s ON t.id = s.id WHEN MATCHED THEN DELETE \
+                 WHEN NOT MATCHED BY SOURCE THEN UPDATE SET n = 9";
+    let answer = dataset.query(merge).await;
+    assert_eq!(answer["dmlStats"]["deletedRowCount"], json!("1"));
+    assert_eq!(dataset.rows().await, owned(&[("b", "9")]));
+}
+
+#[tokio::test]
+async fn rows_are_changed_and_deleted_by_a_condition_alone() {
+    let dataset = Dataset::start().await;
+    dataset.fill("t", "('a', 1), ('b', 1)").await;
+    for (sql, word) in [("DELETE FROM `p.d.t`", "DELETE"), ("UPDATE `p.d.t` SET n = 2", "UPDATE")] {
+        let says = dataset.refused(sql).await;
+        assert_eq!(says, format!("{word} must have a WHERE clause"));
+    }
+    assert_eq!(dataset.rows().await, owned(&[("a", "1"), ("b", "1")]));
+    dataset.query("UPDATE `p.d.t` SET n = 2 WHERE TRUE").await;
+    dataset.query("DELETE FROM `p.d.t` WHERE id = 'a'").await;
+    assert_eq!(dataset.rows().await, owned(&[("b", "2")]));
+}
+
+#[tokio::test]
+async fn a_query_has_at_most_1024_k_characters_and_10_000_parameters() {
+    let dataset = Dataset::start().await;
+    // A character of two bytes counts once.
+    let text = |characters: usize| {
+        let insert = "INSERT INTO `p.d.t` (id, n) VALUES ('a', 1) -- ";
+        format!("{insert}{}", "ä".repeat(characters - insert.len()))
+    };
+    let says = dataset.refused(&text(1_048_577)).await;
+    assert!(says.contains("The query is too large"), "{says}");
+    assert!(dataset.rows().await.is_empty());
+    dataset.query(&text(1_048_576)).await;
+    let asked = |count: usize| {
+        let parameter = |nth: usize| {
+            json!({ "name": format!("p{nth}"), "parameterType": { "type": "INT64" },
+                "parameterValue": { "value": "2" } })
+        };
+        let parameters: Vec<_> = (0..count).map(parameter).collect();
+        json!({ "query": "UPDATE `p.d.t` SET n = @p0 WHERE TRUE", "queryParameters": parameters })
+    };
+    let (status, answer) = dataset.rest("POST", "queries", asked(10_001)).await;
+    let says = "Too many query parameters: 10001 exceeds limit of 10000.";
+    assert_eq!((status, &answer["error"]["message"]), (400, &json!(says)));
+    assert_eq!(dataset.rows().await, owned(&[("a", "1")]));
+    assert_eq!(dataset.rest("POST", "queries", asked(10_000)).await.0, 200);
+    assert_eq!(dataset.rows().await, owned(&[("a", "2")]));
 }
 
 #[tokio::test]

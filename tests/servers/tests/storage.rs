@@ -81,3 +81,90 @@ async fn a_name_that_is_taken_and_a_checksum_that_is_wrong_store_nothing() {
     server.control().remove_bucket("b");
     assert_eq!(put(&server, "a", "", right).await, 404);
 }
+
+/// Makes a bucket; the answer's code.
+async fn make(server: &StorageServer, id: &str) -> Code {
+    let bucket = v2::Bucket { project: "projects/p".into(), ..Default::default() };
+    let request = v2::CreateBucketRequest {
+        parent: "projects/_".into(),
+        bucket: Some(bucket),
+        bucket_id: id.into(),
+        ..Default::default()
+    };
+    let endpoint = tonic::transport::Endpoint::from_shared(server.grpc_endpoint()).unwrap();
+    let mut client = StorageClient::new(endpoint.connect().await.unwrap());
+    client.create_bucket(request).await.map_or_else(|status| status.code(), |_| Code::Ok)
+}
+
+#[tokio::test]
+async fn a_bucket_has_a_name_of_the_documented_form() {
+    let server = StorageServer::start().await.unwrap();
+    let part = "p".repeat(63);
+    let dotted = format!("{part}.{part}.{part}.{}", "p".repeat(30));
+    let good = ["abc", "a-b_c.9", &part, &dotted, "1.2.3", "256.1.1.1", "my-goog"];
+    for name in good {
+        assert_eq!(make(&server, name).await, Code::Ok, "{name}");
+    }
+    let (long, long_part) = (format!("{part}p"), format!("a.{part}p"));
+    let too_long = format!("{dotted}p");
+    for name in [
+        "",
+        "ab",
+        &long,
+        &long_part,
+        &too_long,
+        "Abc",
+        "a bc",
+        "a/bc",
+        "äbc",
+        "-abc",
+        "abc_",
+        ".abc",
+        "192.168.5.4",
+        "goog-abc",
+        "my-google",
+        "my-g00gle",
+    ] {
+        assert_eq!(make(&server, name).await, Code::InvalidArgument, "{name}");
+    }
+    let mut made = good.map(str::to_owned);
+    made.sort();
+    assert_eq!(server.control().buckets(), made);
+    assert_eq!(make(&server, "abc").await, Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn chunks_but_the_last_are_multiples_of_256_kib() {
+    const CHUNK: usize = 262_144;
+    let server = started().await;
+    let client = reqwest::Client::new();
+    let endpoint = server.rest_endpoint();
+    let url = format!("{endpoint}/upload/storage/v1/b/b/o?uploadType=resumable&name=a");
+    let begun = client.post(url).body("{}").send().await.unwrap();
+    let session = begun.headers()["location"].to_str().unwrap().to_owned();
+    let send = async |range: String, bytes: usize| {
+        let body = vec![7; bytes];
+        let request = client.put(&session).header("content-range", format!("bytes {range}"));
+        let answer = request.body(body).send().await.unwrap();
+        let kept = answer.headers().get("range").map(|range| range.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), kept)
+    };
+    for (range, bytes) in [
+        ("0-99/*".to_owned(), 100),
+        (format!("0-{}/*", CHUNK - 2), CHUNK - 1),
+        (format!("0-{CHUNK}/*"), CHUNK + 1),
+        (format!("0-99/{CHUNK}"), 100),
+    ] {
+        assert_eq!(send(range.clone(), bytes).await.0, 400, "{range}");
+        assert_eq!(send("*/*".to_owned(), 0).await, (308, None));
+    }
+    let kept = |bytes: usize| Some(format!("bytes=0-{}", bytes - 1));
+    let whole = 3 * CHUNK + 10;
+    assert_eq!(send(format!("0-{}/*", CHUNK - 1), CHUNK).await, (308, kept(CHUNK)));
+    let two = format!("{CHUNK}-{}/{whole}", 3 * CHUNK - 1);
+    assert_eq!(send(two, 2 * CHUNK).await, (308, kept(3 * CHUNK)));
+    assert!(server.control().objects("b").is_empty());
+    let last = format!("{}-{}/{whole}", 3 * CHUNK, whole - 1);
+    assert_eq!(send(last, 10).await, (200, None));
+    assert_eq!(server.control().objects("b")[0].1.len(), whole);
+}

@@ -3,6 +3,8 @@
 //! The rules are those of <https://cloud.google.com/bigquery/docs/supported-data-types>, and the
 //! ranges of values <https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types>.
 
+use std::cmp::Ordering;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use prost_types::field_descriptor_proto::Type;
@@ -44,13 +46,11 @@ impl Cell<'_> {
 
 /// Whether fields of protobuf type `from` may fill columns of type `to`.
 pub(super) fn convertible(from: Type, to: &str) -> bool {
-    use Type::{
-        Bool, Bytes, Double, Enum, Fixed32, Fixed64, Float, Int32, Int64, Sfixed32, Sfixed64,
-        Sint32, Sint64, String, Uint32, Uint64,
-    };
-    let signed = matches!(from, Int32 | Int64 | Sint32 | Sint64 | Sfixed32 | Sfixed64);
-    let small = signed || matches!(from, Uint32 | Fixed32);
-    let integer = small || matches!(from, Uint64 | Fixed64);
+    use Type::{Bool, Bytes, Double, Enum, Float, Int32, Int64, String, Uint32, Uint64};
+    // The page names none of the types that are encoded otherwise: sint, fixed and sfixed.
+    let signed = matches!(from, Int32 | Int64);
+    let small = signed || from == Uint32;
+    let integer = small || from == Uint64;
     match to {
         "BOOL" | "BOOLEAN" => from == Bool || integer,
         "BYTES" => matches!(from, Bytes | String),
@@ -76,7 +76,7 @@ pub(super) fn fault(cell: Cell<'_>, column_type: &str) -> Option<String> {
             (-62_135_596_800_000_000..=253_402_300_799_999_999).contains(&micros)
         }
         ("NUMERIC", Cell::Text(text)) => decimal(text, 29, 9),
-        ("BIGNUMERIC", Cell::Text(text)) => decimal(text, 38, 38),
+        ("BIGNUMERIC", Cell::Text(text)) => decimal(text, 39, 38) && in_range(text),
         ("NUMERIC", Cell::Bytes(bytes)) => bytes.len() <= 16,
         ("BIGNUMERIC", Cell::Bytes(bytes)) => bytes.len() <= 32,
         ("JSON", Cell::Text(text)) => serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok(),
@@ -96,4 +96,21 @@ fn decimal(text: &str, before: usize, behind: usize) -> bool {
         && digits(fraction)
         && whole.trim_start_matches('0').len() <= before
         && fraction.len() <= behind
+}
+
+/// Whether a decimal with at most 38 digits behind the point is one of BIGNUMERIC's: from -2^255 to
+/// 2^255 - 1 of its smallest parts. So exactly it stands on
+/// <https://cloud.google.com/dotnet/docs/reference/Google.Cloud.BigQuery.V2/latest/Google.Cloud.BigQuery.V2.BigQueryBigNumeric>.
+fn in_range(text: &str) -> bool {
+    const BEYOND: &str =
+        "57896044618658097711785492504343953926634992332820282019728792003956564819968";
+    let unsigned = text.trim_start_matches(['-', '+']);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let parts = format!("{whole}{fraction:0<38}");
+    let parts = parts.trim_start_matches('0');
+    match parts.len().cmp(&BEYOND.len()).then_with(|| parts.cmp(BEYOND)) {
+        Ordering::Less => true,
+        Ordering::Equal => text.starts_with('-'),
+        Ordering::Greater => false,
+    }
 }

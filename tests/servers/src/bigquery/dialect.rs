@@ -28,11 +28,27 @@ pub(super) fn translate(text: &str) -> Result<Translated, String> {
     let (Some(mut statement), true) = (statements.pop(), statements.is_empty()) else {
         return Err("one statement at a time is run here".to_owned());
     };
+    check_where(&statement)?;
     let arrays = arrays(&statement);
     match VisitMut::visit(&mut statement, &mut Words) {
         ControlFlow::Continue(()) => Ok(Translated { statement, arrays }),
         ControlFlow::Break(error) => Err(error),
     }
+}
+
+/// No row is changed or deleted without a condition:
+/// <https://cloud.google.com/bigquery/docs/reference/standard-sql/dml-syntax>, whose words are those
+/// of googlesql: docs/data-manipulation-language.md.
+fn check_where(statement: &Statement) -> Result<(), String> {
+    let (word, condition) = match statement {
+        Statement::Update(update) => ("UPDATE", &update.selection),
+        Statement::Delete(delete) => ("DELETE", &delete.selection),
+        _ => return Ok(()),
+    };
+    if condition.is_none() {
+        return Err(format!("{word} must have a WHERE clause"));
+    }
+    Ok(())
 }
 
 /// The table that a statement changes, by its full name.

@@ -106,7 +106,12 @@ impl Tables<'_> {
         let doubled = "SELECT count(*) FROM (SELECT _t FROM _plan GROUP BY _t \
                        HAVING count(*) > 1 AND count(_clause) > 0)";
         let doubled: i64 = self.db.query_row(doubled, (), |row| row.get(0)).map_err(sqlite)?;
-        if doubled > 0 {
+        // "If there is at least one matched clause performing an UPDATE operation".
+        let updates = self.clauses.iter().any(|clause| {
+            matches!(clause.clause_kind, MergeClauseKind::Matched)
+                && matches!(clause.action, MergeAction::Update(_))
+        });
+        if updates && doubled > 0 {
             let says = "UPDATE/MERGE must match at most one source row for each target row";
             return Err(says.to_owned());
         }

@@ -3,6 +3,7 @@
 //! A table stands there under its full name. What SQLite cannot run is refused as an invalid query:
 //! <https://cloud.google.com/bigquery/docs/error-messages>.
 
+mod limits;
 mod parameters;
 
 use rusqlite::types::{Value as Sql, ValueRef};
@@ -92,6 +93,7 @@ pub(super) struct Found {
 
 /// Answers `jobs.query`.
 pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
+    limits::check(body)?;
     let text = body["query"].as_str().unwrap_or_default();
     let db = Connection::open_in_memory().map_err(invalid)?;
     let text = &parameters::unnest(&db, text, &body["queryParameters"])?;

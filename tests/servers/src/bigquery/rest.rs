@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::query;
+use super::schema;
 use super::state::{Shared, State, lock};
 
 /// <https://cloud.google.com/bigquery/quotas#query_jobs>
@@ -121,7 +122,8 @@ impl State {
                 let name = t.strip_suffix(":testIamPermissions");
                 let name = name.map(|name| format!("{p}.{d}.{name}")).unwrap_or_default();
                 if !self.tables.contains_key(&name) {
-                    return Err(not_found("Table", &name));
+                    // An empty set, and no error.
+                    return Ok(json!({}));
                 }
                 let mut held = body["permissions"].as_array().cloned().unwrap_or_default();
                 held.retain(|one| !self.denied.iter().any(|denied| *one == json!(denied)));
@@ -251,31 +253,14 @@ impl State {
                 Ok(json!({}))
             }
             "PATCH" => {
-                let before = table.columns.clone();
+                let before = resource["schema"]["fields"].as_array().cloned().unwrap_or_default();
                 merge(&mut resource, body);
                 check_key(&resource)?;
-                let fields = resource["schema"]["fields"].as_array().cloned().unwrap_or_default();
-                // https://cloud.google.com/bigquery/docs/managing-table-schemas: columns are added, at
-                // the end, and none that is required.
-                for (at, column) in before.iter().enumerate() {
-                    let kept = fields.get(at).is_some_and(|field| {
-                        field["name"] == json!(column.name)
-                            && field["type"]
-                                .as_str()
-                                .is_some_and(|kind| kind.eq_ignore_ascii_case(&column.kind))
-                    });
-                    if !kept {
-                        let message = format!(
-                            "Provided Schema does not match Table {name}. Field {} is missing or changed",
-                            column.name
-                        );
-                        return Err(Refused::new(400, "invalid", message));
-                    }
-                }
-                if fields.iter().skip(before.len()).any(|field| field["mode"] == json!("REQUIRED"))
-                {
-                    let message = "Cannot add required fields to an existing schema.";
-                    return Err(Refused::new(400, "invalid", message));
+                let asked = resource["schema"]["fields"].as_array().cloned().unwrap_or_default();
+                if !asked.is_empty() || !before.is_empty() {
+                    let fields = schema::changed(name, &before, asked)
+                        .map_err(|why| Refused::new(400, "invalid", why))?;
+                    resource["schema"]["fields"] = fields.into();
                 }
                 self.stamp(&mut resource);
                 let late = self.spread_late;

@@ -191,17 +191,11 @@ impl<'a> Raw<'a> {
         Ok(match (self, kind) {
             (Raw::Number(n), Type::Bool) => Cell::Bool(n != 0),
             (Raw::Number(n), Type::Double) => Cell::Float(f64::from_bits(n)),
-            (Raw::Number(n), Type::Sint32 | Type::Sint64) => {
-                Cell::Int((n >> 1).cast_signed() ^ -(n & 1).cast_signed())
-            }
             (Raw::Number(n), Type::Int32) => Cell::Int(i64::from(n as i32)),
             (Raw::Number(n), Type::Int64 | Type::Uint32 | Type::Uint64 | Type::Enum) => {
                 Cell::Int(n.cast_signed())
             }
-            (Raw::Number(n), Type::Fixed64 | Type::Sfixed64) => Cell::Int(n.cast_signed()),
             (Raw::Short(n), Type::Float) => Cell::Float(f64::from(f32::from_bits(n))),
-            (Raw::Short(n), Type::Fixed32) => Cell::Int(i64::from(n)),
-            (Raw::Short(n), Type::Sfixed32) => Cell::Int(i64::from(n.cast_signed())),
             (Raw::Bytes(bytes), Type::Bytes) => Cell::Bytes(bytes),
             (Raw::Bytes(bytes), Type::String) => Cell::Text(
                 std::str::from_utf8(bytes).map_err(|_| "a string is not UTF-8".to_owned())?,

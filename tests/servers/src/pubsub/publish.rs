@@ -55,6 +55,10 @@ fn publish(shared: &Shared, request: pb::PublishRequest) -> Result<pb::PublishRe
     if request.messages.is_empty() || request.messages.iter().any(unfit) {
         return Err(Status::invalid_argument("A message in the request is invalid."));
     }
+    // `orderingKey`: <https://cloud.google.com/pubsub/docs/reference/rest/v1/PubsubMessage>.
+    if request.messages.windows(2).any(|two| two[0].ordering_key != two[1].ordering_key) {
+        return Err(Status::invalid_argument("All messages must have the same ordering key."));
+    }
     if let Some(fault) = &state.refuse_publish
         && fault
             .payload

@@ -108,6 +108,9 @@ fn resource(state: &mut State, method: &Method, name: &str, mut asked: Value) ->
         (&Method::PUT, Some(_)) => refusal(StatusCode::CONFLICT, "ALREADY_EXISTS", name),
         (&Method::PUT, None) => {
             let topic = asked["topic"].as_str().unwrap_or_default();
+            if !of_topics && !state.permitted("pubsub.topics.attachSubscription") {
+                return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", topic);
+            }
             if !of_topics && !state.topics.contains_key(topic) {
                 return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", topic);
             }

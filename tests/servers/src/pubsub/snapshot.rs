@@ -35,6 +35,10 @@ pub(super) fn answer(state: &mut State, method: &Method, name: &str, asked: &Val
 
 fn create(state: &mut State, name: &str, asked: &Value) -> Answer {
     let subscription = asked["subscription"].as_str().unwrap_or_default();
+    // Of the source, beside `pubsub.snapshots.create` of the project.
+    if !state.permitted("pubsub.subscriptions.consume") {
+        return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", subscription);
+    }
     let Some(of) = state.subscriptions.get(subscription) else {
         return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", subscription);
     };

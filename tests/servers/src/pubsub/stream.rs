@@ -1,4 +1,9 @@
 //! One streaming pull.
+//!
+//! What its requests may hold, and that the stream is aborted with INVALID_ARGUMENT otherwise:
+//! <https://cloud.google.com/pubsub/docs/reference/rpc/google.pubsub.v1#streamingpullrequest>.
+
+use std::ops::RangeInclusive;
 
 use futures::StreamExt as _;
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1 as pb;
@@ -8,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::Shared;
+use super::subscription::lease_number;
 use crate::grpc::Replies;
 
 type Sender = mpsc::Sender<Result<pb::StreamingPullResponse, Status>>;
@@ -26,8 +32,10 @@ impl Drop for Pull {
     }
 }
 
-/// Opens one. Its first request names the subscription and what may be on loan:
-/// <https://cloud.google.com/pubsub/docs/reference/rpc/google.pubsub.v1#streamingpullrequest>.
+/// The deadlines that a stream may ask for, in seconds: `stream_ack_deadline_seconds`.
+const DEADLINES: RangeInclusive<i32> = 10..=600;
+
+/// Opens one. Its first request names the subscription and what may be on loan.
 pub(super) async fn open(
     shared: Shared,
     mut requests: Streaming<pb::StreamingPullRequest>,
@@ -36,8 +44,11 @@ pub(super) async fn open(
         return Err(Status::invalid_argument("no first request"));
     };
     let seconds = first.stream_ack_deadline_seconds;
-    if !(10..=600).contains(&seconds) {
+    if !DEADLINES.contains(&seconds) {
         return Err(Status::invalid_argument(format!("stream_ack_deadline_seconds {seconds}")));
+    }
+    if first.subscription.is_empty() {
+        return Err(Status::invalid_argument("the first request names no subscription"));
     }
     let subscription = first.subscription.clone();
     let number = {
@@ -91,7 +102,12 @@ impl Pull {
                 _ = bell.changed() => {}
                 () = replies.closed() => return,
                 request = requests.message(), if listening => match request {
-                    Ok(Some(request)) => self.take(&request),
+                    Ok(Some(request)) => {
+                        if let Err(why) = self.take(&request) {
+                            let _ = replies.send(Err(Status::invalid_argument(why))).await;
+                            return;
+                        }
+                    }
                     Ok(None) => listening = false,
                     Err(_) => return,
                 },
@@ -118,13 +134,39 @@ impl Pull {
     }
 
     /// A later request answers for messages on loan; an empty one keeps the stream alive.
-    fn take(&self, request: &pb::StreamingPullRequest) {
+    fn take(&self, request: &pb::StreamingPullRequest) -> Result<(), &'static str> {
+        check(request)?;
         let mut state = self.shared.state();
-        let Ok(subscription) = state.readable(&self.subscription) else { return };
+        let Ok(subscription) = state.readable(&self.subscription) else { return Ok(()) };
+        if request.stream_ack_deadline_seconds != 0 {
+            subscription.set_deadline(self.number, request.stream_ack_deadline_seconds);
+        }
         subscription.acknowledge(&request.ack_ids);
         let deadlines = &request.modify_deadline_seconds;
         for (id, by) in request.modify_deadline_ack_ids.iter().zip(deadlines) {
             subscription.extend(std::slice::from_ref(id), *by);
         }
+        Ok(())
+    }
+}
+
+/// Why a request that is not the first is none.
+fn check(request: &pb::StreamingPullRequest) -> Result<(), &'static str> {
+    let seconds = request.stream_ack_deadline_seconds;
+    let mut ids = request.ack_ids.iter().chain(&request.modify_deadline_ack_ids);
+    if !request.subscription.is_empty() {
+        Err("the subscription is named in the first request alone")
+    } else if request.max_outstanding_messages != 0 || request.max_outstanding_bytes != 0 {
+        Err("what may be outstanding is said in the first request alone")
+    } else if seconds != 0 && !DEADLINES.contains(&seconds) {
+        Err("stream_ack_deadline_seconds is 10 to 600")
+    } else if request.modify_deadline_ack_ids.len() != request.modify_deadline_seconds.len() {
+        Err("modify_deadline_seconds is as long as modify_deadline_ack_ids")
+    } else if request.modify_deadline_seconds.iter().any(|seconds| *seconds < 0) {
+        Err("modify_deadline_seconds is not negative")
+    } else if ids.any(|id| lease_number(id).is_none()) {
+        Err("an acknowledgement id is malformed")
+    } else {
+        Ok(())
     }
 }

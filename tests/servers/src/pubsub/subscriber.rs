@@ -15,6 +15,11 @@ use crate::grpc::{self, Answer, Call, Methods};
 /// <https://cloud.google.com/pubsub/docs/reference/rpc/google.pubsub.v1#modifyackdeadlinerequest>.
 const MAX_DEADLINE: i32 = 600;
 
+/// The largest request that answers for messages. The words, and that the code is
+/// INVALID_ARGUMENT, are observed: <https://github.com/googleapis/nodejs-pubsub/issues/1864>; that
+/// it is a quota of 512 KB: <https://github.com/googleapis/google-cloud-cpp/pull/10032>.
+const MAX_ANSWER_BYTES: usize = 524_288;
+
 #[derive(Clone, Debug)]
 pub(super) struct Subscriber(pub(super) Shared);
 
@@ -48,7 +53,16 @@ impl Methods for Subscriber {
     }
 }
 
+fn fits(request: &impl prost::Message) -> Result<(), Status> {
+    if request.encoded_len() > MAX_ANSWER_BYTES {
+        let words = format!("Request payload size exceeds the limit: {MAX_ANSWER_BYTES} bytes.");
+        return Err(Status::invalid_argument(words));
+    }
+    Ok(())
+}
+
 async fn acknowledge(shared: Shared, request: pb::AcknowledgeRequest) -> Result<(), Status> {
+    fits(&request)?;
     let delay = shared.state().delay_acks;
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
@@ -75,6 +89,7 @@ async fn acknowledge(shared: Shared, request: pb::AcknowledgeRequest) -> Result<
 }
 
 fn extend(shared: &Shared, request: &pb::ModifyAckDeadlineRequest) -> Result<(), Status> {
+    fits(request)?;
     let by = request.ack_deadline_seconds;
     if !(0..=MAX_DEADLINE).contains(&by) {
         return Err(Status::invalid_argument(format!("a deadline of {by} seconds")));

@@ -3,10 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1 as pb;
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// Messages in one response at most, and their bytes. The service names no limit; a client must
 /// take any.
@@ -15,6 +16,9 @@ const RESPONSE: (usize, usize) = (1_000, 1 << 20);
 /// <https://cloud.google.com/pubsub/docs/exactly-once-delivery>. The word is observed, not
 /// documented: <https://github.com/googleapis/google-cloud-go/issues/8398>.
 const INVALID: &str = "PERMANENT_FAILURE_INVALID_ACK_ID";
+/// The length of an id, so that many of them are as large here as there. No page names it; it is
+/// observed: <https://github.com/elixir-broadway/broadway_cloud_pub_sub/pull/49>.
+const ACK_ID_BYTES: usize = 184;
 
 #[derive(Debug)]
 struct Place {
@@ -137,6 +141,13 @@ impl Subscription {
         self.numbers
     }
 
+    /// What `stream` is lent from now on has this deadline.
+    pub(super) fn set_deadline(&mut self, stream: u64, seconds: i32) {
+        if let Some(account) = self.streams.get_mut(&stream) {
+            account.seconds = seconds;
+        }
+    }
+
     /// Closes a stream. What it has on loan stays on loan until its deadline.
     pub(super) fn close(&mut self, stream: u64) {
         self.streams.remove(&stream);
@@ -200,7 +211,7 @@ impl Subscription {
             self.leases.insert(self.numbers, Lease { place: number, stream, deadline });
             self.deadlines.push(Reverse((deadline, self.numbers)));
             lent.push(pb::ReceivedMessage {
-                ack_id: format!("{:x}", self.numbers),
+                ack_id: format!("{:0ACK_ID_BYTES$x}", self.numbers),
                 message: Some(pb::PubsubMessage::clone(&place.message)),
                 // Only where there is a dead-letter policy: `ReceivedMessage.delivery_attempt` in
                 // googleapis: google/pubsub/v1/pubsub.proto.
@@ -337,6 +348,7 @@ fn seconds(count: i32) -> Duration {
     Duration::from_secs(u64::try_from(count).unwrap_or(0))
 }
 
-fn lease_number(ack_id: &str) -> Option<u64> {
+/// The lease that an id stands for, if it has the form of one.
+pub(super) fn lease_number(ack_id: &str) -> Option<u64> {
     u64::from_str_radix(ack_id, 16).ok()
 }

@@ -6,6 +6,7 @@ use googleapis_tonic_google_iam_v1::google::iam::v1;
 use googleapis_tonic_google_storage_v2::google::storage::v2;
 use tonic::{Request, Status};
 
+use super::names;
 use super::state::{Refusal, SharedState, Source, State, Stored, Wanted};
 use crate::grpc::{Answer, Call, Methods, unary, unimplemented};
 
@@ -177,10 +178,7 @@ fn create_bucket(
         ));
     }
     let id = request.bucket_id;
-    // https://cloud.google.com/storage/docs/buckets#naming
-    if !(3..=63).contains(&id.len()) {
-        return Err(Refusal::Invalid(format!("{id:?}: a name has 3 to 63 characters")));
-    }
+    names::check_bucket(&id)?;
     // The code is observed, not documented:
     // https://github.com/googleapis/google-cloud-cpp/pull/10799
     if state.buckets.contains_key(&id) {

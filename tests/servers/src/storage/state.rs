@@ -10,14 +10,11 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 use super::control::ReadFault;
+use super::names;
 use super::upload::Session;
 
 /// What both protocols work on.
 pub(super) type SharedState = Arc<Mutex<State>>;
-
-/// The longest name of an object, in bytes of UTF-8:
-/// <https://cloud.google.com/storage/docs/objects#naming>
-const MAX_NAME_BYTES: usize = 1024;
 
 /// Sources of one composition: <https://cloud.google.com/storage/docs/composite-objects>
 const MAX_SOURCES: usize = 32;
@@ -136,7 +133,7 @@ impl State {
     /// Whether an object may be made so: <https://cloud.google.com/storage/docs/request-preconditions>
     pub(super) fn may_make(&self, wanted: &Wanted) -> Result<(), Refusal> {
         self.class_of(&wanted.bucket)?;
-        check_name(&wanted.name)?;
+        names::check_object(&wanted.name)?;
         let standing = self.find(&wanted.bucket, &wanted.name).map_or(0, |it| it.generation);
         match wanted.if_generation_match {
             Some(generation) if generation != standing => Err(Refusal::Precondition),
@@ -234,13 +231,4 @@ impl State {
         self.objects.remove(&(bucket.to_owned(), name.to_owned()));
         Ok(())
     }
-}
-
-/// <https://cloud.google.com/storage/docs/objects#naming>
-fn check_name(name: &str) -> Result<(), Refusal> {
-    let reserved = name.starts_with(".well-known/acme-challenge/") || [".", ".."].contains(&name);
-    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains(['\r', '\n']) || reserved {
-        return Err(Refusal::Invalid(format!("{name:?} is no name for an object")));
-    }
-    Ok(())
 }

@@ -11,6 +11,12 @@ use serde_json::Value;
 
 use super::state::{Refusal, State, Stored, Wanted};
 
+/// A chunk that is not the last has a multiple of so many bytes:
+/// <https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload>. The words are
+/// observed, and that fewer bytes are refused; that more are, which are no multiple, is the stricter
+/// way: <https://github.com/googleapis/gcs-resumable-upload/issues/17>.
+const CHUNK: usize = 262_144;
+
 /// A resumable upload that is under way, or done.
 #[derive(Debug, Default)]
 pub(super) struct Session {
@@ -101,6 +107,16 @@ pub(super) fn go_on(
     }
     if let Some((first, _)) = span.split_once('-') {
         let first: usize = first.parse().map_err(|_| invalid(format!("range {span}")))?;
+        let is_last = total.parse() == Ok(first + body.len());
+        if !is_last && !body.len().is_multiple_of(CHUNK) {
+            return Err(invalid(format!(
+                "The number of bytes uploaded is required to be equal or greater than {CHUNK}, \
+                 except for the final request (it's recommended to be the exact multiple of \
+                 {CHUNK}). The received request contained {} bytes, which does not meet this \
+                 requirement.",
+                body.len()
+            )));
+        }
         // Observed, not documented, and with 503 there:
         // https://github.com/risingwavelabs/risingwave/issues/17407
         if first > session.kept.len() {
