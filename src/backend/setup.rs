@@ -91,7 +91,7 @@ impl fmt::Display for State {
             Self::Created => "created",
             Self::Kept => "kept",
             Self::Missing => "missing",
-            Self::Differs(_) => "differs",
+            Self::Differs(_) => "differs from the configuration",
         })
     }
 }

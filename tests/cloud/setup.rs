@@ -102,9 +102,9 @@ async fn what_is_missing_is_made_once_and_what_differs_is_told_and_left() {
     let (code, told, _) = project.setup("--set warehouse.bigquery.max_staleness=1m").await;
     assert_eq!(code, Some(1));
     let differs = [
-        "differs\tsubscription\tprojects/proj/subscriptions/kappa\n\
+        "differs from the configuration\tsubscription\tprojects/proj/subscriptions/kappa\n\
          \tdead-letter topic\tis projects/proj/topics/lost\tconfigured none",
-        "differs\ttable\tproj.kappa.orders\n\
+        "differs from the configuration\ttable\tproj.kappa.orders\n\
          \tmax_staleness\tis 0-0 0 0:15:0\tconfigured 0-0 0 0:1:0",
     ];
     for lines in differs {
@@ -129,9 +129,9 @@ async fn a_view_and_a_lifecycle_that_differ_are_told_and_left() {
     let (code, told, _) = project.setup(append).await;
     assert_eq!(code, Some(1));
     for lines in [
-        "differs\tview\tproj.kappa.orders_deduplicated\n\
+        "differs from the configuration\tview\tproj.kappa.orders_deduplicated\n\
          \tquery\tis SELECT * FROM `proj.kappa.orders`\tconfigured SELECT `event_id`",
-        "differs\tbucket\tevents-of-proj\n\
+        "differs from the configuration\tbucket\tevents-of-proj\n\
          \tlifecycle\tis 0 rules, none of which does\tconfigured to delete composing/ after 30 days",
     ] {
         assert!(told.contains(lines), "{told}");
