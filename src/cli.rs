@@ -13,6 +13,7 @@ pub mod diff;
 mod failure;
 pub mod generate;
 mod global;
+mod memory;
 pub mod merge;
 mod output;
 mod patience;
@@ -103,7 +104,10 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, GlobalArgs), 
 }
 
 fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
-    let settings = || Settings::load(&global.sources());
+    let settings = || {
+        let settings = Settings::load(&global.sources());
+        settings.inspect(|settings| memory::release_after(settings.memory_release))
+    };
     match command {
         Command::Seek(args) => seek::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Replay(args) => replay::main(&args, settings()?, &mut std::io::stdout()),

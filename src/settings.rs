@@ -57,6 +57,9 @@ pub struct Settings {
     /// How long a stop may take to settle what is in flight.
     #[serde(deserialize_with = "duration")]
     pub drain_timeout: Duration,
+    /// For how long freed memory is kept from the system.
+    #[serde(deserialize_with = "duration")]
+    pub memory_release: Duration,
     /// The largest event that is taken, in bytes.
     pub max_event_bytes: u64,
     /// The folder that processors were read from.

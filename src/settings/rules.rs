@@ -70,6 +70,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("data_dir", Kind::Text),
     ("instance", Kind::NameOrEmpty),
     ("drain_timeout", Kind::Span(MS, HOUR)),
+    ("memory_release", Kind::Span(MS, HOUR)),
     // What the embedded warehouse and BigQuery's requests still hold as one value.
     ("max_event_bytes", Kind::Integer(1, GIB / 2)),
     ("processors_dir", Kind::Text),

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use compact_str::CompactString;
+use foldhash::fast::RandomState;
 
 use crate::message::Lease;
 
@@ -10,7 +11,7 @@ use crate::message::Lease;
 /// messages stays small enough for a processor's cache.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    newest: HashMap<CompactString, Lease>,
+    newest: HashMap<CompactString, Lease, RandomState>,
     /// Those that the newest replaced.
     replaced: HashMap<CompactString, Vec<Lease>>,
 }
