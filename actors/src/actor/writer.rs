@@ -91,6 +91,9 @@ pub struct Writer {
     on_their_way: VecDeque<Sent>,
     /// A commit failed, and its retry is on the way: until then rows only gather.
     retrying: bool,
+    /// The batch that has the rows of one that failed. What was sent before it, or after, may do well
+    /// meanwhile: only its own success ends the trouble.
+    in_trouble: Option<u64>,
 }
 
 /// What the warehouse says to rows.
@@ -122,6 +125,7 @@ impl Writer {
             commit_queued: false,
             on_their_way: VecDeque::new(),
             retrying: false,
+            in_trouble: None,
         }
     }
 }
@@ -203,13 +207,15 @@ impl Writer {
     /// Waits for what becomes of a batch. In hand meanwhile: over a panic of the warehouse its
     /// events are suspect. If it failed, its rows go with those that gather.
     async fn take_answer(&mut self, sent: Sent, me: &Me<WriterMessage>) -> Result<(), RoleError> {
-        let Sent { rows, claims, answer, .. } = sent;
+        let Sent { number, rows, claims, answer } = sent;
         let answer = answer.outcome().await?;
+        self.in_trouble.take_if(|troubled| *troubled == number && answer.is_ok());
         let Err(mut again) = self.conclude(answer, rows, claims, me).await else { return Ok(()) };
         self.open.bytes += again.rows.iter().map(Row::cost_bytes).sum::<u64>();
         again.rows.append(&mut self.open.rows.rows);
         again.claims.append(&mut self.open.rows.claims);
         self.open.rows = again;
+        self.in_trouble = Some(self.number);
         if !self.retrying {
             self.retrying = true;
             me.remind_after(self.backoff.failed(), || WriterMessage::Retry);
@@ -242,9 +248,11 @@ impl Writer {
     ) -> Result<(), Rows> {
         match answer {
             Ok(refusals) => {
-                me.vitals().recovered();
+                if self.in_trouble.is_none() {
+                    me.vitals().recovered();
+                    self.backoff.succeeded();
+                }
                 me.vitals().handled(claims.len() as u64);
-                self.backoff.succeeded();
                 (self.ports.count_written)((rows.len() - refusals.len()) as u64);
                 self.settle(claims, refusals, me);
                 Ok(())

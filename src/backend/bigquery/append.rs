@@ -305,10 +305,11 @@ impl AppendLog {
 
     /// Gives the stream up, so that nothing still on its way to it can be stored there.
     async fn leave(&mut self, to: &TableWriter, connection: &Connection, stream: &str) {
+        // Whoever cancels this must not have others write on.
+        self.stream = None;
         // It may be finalized or gone already.
         drop(connection.finalize_stream(stream).await);
         to.disconnect().await;
-        self.stream = None;
     }
 
     /// Gives what is unresolved its place in a new stream; in the old one nothing of it is stored.

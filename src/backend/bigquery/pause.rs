@@ -36,8 +36,11 @@ impl Pause {
         Some(format!("{why}; a quota is waited for, {left} more"))
     }
 
-    /// Rows were taken.
+    /// Rows were taken. Those that were on their way when a pause began do not end it.
     pub(super) fn end(&mut self) {
+        if self.holds().is_some() {
+            return;
+        }
         self.next = self.first;
         self.until = None;
     }
@@ -55,6 +58,8 @@ mod tests {
             let started = Instant::now();
             for _ in 0..4 {
                 pause.start("too much");
+                // One that was sent before.
+                pause.end();
             }
             while pause.holds().is_some() {
                 tokio::time::advance(second / 10).await;

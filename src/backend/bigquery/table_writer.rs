@@ -80,13 +80,15 @@ impl TableWriter {
         rows: &Arc<Vec<Row>>,
         change: Change,
     ) -> Result<Vec<Refusal>, WriteError> {
-        if let Some(why) = self.pause().holds() {
-            return Err(Fault::Quota(why).told(&self.table.name));
-        }
         let written = match self.mode {
-            WriteMode::Upsert => self.upsert(rows, change).await,
+            WriteMode::Upsert => {
+                self.refuse_in_pause()?;
+                self.upsert(rows, change).await
+            }
             WriteMode::Append => {
                 let mut log = self.log.lock().await;
+                // Whoever held the log may have met a quota.
+                self.refuse_in_pause()?;
                 log.write(self, rows).await
             }
         };
@@ -98,6 +100,11 @@ impl TableWriter {
             }
             Err(fault) => Err(self.told(fault).await),
         }
+    }
+
+    fn refuse_in_pause(&self) -> Result<(), WriteError> {
+        let Some(why) = self.pause().holds() else { return Ok(()) };
+        Err(Fault::Quota(why).told(&self.table.name))
     }
 
     /// Ends the streams that were made for this table.
