@@ -1,12 +1,17 @@
 //! Several commits to one table on their way at a time: each is a batch of its own, whatever becomes
 //! of the others.
 
+use std::time::Duration;
+
 use kappa_actors::testing::memory::warehouse::{Fault, Gate, Moment};
+use kappa_actors::vitals::DaemonState;
 
 use super::rig::*;
 use super::world::World;
 
 const WRITER: &str = "kappa/warehouse/writer.orders";
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Has orders 1 to 3 on their way to the warehouse, each in a commit of its own, which `gate` holds.
 async fn three_on_their_way(world: &World, max_attempts: u32) -> (Rig, Gate) {
@@ -99,6 +104,34 @@ async fn of_commits_on_their_way_only_that_which_panics_is_suspect() {
         assert_eq!(world.dead_letters().len(), 1);
         assert_eq!(world.warehouse.rows("orders").len(), 3);
         assert_eq!(world.leases(), 3);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_stays_in_trouble_while_other_commits_do_well() {
+    within(async {
+        let world = World::default();
+        let mut plan = plan();
+        let writer = &mut plan.processors[0].writer;
+        (writer.max_batch_rows, writer.max_in_flight) = (1, 4);
+        (writer.retry_backoff, writer.max_retry_backoff) = (MINUTE, MINUTE);
+        let mut rig = Rig::until_idle(&world, plan).await;
+        let gate = world.warehouse.hold("orders", Moment::BeforeCommit);
+        world.log.append([order(1)]);
+        until(|| world.writing("orders") == 1).await;
+        world.fail_writes("orders", 1);
+        world.log.append([order(2)]);
+        rig.degraded_by(WRITER).await;
+        // Sent before, and answered after the failure.
+        drop(gate);
+        until(|| world.written("orders").len() == 1).await;
+        tokio::time::sleep(MINUTE / 2).await;
+        assert_eq!(rig.degraded_by(WRITER).await, 1, "the other waits still");
+        rig.pipeline.idle().await.unwrap();
+        assert_eq!(rig.board.snapshot().state, DaemonState::Running);
+        rig.stop().await;
+        assert_eq!(world.written("orders"), each("o", 1..=2, 1));
     })
     .await;
 }

@@ -47,6 +47,8 @@ struct Notes {
     /// A part with this text panics whoever puts it.
     fatal_line: Option<String>,
     fatal_acknowledgements: bool,
+    /// Writes to a table that are answered as if it could not be reached.
+    unanswered_writes: BTreeMap<String, usize>,
     /// Writes to a table that are under way.
     writing: BTreeMap<String, usize>,
     at_put: Option<Box<dyn FnMut() + Send>>,
@@ -91,6 +93,11 @@ impl World {
     /// The next `times` writes to `table` panic once they are committed.
     pub(crate) fn panic_after_commit(&self, table: &str, times: usize) {
         self.notes().fatal_commits.insert(table.to_owned(), times);
+    }
+
+    /// The next `times` writes to `table` fail at once.
+    pub(crate) fn fail_writes(&self, table: &str, times: usize) {
+        self.notes().unanswered_writes.insert(table.to_owned(), times);
     }
 
     /// From now on a part with `text` in it panics whoever puts it.
@@ -220,6 +227,12 @@ impl Warehouse for World {
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
     ) -> Result<Vec<Refusal>, WriteError> {
+        if let Some(left) = self.notes().unanswered_writes.get_mut(&table.name)
+            && *left > 0
+        {
+            *left -= 1;
+            return Err(WriteError::Unavailable("told to be".to_owned()));
+        }
         let _under_way = Writing::begin(self, &table.name);
         let refused = self.warehouse.write(table, Arc::clone(&rows)).await?;
         let mut notes = self.notes();
