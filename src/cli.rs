@@ -32,6 +32,7 @@ pub mod try_events;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -104,9 +105,13 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, GlobalArgs), 
 }
 
 fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
+    let keep_for = match command {
+        Command::Replay(_) => replay::MEMORY_RELEASE,
+        _ => Duration::ZERO,
+    };
     let settings = || {
         let settings = Settings::load(&global.sources());
-        settings.inspect(|settings| memory::release_after(settings.memory_release))
+        settings.inspect(|settings| memory::release_after(settings.memory_release.max(keep_for)))
     };
     match command {
         Command::Seek(args) => seek::main(&args, &settings()?, &mut std::io::stdout().lock()),

@@ -4,6 +4,7 @@ mod progress;
 
 use std::io::Write;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use kappa_actors::port::ReprocessError;
@@ -19,6 +20,10 @@ use crate::settings::Settings;
 use crate::telemetry;
 use crate::wiring::{Blueprint, RuleBook};
 use progress::Progress;
+
+/// How long freed memory is kept at least: a job works as fast as it can, and at that rate the pages
+/// are wanted again at once.
+pub(super) const MEMORY_RELEASE: Duration = Duration::from_millis(100);
 
 /// Run history through the pipeline again, by the present configuration
 ///

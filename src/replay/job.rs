@@ -38,7 +38,7 @@ const SOUGHT: &str = "sought";
 
 /// Events in flight at most, whatever is configured: an archive that is read as a log keeps each of
 /// them a second time, and names it by file and line.
-const MAX_OUTSTANDING: usize = 25_000;
+const MAX_OUTSTANDING: usize = 18_000;
 
 /// How the job is to work.
 #[derive(Clone, Copy, Debug, Default)]

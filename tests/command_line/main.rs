@@ -46,6 +46,31 @@ fn the_environment_is_a_layer_of_the_configuration() {
     assert_eq!(shown["drain_timeout"]["from"], "KAPPA__DRAIN_TIMEOUT");
 }
 
+/// For how long the allocator says it keeps freed memory, in milliseconds.
+fn memory_kept(args: &str) -> String {
+    let mut command = kappa(&args.split(' ').collect::<Vec<_>>());
+    command.env("MIMALLOC_VERBOSE", "1").env_remove("MIMALLOC_PURGE_DELAY");
+    let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    // It speaks before the settings are read, and again when they have become its own.
+    let told = said.lines().rev().find_map(|line| line.strip_prefix("option 'purge_delay': "));
+    told.unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn the_allocator_keeps_freed_memory_for_as_long_as_configured() {
+    assert_eq!(memory_kept("config show"), "10");
+    assert_eq!(memory_kept("config show --set memory_release=70ms"), "70");
+}
+
+#[test]
+fn a_replay_keeps_freed_memory_for_a_tenth_of_a_second_at_least() {
+    let dir = tempfile::tempdir().unwrap();
+    let replay =
+        format!("replay --from 2026-01-01 --to 2026-01-02 --data-dir {}", dir.path().display());
+    assert_eq!(memory_kept(&replay), "100");
+    assert_eq!(memory_kept(&format!("{replay} --set memory_release=2s")), "2000");
+}
+
 #[test]
 fn a_pipe_closed_by_its_reader_ends_generate_quietly() {
     let mut generate = kappa(&["generate", "--events", "1000000"]);
