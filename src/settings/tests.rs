@@ -66,6 +66,25 @@ fn each_layer_counts_more_than_the_one_before() {
 }
 
 #[test]
+fn the_emulators_variable_goes_before_files_and_behind_a_setting_of_ones_own() {
+    let key = "event_log.pubsub.endpoint";
+    let dir = tempfile::tempdir().unwrap();
+    let file = with_file(dir.path(), "log.toml", "event_log.pubsub.endpoint = \"http://file:1\"");
+    let expect = |variables: &[(&str, &str)], endpoint, place| {
+        let sources = Sources { files: file.files.clone(), ..environment(variables) };
+        let settings = Settings::load(&sources).unwrap();
+        assert_eq!(settings.event_log.pubsub.endpoint.as_deref(), Some(endpoint));
+        assert_eq!(settings.provenance.of(key), Some(place));
+    };
+    let emulator = ("PUBSUB_EMULATOR_HOST", "localhost:8085");
+    expect(&[emulator], "http://localhost:8085", "PUBSUB_EMULATOR_HOST");
+    let own = "KAPPA__EVENT_LOG__PUBSUB__ENDPOINT";
+    expect(&[(own, "http://own:1"), emulator], "http://own:1", own);
+    let unset = ("PUBSUB_EMULATOR_HOST", "");
+    expect(&[unset], "http://file:1", dir.path().join("log.toml").to_str().unwrap());
+}
+
+#[test]
 fn the_data_folder_flag_stands_for_its_setting() {
     let sources = Sources { data_dir: Some("/srv/a b".into()), ..Sources::default() };
     let settings = Settings::load(&sources).unwrap();
