@@ -152,6 +152,23 @@ async fn a_cut_stream_costs_no_message_and_no_acknowledgement() {
 }
 
 #[tokio::test]
+async fn a_reader_that_dies_takes_no_stream_and_no_acknowledgement_with_it() {
+    let server = start().await;
+    store(&server, 20);
+    let log = log(&server).await;
+    let held = pull(&log, 20).await;
+    let waiting = log.pull(AMPLE, PATIENCE);
+    assert!(tokio::time::timeout(Duration::from_millis(50), waiting).await.is_err());
+    assert_eq!(server.control().open_streams(), 1);
+    log.acknowledge(&leases(&held)).await.unwrap();
+    until(&server, "20 acknowledged", |control| control.acknowledged_count() == 20).await;
+    // The next life reads on, and nothing comes again.
+    store(&server, 5);
+    pull(&log, 5).await;
+    assert_eq!(server.control().sent(), 25);
+}
+
+#[tokio::test]
 async fn an_empty_subscription_starts() {
     let server = start().await;
     let backlog = log(&server).await.backlog().await.unwrap();
