@@ -14,6 +14,7 @@ mod json;
 pub mod message;
 pub mod pipeline;
 pub mod port;
+pub mod position;
 pub mod processor;
 pub mod replay;
 pub mod row;
@@ -22,4 +23,5 @@ pub mod supervision;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod time;
+pub mod version;
 pub mod vitals;
