@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use crate::archive::LineFormat;
 use crate::envelope::{Envelope, EnvelopePlan};
 use crate::message::Message;
-use crate::processor::{BadRow, EventView, Matcher, Processor, Trace};
+use crate::processor::{BadRow, EventView, Matcher, Processor, Trace, make_rows};
 use crate::replay::Decoder;
 use crate::row::{Row, Value};
 use crate::time::Timestamp;
@@ -185,7 +185,7 @@ impl Rules {
     ) {
         let rule = &self.processors[way];
         rows.clear();
-        let made = catch_unwind(AssertUnwindSafe(|| rule.processor.rows(event, now, rows)));
+        let made = catch_unwind(AssertUnwindSafe(|| make_rows(&*rule.processor, event, now, rows)));
         let made = made.unwrap_or_else(|_| Err(BadRow::Other("its processor panics".to_owned())));
         if let Err(bad) = made {
             let keys = match rule.trace {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kappa_actors::row::{ColumnType, Row, TableSpec, Value};
 use kappa_actors::time::Timestamp;
+use kappa_actors::version::Version;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto};
@@ -82,8 +83,7 @@ pub(super) fn encode(table: &TableSpec, mode: WriteMode, row: &Row, change: Chan
         let kind: &[u8] = if change == Change::Removal { b"DELETE" } else { b"UPSERT" };
         put_bytes(&mut out, number + 1, kind);
         let version = table.version.and_then(|at| row.0.get(at));
-        let (digits, len) = sequence(version, change);
-        put_bytes(&mut out, number + 2, digits.get(..len).unwrap_or_default());
+        put_bytes(&mut out, number + 2, sequence(version, change).as_bytes());
     }
     out
 }
@@ -92,6 +92,7 @@ fn text_len(value: &Value) -> usize {
     match value {
         Value::Text(text) => text.len(),
         Value::Bytes(bytes) => bytes.len(),
+        Value::Version(_) => Version::ORDERED_BYTES,
         _ => 0,
     }
 }
@@ -101,6 +102,7 @@ fn put(out: &mut Vec<u8>, number: u32, value: &Value) {
         Value::Null => {}
         Value::Text(text) => put_bytes(out, number, text.as_bytes()),
         Value::Bytes(bytes) => put_bytes(out, number, bytes),
+        Value::Version(version) => put_bytes(out, number, version.to_bytes().as_ref()),
         Value::Integer(value) => put_varint(out, number, *value),
         Value::Timestamp(time) => put_varint(out, number, time.micros()),
         Value::Date(days) => put_varint(out, number, i64::from(*days)),
@@ -123,30 +125,16 @@ fn put_varint(out: &mut Vec<u8>, number: u32, value: i64) {
     encode_varint(value.cast_unsigned(), out);
 }
 
-/// The sequence number: the version in sixteen hexadecimal digits, or the rank of the change and the
-/// arrival.
-fn sequence(version: Option<&Value>, change: Change) -> ([u8; 18], usize) {
-    let mut out = [0; 18];
-    if let Some(Value::Integer(version)) = version {
-        // Versions are never negative: see `kappa_actors::processor::version`.
-        hexadecimal(&mut out[..16], version.cast_unsigned());
-        return (out, 16);
-    }
-    if change == Change::Removal {
-        // What stands without a version is older than all that have one.
-        hexadecimal(&mut out[..16], 0);
-        return (out, 16);
-    }
-    out[0] = if change == Change::Arrival { b'0' } else { b'1' };
-    out[1] = b'/';
-    hexadecimal(&mut out[2..], u64::MAX - arrival());
-    (out, 18)
-}
-
-fn hexadecimal(out: &mut [u8], value: u64) {
-    for (at, digit) in out.iter_mut().enumerate() {
-        let nibble = (value >> (60 - 4 * at)) & 0xf;
-        *digit = b"0123456789ABCDEF"[usize::try_from(nibble).unwrap_or_default()];
+/// The sequence number: the version, or without one the kind of the change and the arrival,
+/// backwards.
+fn sequence(version: Option<&Value>, change: Change) -> String {
+    match (version, change) {
+        (Some(Value::Version(version)), Change::Removal) => version.removed().to_string(),
+        (Some(Value::Version(version)), _) => version.to_string(),
+        // A row from before the version column is older than every row that has a version.
+        (_, Change::Removal) => format!("{:016x}", 0),
+        (_, Change::Arrival) => format!("0/{:016x}", u64::MAX - arrival()),
+        (_, Change::Correction) => format!("1/{:016x}", u64::MAX - arrival()),
     }
 }
 
