@@ -160,8 +160,9 @@ fn cells(Rule { plan, config }: &Rule) -> [String; 6] {
 
 fn line_format(format: LineFormat) -> &'static str {
     match format {
-        LineFormat::Payload => "payload",
+        LineFormat::Annotated => "annotated",
         LineFormat::Envelope => "envelope",
+        LineFormat::Payload => "payload",
     }
 }
 
