@@ -5,13 +5,14 @@
 
 mod audit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::PubsubMessage;
 use kappa::generate::{DEFAULT_START, Event, Generator, Ids, Options};
+use kappa_actors::archive::FinalName;
 use kappa_test_servers::bigquery::BigQueryServer;
 use kappa_test_servers::pubsub::PubSubServer;
 use kappa_test_servers::storage::StorageServer;
@@ -202,12 +203,23 @@ impl Services {
         let letters = control.rows("p.d.dead_letters").len();
         assert_eq!(letters, events.len() - valid().count());
         assert_eq!(control.violations(), [""; 0]);
-        let objects = self.storage.control().objects("b");
-        let lines: std::collections::BTreeSet<&[u8]> =
-            objects.iter().flat_map(|(_, body)| body.split(|byte| *byte == b'\n')).collect();
+        let archived = self.archived();
         for event in valid() {
-            assert!(lines.contains(&*event.payload), "not archived: {}", event.expected.id);
+            assert!(archived.contains(&*event.payload), "not archived: {}", event.expected.id);
         }
+    }
+
+    /// The payloads in the finals.
+    fn archived(&self) -> BTreeSet<Vec<u8>> {
+        let objects = self.storage.control().objects("b").into_iter();
+        let finals =
+            objects.filter_map(|(name, body)| Some((name.parse::<FinalName>().ok()?, body)));
+        let payloads = finals.flat_map(|(name, body)| {
+            let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            let event = |line: &[u8]| name.format.decode(line.to_vec().into()).unwrap();
+            lines.map(|line| event(line).payload.to_vec()).collect::<Vec<_>>()
+        });
+        payloads.collect()
     }
 }
 

@@ -117,7 +117,7 @@ impl Report<'_> {
             (
                 "archive",
                 format!(
-                    "{}, {}, lines of {}, compression {}",
+                    "{}, {}, {} lines, compression {}",
                     archive.backend.name(),
                     archive_at,
                     line_format(archive.format),
