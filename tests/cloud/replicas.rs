@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::PubsubMessage;
 use kappa::generate::{DEFAULT_START, Event, Generator, Ids, Options};
-use kappa_actors::archive::FinalName;
+use kappa_actors::archive::{FinalName, PartName};
 use kappa_test_servers::bigquery::BigQueryServer;
 use kappa_test_servers::pubsub::PubSubServer;
 use kappa_test_servers::storage::StorageServer;
@@ -209,17 +209,19 @@ impl Services {
         }
     }
 
-    /// The payloads in the finals.
+    /// The payloads in finals and parts.
     fn archived(&self) -> BTreeSet<Vec<u8>> {
-        let objects = self.storage.control().objects("b").into_iter();
-        let finals =
-            objects.filter_map(|(name, body)| Some((name.parse::<FinalName>().ok()?, body)));
-        let payloads = finals.flat_map(|(name, body)| {
-            let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-            let event = |line: &[u8]| name.format.decode(line.to_vec().into()).unwrap();
-            lines.map(|line| event(line).payload.to_vec()).collect::<Vec<_>>()
-        });
-        payloads.collect()
+        let mut payloads = BTreeSet::new();
+        for (name, body) in self.storage.control().objects("b") {
+            let of_final = name.parse::<FinalName>().map(|name| name.format);
+            let of_part = name.parse::<PartName>().map(|name| name.format);
+            let Ok(format) = of_final.or(of_part) else { continue };
+            for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let event = format.decode(line.to_vec().into()).unwrap();
+                payloads.insert(event.payload.to_vec());
+            }
+        }
+        payloads
     }
 }
 
