@@ -69,6 +69,7 @@ async fn indexed(store: &dyn ArchiveStore) -> u64 {
     assert_eq!(indexes.lost, [], "no final is lost");
     assert_eq!(indexes.unindexed, [""; 0], "every final has an index");
     assert_eq!(indexes.unreadable, [], "no index is damaged");
+    assert_parts_wait_for_the_index(store).await;
     let mut indexed = 0;
     for (object, lines) in lines(store).await {
         if let Some(entry) = indexes.find(&object.name) {
@@ -78,6 +79,19 @@ async fn indexed(store: &dyn ArchiveStore) -> u64 {
         }
     }
     indexed
+}
+
+/// The parts of a manifest without an index are all there, so that the index can still be written.
+async fn assert_parts_wait_for_the_index(store: &dyn ArchiveStore) {
+    let names: BTreeMap<_, _> =
+        store.list("").await.unwrap().into_iter().map(|info| (info.name.clone(), info)).collect();
+    for info in names.values().filter(|info| info.name.starts_with("manifests/")) {
+        let Sealed { manifest, .. } = super::seal::read(store, info).await.unwrap().unwrap();
+        if !names.contains_key(&IndexName(manifest.name()).to_string()) {
+            let mut parts = manifest.finals.iter().flat_map(|planned| &planned.parts);
+            assert!(parts.all(|part| names.contains_key(&part.name)), "{}", info.name);
+        }
+    }
 }
 
 async fn tally(store: &dyn ArchiveStore, object: &ArchiveObject, lines: usize) -> Tally {
