@@ -18,10 +18,12 @@ use super::crashes::window_path;
 use super::rig::*;
 use super::world::World;
 
+#[expect(clippy::ptr_arg, reason = "passed to iterators over names")]
 fn is_final(name: &String) -> bool {
     name.parse::<FinalName>().is_ok()
 }
 
+#[expect(clippy::ptr_arg, reason = "passed to iterators over names")]
 fn is_index(name: &String) -> bool {
     name.parse::<IndexName>().is_ok()
 }
