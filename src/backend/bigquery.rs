@@ -14,6 +14,7 @@ mod connection;
 mod dead_letters;
 mod encode;
 mod fault;
+mod isolate;
 mod options;
 mod pause;
 mod query;
