@@ -2,6 +2,7 @@
 
 mod audit;
 mod faults;
+mod gone;
 mod letters;
 mod staging;
 mod tables;

@@ -105,6 +105,28 @@ impl Control {
         self.state().refused.clear();
     }
 
+    /// Lets a refused request name none of its rows, or name them again.
+    pub fn name_no_rows(&self, unnamed: bool) {
+        self.state().unnamed = unnamed;
+    }
+
+    /// Ends the call with the status of each refusal, without details, instead of answering.
+    pub fn refuse_by_status(&self, by_status: bool) {
+        self.state().by_status = by_status;
+    }
+
+    /// Answers for a table that does not exist that permission is denied "on resource … (or it may
+    /// not exist)", as to a caller who may not see the table.
+    pub fn hide_missing_tables(&self, hidden: bool) {
+        self.state().hidden = hidden;
+    }
+
+    /// Removes every stream that was created, and leaves its rows, as the service does with streams
+    /// that were not used for days.
+    pub fn forget_streams(&self) {
+        self.state().streams.clear();
+    }
+
     /// Answers queries in pages of so many rows at most.
     pub fn page_rows(&self, rows: usize) {
         self.state().page_rows = Some(rows);
