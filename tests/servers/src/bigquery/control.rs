@@ -95,6 +95,13 @@ impl Control {
         state.tables.values_mut().for_each(super::table::Table::spread);
     }
 
+    /// Forgets the deletions of all tables, as the service does after two days: a row that was numbered
+    /// lower than a deletion is then taken.
+    /// <https://cloud.google.com/bigquery/docs/change-data-capture#limitations>
+    pub fn forget_deletes(&self) {
+        self.state().tables.values_mut().for_each(super::table::Table::forget_deletes);
+    }
+
     /// Refuses rows of `table` (`project.dataset.table`) whose `column` contains `text`.
     pub fn refuse_rows(&self, table: &str, column: &str, text: &str) {
         self.state().refused.push((table.to_owned(), column.to_owned(), text.to_owned()));
