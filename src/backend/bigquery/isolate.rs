@@ -18,6 +18,9 @@ use super::encode::Change;
 use super::fault::Fault;
 use super::table_writer::TableWriter;
 
+/// A refusal that comes so long after the last one has another cause. Longer than any retry's pause.
+const CALM: Duration = Duration::from_secs(3600);
+
 /// Since when requests of one table are refused without a row being named.
 #[derive(Debug)]
 pub(super) struct Unexplained {
@@ -35,8 +38,7 @@ impl Unexplained {
     /// Notes a refusal, and returns how long a change of the columns may still explain it.
     pub(super) fn note(&mut self) -> Duration {
         let now = Instant::now();
-        // What happened longer ago than a change takes has another cause.
-        if self.last.is_some_and(|last| now.duration_since(last) > self.spread) {
+        if self.last.is_some_and(|last| now.duration_since(last) > self.spread + CALM) {
             self.first = None;
         }
         self.last = Some(now);
@@ -170,7 +172,9 @@ mod tests {
         tokio::time::advance(4 * minute).await;
         assert_eq!(unexplained.note(), Duration::ZERO);
         // A later one is another matter, and so is one after the table changed.
-        tokio::time::advance(6 * minute).await;
+        tokio::time::advance(60 * minute).await;
+        assert_eq!(unexplained.note(), Duration::ZERO);
+        tokio::time::advance(66 * minute).await;
         assert_eq!(unexplained.note(), 5 * minute);
         tokio::time::advance(5 * minute).await;
         unexplained.forget();

@@ -91,6 +91,17 @@ pub(super) fn compare(table: &TableSpec, mode: WriteMode, found: &Value) -> Resu
             continue;
         };
         let stands = field["type"].as_str().unwrap_or_default();
+        if table.version == Some(at)
+            && column.kind == ColumnType::Bytes
+            && column_type(stands) == Some(ColumnType::Integer)
+        {
+            return Err(format!(
+                "table {name} was filled by an older kappa: its column {} is INTEGER, and versions \
+                 are BYTES now; replay the history into another table, or drop this one and replay \
+                 the history into it",
+                column.name,
+            ));
+        }
         if column_type(stands) != Some(column.kind) || field["mode"] == json!("REPEATED") {
             let repeated = if field["mode"] == json!("REPEATED") { "REPEATED " } else { "" };
             return Err(format!(

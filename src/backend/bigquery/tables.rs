@@ -57,6 +57,23 @@ pub(super) async fn fits(
     }
 }
 
+/// Whether the table has no row, or does not exist. Rows that no query sees yet, within
+/// `max_staleness`, are in the streaming buffer.
+pub(super) async fn is_empty(rest: &Rest, table: &TableSpec) -> Result<bool, RestError> {
+    match rest.table(&table.name).await {
+        Ok(found) if !found["streamingBuffer"].is_null() => return Ok(false),
+        Ok(_) => {}
+        Err(RestError::NotFound(_)) => return Ok(true),
+        Err(error) => return Err(error),
+    }
+    let one = format!("SELECT 1 AS one FROM {} LIMIT 1", rest.sql_name(&table.name));
+    match rest.query(&one, &[]).await {
+        Ok(rows) => Ok(rows.is_empty()),
+        Err(RestError::NotFound(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes the table alone.
 pub(super) async fn ensure_table(
     rest: &Rest,

@@ -222,7 +222,7 @@ async fn a_new_column_that_still_spreads_refuses_no_row() {
         assert_eq!(cloud.ensure_table(&wider).await.unwrap().added, ["total"]);
         let wide = |n: usize| {
             let id = format!("{n:06}");
-            row([text(&id), text("hello"), Value::Integer(1), Value::Integer(5)])
+            row([text(&id), text("hello"), version(1), Value::Integer(5)])
         };
         let rows = Arc::new(vec![wide(0), wide(1)]);
         let error = cloud.write(&wider, Arc::clone(&rows)).await.unwrap_err();
