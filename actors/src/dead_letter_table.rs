@@ -57,6 +57,7 @@ pub fn spec() -> TableSpec {
         columns: columns.into(),
         key: vec![0],
         version: None,
+        order_by: None,
         partition_by: None,
         cluster_by: vec![],
     }

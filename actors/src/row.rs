@@ -70,6 +70,9 @@ pub struct TableSpec {
     pub key: Vec<usize>,
     /// Index of the INTEGER column that tells which row of a key stands; without it the first does.
     pub version: Option<usize>,
+    /// The definition of the column that comes first in a version, if there is one. It belongs to
+    /// the table as the key does: versions made under another definition cannot be compared.
+    pub order_by: Option<String>,
     /// Index of the TIMESTAMP or DATE column to partition by, where the warehouse can.
     pub partition_by: Option<usize>,
     /// Indexes of the columns to cluster by, where the warehouse can.

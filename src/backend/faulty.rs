@@ -252,6 +252,7 @@ mod tests {
             columns: Vec::new(),
             key: Vec::new(),
             version: None,
+            order_by: None,
             partition_by: None,
             cluster_by: Vec::new(),
         })

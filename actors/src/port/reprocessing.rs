@@ -48,6 +48,7 @@ pub fn replayed_events(replay: &str) -> TableSpec {
         columns: vec![id],
         key: vec![0],
         version: None,
+        order_by: None,
         partition_by: None,
         cluster_by: vec![],
     }

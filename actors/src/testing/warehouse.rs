@@ -64,6 +64,7 @@ pub fn table(name: &str, columns: &[(&str, ColumnType)], key: usize) -> Arc<Tabl
         key: (0..key).collect(),
         version: columns.iter().position(|column| column.name == "_version"),
         columns,
+        order_by: None,
         partition_by: None,
         cluster_by: vec![],
     })

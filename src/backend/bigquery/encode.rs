@@ -200,6 +200,7 @@ mod tests {
             columns: columns.iter().map(column).collect(),
             key: vec![0],
             version,
+            order_by: None,
             partition_by: None,
             cluster_by: vec![],
         }

@@ -4,7 +4,7 @@ use kappa_actors::port::{EnsureError, Ensured};
 use kappa_actors::row::TableSpec;
 use serde_json::{Value, json};
 
-use super::rest::{Rest, RestError};
+use super::rest::{Rest, RestError, text};
 use super::schema::{self, Gap};
 use super::{TableOptions, WriteMode};
 
@@ -126,14 +126,14 @@ async fn widen(
     found: &Value,
     gap: Gap,
 ) -> Result<Option<Ensured>, EnsureError> {
-    let missing: Vec<_> = gap.missing.iter().filter_map(|&at| table.columns.get(at)).collect();
-    let added: Vec<_> = missing.iter().map(|column| column.name.clone()).collect();
+    let missing: Vec<_> = gap.missing.iter().filter_map(|&at| schema::field(table, at)).collect();
+    let added: Vec<_> = missing.iter().map(|field| text(&field["name"])).collect();
     let ensured = Ensured { created: false, added, idle: gap.idle };
     if missing.is_empty() {
         return Ok(Some(ensured));
     }
     let mut fields = found["schema"]["fields"].as_array().cloned().unwrap_or_default();
-    fields.extend(missing.into_iter().map(schema::field));
+    fields.extend(missing);
     let body = json!({ "schema": { "fields": fields } });
     match rest.patch_table(&table.name, &body, found["etag"].as_str()).await {
         Ok(_) => Ok(Some(ensured)),

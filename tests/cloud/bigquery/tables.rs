@@ -77,6 +77,57 @@ async fn a_table_with_versions_of_another_type_is_refused_with_a_way_out() {
 }
 
 #[tokio::test]
+async fn a_table_is_empty_until_its_first_row_even_where_no_query_sees_it() {
+    for mode in [WriteMode::Upsert, WriteMode::Append] {
+        let cloud = Cloud::start(mode).await;
+        let spec = table("orders", &VERSIONED, 1);
+        assert!(cloud.warehouse.is_empty(&spec).await.unwrap());
+        cloud.ensure_table(&spec).await.unwrap();
+        assert!(cloud.warehouse.is_empty(&spec).await.unwrap());
+        cloud.control().hold_changes("p.d.orders", true);
+        cloud.write(&spec, many(0, 2)).await.unwrap();
+        assert!(!cloud.warehouse.is_empty(&spec).await.unwrap());
+        cloud.control().hold_changes("p.d.orders", false);
+        assert!(!cloud.warehouse.is_empty(&spec).await.unwrap());
+        cloud.control().revoke(true);
+        let error = cloud.warehouse.is_empty(&spec).await.unwrap_err();
+        assert!(matches!(error, EnsureError::Unavailable(_)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn another_order_by_is_refused_and_the_same_is_taken() {
+    for mode in [WriteMode::Upsert, WriteMode::Append] {
+        let long = format!("at TIMESTAMP {}", "x".repeat(2_000));
+        let orders =
+            [None, Some("at TIMESTAMP {\"from\":\"/a\"}"), Some("n INTEGER"), Some(&*long)];
+        for (made, other) in
+            orders.iter().flat_map(|made| orders.iter().map(move |other| (made, other)))
+        {
+            let cloud = Cloud::start(mode).await;
+            let with = |order: &Option<&str>| {
+                let mut spec = self::orders();
+                spec.columns[3].description = Some("the greatest is current".to_owned());
+                spec.order_by = order.map(str::to_owned);
+                spec
+            };
+            cloud.ensure_table(&with(made)).await.unwrap();
+            let made_as = cloud.control().resource("p.d.orders").unwrap();
+            let description = made_as["schema"]["fields"][3]["description"].as_str().unwrap();
+            assert!(description.len() < 1_024, "{description}");
+            let again = cloud.ensure_table(&with(other)).await;
+            if made == other {
+                assert_eq!(again.unwrap(), Ensured::default());
+            } else {
+                let told = again.unwrap_err();
+                assert!(matches!(told, EnsureError::Mismatch(_)), "{told}");
+                assert!(told.to_string().contains("set order_by back"), "{told}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_the_service_does_not_take_is_told_before_it_is_asked() {
     let cloud = Cloud::start(WriteMode::Upsert).await;
     let names: Vec<String> = (0..18).map(|n| format!("c{n}")).collect();

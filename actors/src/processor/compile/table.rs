@@ -43,6 +43,7 @@ impl Compiler<'_> {
             columns,
             key,
             version,
+            order_by: None,
             partition_by,
             cluster_by,
         })
