@@ -14,6 +14,7 @@ mod connection;
 mod dead_letters;
 mod encode;
 mod fault;
+mod isolate;
 mod options;
 mod pause;
 mod query;
@@ -114,6 +115,15 @@ impl BigQueryWarehouse {
 }
 
 impl BigQueryWarehouse {
+    /// Whether the table has no row, or is missing.
+    ///
+    /// # Errors
+    /// [`EnsureError::Unavailable`]: ask again later.
+    pub async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
+        let empty = tables::is_empty(&self.rest, table).await;
+        empty.map_err(|error| EnsureError::Unavailable(error.to_string()))
+    }
+
     /// Removes from a table that takes upserts the rows of these keys whose version is not higher
     /// than that of the given row; see [`Warehouse::write`] for what is answered.
     async fn remove(&self, table: &Arc<TableSpec>, rows: Vec<Row>) -> Result<Written, WriteError> {

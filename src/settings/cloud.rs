@@ -73,6 +73,9 @@ pub struct BigQuerySettings {
     /// The longest pause after a quota error.
     #[serde(deserialize_with = "duration")]
     pub max_quota_backoff: Duration,
+    /// How long a change of a table's columns may take to reach the service.
+    #[serde(deserialize_with = "duration")]
+    pub schema_spread: Duration,
     /// How tables with a key are written.
     mode: TableMode,
     /// How stale a query's answer may be.

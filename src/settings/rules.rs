@@ -101,6 +101,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("warehouse.bigquery.request_timeout", Kind::Span(SECOND, HOUR)),
     ("warehouse.bigquery.quota_backoff", Kind::Span(MS, HOUR)),
     ("warehouse.bigquery.max_quota_backoff", Kind::Span(MS, HOUR)),
+    ("warehouse.bigquery.schema_spread", Kind::Span(MS, DAY)),
     ("archive.backend", Kind::Choice(&["embedded", "gcs"])),
     ("archive.gcs.bucket", Kind::Id("._-", 222)),
     ("archive.gcs.prefix", Kind::Id("._/=-", 512)),

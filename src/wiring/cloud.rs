@@ -55,6 +55,7 @@ pub fn bigquery_options(settings: &Settings) -> anyhow::Result<BigQueryOptions> 
         request_timeout: warehouse.request_timeout,
         quota_backoff: warehouse.quota_backoff,
         max_quota_backoff: warehouse.max_quota_backoff,
+        schema_spread: warehouse.schema_spread,
         tables: table(warehouse.tables()),
         each: each.into_iter().map(|(name, settings)| (name, table(settings))).collect(),
     })

@@ -2,6 +2,7 @@
 
 mod audit;
 mod faults;
+mod gone;
 mod letters;
 mod staging;
 mod tables;
@@ -12,13 +13,16 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kappa::backend::bigquery::{BigQueryOptions, BigQueryWarehouse, TableOptions, WriteMode};
 use kappa_actors::port::{ArchiveStore, EnsureError, Ensured, Refusal, Warehouse, WriteError};
+use kappa_actors::position::Position;
 use kappa_actors::row::{ColumnType, Row, TableSpec, Value};
 use kappa_actors::testing::warehouse::{
     ReadBack, conforms, conforms_but_for_equal_versions, row, table, text,
 };
 use kappa_actors::time::Timestamp;
+use kappa_actors::version::Version;
 use kappa_test_servers::bigquery::{BigQueryServer, Control};
 use serde_json::json;
 
@@ -26,7 +30,7 @@ use crate::dataset::Dataset;
 use crate::loopback;
 
 const VERSIONED: [(&str, ColumnType); 3] =
-    [("id", ColumnType::String), ("said", ColumnType::String), ("_version", ColumnType::Integer)];
+    [("id", ColumnType::String), ("said", ColumnType::String), ("_version", ColumnType::Bytes)];
 
 /// A warehouse on a server of its own.
 struct Cloud {
@@ -85,8 +89,15 @@ impl Cloud {
     }
 }
 
+/// The version of a row that a message published at this time makes, in microseconds.
+fn version(micros: i64) -> Value {
+    let position = Position::of("1", Timestamp::from_micros(micros), 0);
+    let bytes = Version::new(None, position, 0).to_bytes();
+    Value::Bytes(Box::new(Bytes::copy_from_slice(bytes.as_ref())))
+}
+
 fn said(id: &str, said: &str, version: i64) -> Row {
-    row([text(id), text(said), Value::Integer(version)])
+    row([text(id), text(said), self::version(version)])
 }
 
 /// Ids with what they say, `count` of them from `first` on.

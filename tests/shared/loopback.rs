@@ -19,6 +19,7 @@ pub(crate) fn bigquery(project: &str, dataset: &str, mode: WriteMode) -> BigQuer
         request_timeout: Duration::from_secs(10),
         quota_backoff: Duration::from_millis(300),
         max_quota_backoff: Duration::from_secs(2),
+        schema_spread: Duration::from_secs(60),
         tables: TableOptions { mode, max_staleness: Duration::ZERO, labels: BTreeMap::new() },
         each: BTreeMap::new(),
     }

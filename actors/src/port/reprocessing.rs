@@ -46,11 +46,11 @@ pub fn replayed_events(replay: &str) -> TableSpec {
     let position =
         Column { name: "position".to_owned(), kind: ColumnType::Bytes, description: None };
     TableSpec {
-        order_by: None,
         name: format!("replayed_events_{}", replay.replace('-', "_")),
         columns: vec![position],
         key: vec![0],
         version: None,
+        order_by: None,
         partition_by: None,
         cluster_by: vec![],
     }

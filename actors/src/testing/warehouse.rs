@@ -70,8 +70,8 @@ pub fn table(name: &str, columns: &[(&str, ColumnType)], key: usize) -> Arc<Tabl
         name: name.to_owned(),
         key: (0..key).collect(),
         version: columns.iter().position(|column| column.name == "_version"),
-        order_by: None,
         columns,
+        order_by: None,
         partition_by: None,
         cluster_by: vec![],
     })

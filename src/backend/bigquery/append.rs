@@ -7,6 +7,8 @@
 //!   counts as written.
 //! - Where an outcome can no longer be known at an offset that others are to take, the stream is
 //!   given up for a new one.
+//! - The service reports a stream that is gone in an answer or as the status of the whole call.
+//!   Both mean the same here: no row waits for a stream that never answers again.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -42,7 +44,7 @@ pub(super) struct AppendLog {
 }
 
 /// What stands for an encoded row, whose megabytes would fill the memory: its length and 128 bits.
-type Mark = (usize, u64, u64);
+pub(super) type Mark = (usize, u64, u64);
 
 #[derive(Default)]
 struct Marks(RandomState, RandomState);
@@ -59,6 +61,10 @@ struct Sent {
     offset: i64,
     rows: Arc<Vec<Row>>,
     picked: Vec<usize>,
+    /// Whether it went out more than once: a refusal of the last sending then says nothing about
+    /// the ones before.
+    repeated: bool,
+    sent: bool,
 }
 
 /// What became of the unresolved requests.
@@ -72,21 +78,27 @@ struct Driven {
 }
 
 impl AppendLog {
-    /// Writes rows that are told as written when this returns `Ok`.
+    /// Writes those of `rows` that are `picked`, which count as written when this returns `Ok`.
     pub(super) async fn write(
         &mut self,
         to: &TableWriter,
         rows: &Arc<Vec<Row>>,
+        picked: &[usize],
     ) -> Result<Vec<Refusal>, Fault> {
         self.resolve(to).await?;
-        let mut open = self.unknown_to_the_stream(to, rows);
-        let (mut refusals, mut stored) = (Vec::new(), Vec::new());
+        let (mut open, mut known) = self.known(to, rows, picked);
+        let mut refusals = Vec::new();
         let mut fruitless = 0;
         while !open.is_empty() {
             let requests = to.requests(rows, &open, Change::Arrival, &mut refusals);
             for request in requests {
-                let sent =
-                    Sent { offset: self.next, rows: Arc::clone(rows), picked: request.picked };
+                let sent = Sent {
+                    offset: self.next,
+                    rows: Arc::clone(rows),
+                    picked: request.picked,
+                    repeated: false,
+                    sent: false,
+                };
                 self.next = sent.end();
                 self.unresolved.push_back(sent);
             }
@@ -98,14 +110,16 @@ impl AppendLog {
                 let told = format!("{fruitless} streams took none of the rows");
                 driven.fault.get_or_insert(Fault::StreamEnded(told));
             }
-            stored.append(&mut driven.stored);
+            if driven.fault.is_some() || !driven.again.is_empty() {
+                known.extend(self.remember(to, driven.stored.iter().flat_map(Sent::rows)));
+            }
             refusals.append(&mut driven.refusals);
             if let Some(fault) = driven.fault {
-                self.remember(to, &stored);
                 return Err(fault);
             }
             open = driven.again;
         }
+        self.forget(&known);
         Ok(refusals)
     }
 
@@ -123,7 +137,7 @@ impl AppendLog {
     async fn resolve(&mut self, to: &TableWriter) -> Result<(), Fault> {
         while !self.unresolved.is_empty() {
             let driven = self.drive(to).await;
-            self.remember(to, &driven.stored);
+            drop(self.remember(to, driven.stored.iter().flat_map(Sent::rows)));
             if let Some(fault) = driven.fault {
                 return Err(fault);
             }
@@ -131,32 +145,53 @@ impl AppendLog {
         Ok(())
     }
 
-    /// The rows that are not stored already, unbeknown to the caller.
-    fn unknown_to_the_stream(&mut self, to: &TableWriter, rows: &[Row]) -> Vec<usize> {
+    /// Divides the picked rows into those to send, and the marks of those that are stored already,
+    /// unbeknown to the caller.
+    fn known(&self, to: &TableWriter, rows: &[Row], picked: &[usize]) -> (Vec<usize>, Vec<Mark>) {
         if self.untold.is_empty() {
-            return (0..rows.len()).collect();
+            return (picked.to_vec(), Vec::new());
         }
-        let is_new = |row: &Row| {
-            let bytes = encode(&to.table, to.mode, row, Change::Arrival);
-            let mark = self.marks.of(&bytes);
-            let Some(count) = self.untold.get_mut(&mark) else { return true };
-            *count -= 1;
-            if *count == 0 {
-                self.untold.remove(&mark);
+        let (mut open, mut known) = (Vec::new(), Vec::new());
+        let mut used: HashMap<Mark, usize> = HashMap::new();
+        for &at in picked {
+            let Some(row) = rows.get(at) else { continue };
+            let mark = self.marks.of(&encode(&to.table, to.mode, row, Change::Arrival));
+            let used = used.entry(mark).or_default();
+            if self.untold.get(&mark).is_some_and(|count| count > used) {
+                *used += 1;
+                known.push(mark);
+            } else {
+                open.push(at);
             }
-            false
-        };
-        let new: Vec<bool> = rows.iter().map(is_new).collect();
-        (0..rows.len()).filter(|&at| new.get(at).copied().unwrap_or(true)).collect()
+        }
+        (open, known)
     }
 
-    fn remember(&mut self, to: &TableWriter, stored: &[Sent]) {
+    /// Remembers rows as stored unbeknown to their caller.
+    pub(super) fn remember<'a>(
+        &mut self,
+        to: &TableWriter,
+        stored: impl Iterator<Item = &'a Row>,
+    ) -> Vec<Mark> {
         if self.untold.len() > MAX_UNTOLD {
             self.untold.clear();
         }
-        for row in stored.iter().flat_map(Sent::rows) {
-            let mark = self.marks.of(&encode(&to.table, to.mode, row, Change::Arrival));
-            *self.untold.entry(mark).or_default() += 1;
+        let encoded = stored.map(|row| encode(&to.table, to.mode, row, Change::Arrival));
+        let marks: Vec<_> = encoded.map(|row| self.marks.of(&row)).collect();
+        for mark in &marks {
+            *self.untold.entry(*mark).or_default() += 1;
+        }
+        marks
+    }
+
+    /// The caller learns that these rows are stored.
+    pub(super) fn forget(&mut self, known: &[Mark]) {
+        for mark in known {
+            let Some(count) = self.untold.get_mut(mark) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.untold.remove(mark);
+            }
         }
     }
 
@@ -205,7 +240,10 @@ impl AppendLog {
         driven: &mut Driven,
     ) -> Option<Fault> {
         let mut tickets = Vec::new();
-        for sent in &self.unresolved {
+        for sent in &mut self.unresolved {
+            sent.repeated = sent.sent;
+            sent.sent = true;
+            let sent = &*sent;
             let rows = sent.rows();
             let rows = rows.map(|row| encode(&to.table, to.mode, row, Change::Arrival)).collect();
             tickets.push(connection.send(to.request(stream, Some(sent.offset), rows)).await);
@@ -219,28 +257,29 @@ impl AppendLog {
         // Behind a request that is not stored none can be: their offsets are past the end. But
         // one that was not answered may still be on its way, and must not find its offset free.
         let all_known = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Refused(_)));
-        match first {
-            Outcome::Stored => None,
+        let (fault, refused) = match first {
+            Outcome::Stored => return None,
+            Outcome::Refused(fault) => (fault, true),
+            Outcome::Lost(fault) => (fault, false),
+        };
+        let once = refused && self.unresolved.front().is_some_and(|first| !first.repeated);
+        let in_doubt = match &fault {
+            Fault::Rows(_) => false,
+            // Nothing of a request that went out once, and was refused, is stored.
+            Fault::Unnamed(_) => !once,
+            fault if fault.may_end_the_stream() => true,
             // An earlier sending may have been stored unanswered: the same again, later, will tell.
-            Outcome::Lost(fault)
-            | Outcome::Refused(fault @ (Fault::Later(_) | Fault::Quota(_) | Fault::Schema(_))) => {
-                Some(fault)
-            }
-            Outcome::Refused(fault) => {
-                let ended =
-                    matches!(fault, Fault::StreamEnded(_) | Fault::NoTable(_) | Fault::Gap(_));
-                if ended
-                    && let Err(unknown) = self.settle_by_count(to, connection, stream, driven).await
-                {
-                    return Some(unknown);
-                }
-                let fault = self.take_refused(fault, driven);
-                if ended || !all_known {
-                    self.leave(to, connection, stream).await;
-                }
-                fault
-            }
+            _ => return Some(fault),
+        };
+        if in_doubt && let Err(unknown) = self.settle_by_count(to, connection, stream, driven).await
+        {
+            return Some(unknown);
         }
+        let fault = self.take_refused(fault, driven);
+        if in_doubt || !all_known {
+            self.leave(to, connection, stream).await;
+        }
+        fault
     }
 
     fn take_stored(&mut self, outcomes: &mut VecDeque<Outcome>, driven: &mut Driven) {
@@ -296,8 +335,10 @@ impl AppendLog {
                 tracing::warn!(table, stream, %status, "a stream is gone; rows in doubt go again");
                 Ok(())
             }
+            // With the table went its rows: nothing can be stored twice.
+            Err(_) if to.table_is_gone().await => Ok(()),
             Err(status) => Err(match ended(table, &status) {
-                fault @ (Fault::Later(_) | Fault::Quota(_)) => fault,
+                fault @ (Fault::Later(_) | Fault::Quota(_) | Fault::Denied(_)) => fault,
                 _ => Fault::Broken(format!("{stream} does not tell what it holds: {status}")),
             }),
         }
@@ -317,6 +358,7 @@ impl AppendLog {
         self.next = from;
         for sent in &mut self.unresolved {
             sent.offset = self.next;
+            sent.sent = false;
             self.next = sent.end();
         }
     }

@@ -83,7 +83,8 @@ pub(super) fn encode(table: &TableSpec, mode: WriteMode, row: &Row, change: Chan
         let kind: &[u8] = if change == Change::Removal { b"DELETE" } else { b"UPSERT" };
         put_bytes(&mut out, number + 1, kind);
         let version = table.version.and_then(|at| row.0.get(at));
-        put_bytes(&mut out, number + 2, sequence(version, change).as_bytes());
+        let (digits, len) = sequence(version, change);
+        put_bytes(&mut out, number + 2, digits.get(..len).unwrap_or_default());
     }
     out
 }
@@ -125,16 +126,47 @@ fn put_varint(out: &mut Vec<u8>, number: u32, value: i64) {
     encode_varint(value.cast_unsigned(), out);
 }
 
-/// The sequence number: the version, or without one the kind of the change and the arrival,
-/// backwards.
-fn sequence(version: Option<&Value>, change: Change) -> String {
-    match (version, change) {
-        (Some(Value::Version(version)), Change::Removal) => version.removed().to_string(),
-        (Some(Value::Version(version)), _) => version.to_string(),
-        // A row from before the version column is older than every row that has a version.
-        (_, Change::Removal) => format!("{:016x}", 0),
-        (_, Change::Arrival) => format!("0/{:016x}", u64::MAX - arrival()),
-        (_, Change::Correction) => format!("1/{:016x}", u64::MAX - arrival()),
+/// Sections of a sequence number, at most: the digits and the `/` between them.
+const MAX_SEQUENCE: usize = 4 * 16 + 3;
+
+/// The sequence number: the bytes of the version in sections of sixteen hexadecimal digits, or the
+/// rank of the change and the arrival.
+fn sequence(version: Option<&Value>, change: Change) -> ([u8; MAX_SEQUENCE], usize) {
+    let mut out = [0; MAX_SEQUENCE];
+    if let Some(Value::Version(version)) = version {
+        let version = if change == Change::Removal { version.removed() } else { **version };
+        return sections(version.to_bytes().as_ref());
+    }
+    if change == Change::Removal {
+        // A row without a version is older than all that have one.
+        hexadecimal(&mut out[..16], 0);
+        return (out, 16);
+    }
+    out[0] = if change == Change::Arrival { b'0' } else { b'1' };
+    out[1] = b'/';
+    hexadecimal(&mut out[2..18], u64::MAX - arrival());
+    (out, 18)
+}
+
+/// Encodes bytes so that the service compares them as the bytes themselves are compared.
+fn sections(bytes: &[u8]) -> ([u8; MAX_SEQUENCE], usize) {
+    let (mut out, mut len) = ([0; MAX_SEQUENCE], 0);
+    for section in bytes.chunks(8).take(4) {
+        if len > 0 {
+            out[len] = b'/';
+            len += 1;
+        }
+        let number = section.iter().fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
+        hexadecimal(&mut out[len..len + 16], number);
+        len += 16;
+    }
+    (out, len)
+}
+
+fn hexadecimal(out: &mut [u8], value: u64) {
+    for (at, digit) in out.iter_mut().enumerate() {
+        let nibble = (value >> (60 - 4 * at)) & 0xf;
+        *digit = b"0123456789abcdef"[usize::try_from(nibble).unwrap_or_default()];
     }
 }
 
@@ -148,7 +180,10 @@ fn arrival() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use kappa_actors::position::Position;
     use kappa_actors::row::Column;
+    use kappa_actors::version::Version;
 
     use super::*;
 
@@ -163,6 +198,7 @@ mod tests {
             columns: columns.iter().map(column).collect(),
             key: vec![0],
             version,
+            order_by: None,
             partition_by: None,
             cluster_by: vec![],
         }
@@ -177,23 +213,41 @@ mod tests {
         assert_eq!(told, expected);
         let row = Row(Box::new([Value::Text("ab".into()), Value::Integer(300)]));
         let bytes = encode(&spec, WriteMode::Upsert, &row, Change::Arrival);
-        let expected = b"\x0a\x02ab\x10\xac\x02\x1a\x06UPSERT\x22\x10000000000000012C";
+        let expected = b"\x0a\x02ab\x10\xac\x02\x1a\x06UPSERT\x22\x10000000000000012c";
         assert_eq!(bytes, expected);
         let bytes = encode(&spec, WriteMode::Append, &row, Change::Arrival);
         assert_eq!(bytes, b"\x0a\x02ab\x10\xac\x02");
         let bytes = encode(&spec, WriteMode::Upsert, &row, Change::Removal);
-        let expected = b"\x0a\x02ab\x10\xac\x02\x1a\x06DELETE\x22\x10000000000000012C";
+        let expected = b"\x0a\x02ab\x10\xac\x02\x1a\x06DELETE\x22\x10000000000000012c";
         assert_eq!(bytes, expected);
         assert_eq!(descriptor(&spec, WriteMode::Append).field.len(), 2);
     }
 
     #[test]
-    fn without_a_version_the_first_has_the_highest_number_but_for_a_correction() {
+    fn a_version_is_its_own_sequence_number() {
         let text =
-            |(digits, len): ([u8; 18], usize)| String::from_utf8(digits[..len].to_vec()).unwrap();
+            |(digits, len): ([u8; MAX_SEQUENCE], usize)| String::from_utf8(digits[..len].to_vec());
+        for order in [None, Some(i64::MIN), Some(-1), Some(0), Some(1_700_000_000_000_000)] {
+            let position = Position::of("17", Timestamp::from_micros(1_700_000_000_000_000), 3);
+            let version = Version::new(order, position, 7);
+            for (version, change) in
+                [(version, Change::Arrival), (version.removed(), Change::Removal)]
+            {
+                let bytes = Bytes::copy_from_slice(version.to_bytes().as_ref());
+                let number = sequence(Some(&Value::Bytes(Box::new(bytes))), change);
+                assert_eq!(text(number).unwrap(), version.to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_version_the_first_has_the_highest_number_but_for_a_correction() {
+        let text = |(digits, len): ([u8; MAX_SEQUENCE], usize)| {
+            String::from_utf8(digits[..len].to_vec()).unwrap()
+        };
         let numbers: Vec<_> = (0..1000).map(|_| text(sequence(None, Change::Arrival))).collect();
         assert!(numbers.is_sorted_by(|earlier, later| earlier > later), "{numbers:?}");
-        assert!(numbers[0].starts_with("0/FFF"), "{}", numbers[0]);
+        assert!(numbers[0].starts_with("0/fff"), "{}", numbers[0]);
         assert!(text(sequence(None, Change::Correction)) > numbers[0]);
     }
 }

@@ -25,17 +25,34 @@ pub(super) enum Fault {
     Rows(Vec<RowError>),
     /// Nothing is stored: the writer's schema and the table's differ.
     Schema(String),
+    /// The request was refused as invalid, and none of its rows was named.
+    Unnamed(String),
+    /// The account may not write to the table, or the table does not exist: the service answers
+    /// both with the same code.
+    Denied(String),
     /// Nothing is stored: the table is not there.
     NoTable(String),
     /// The stream takes no more rows, or does not exist.
     StreamEnded(String),
-    /// These rows stand at this offset already.
+    /// The stream has rows at this offset already.
     AlreadyThere,
     /// Nothing is stored: rows before these are missing.
     Gap(String),
 }
 
 impl Fault {
+    /// Whether the stream may be gone for good: only its length, or the table, tells what it holds.
+    pub(super) const fn may_end_the_stream(&self) -> bool {
+        matches!(
+            self,
+            Self::StreamEnded(_)
+                | Self::NoTable(_)
+                | Self::Gap(_)
+                | Self::AlreadyThere
+                | Self::Denied(_)
+        )
+    }
+
     /// What the caller of a write hears when nothing else is left to try.
     pub(super) fn told(self, table: &str) -> WriteError {
         match self {
@@ -45,11 +62,13 @@ impl Fault {
             Self::Broken(message)
             | Self::Later(message)
             | Self::Quota(message)
+            | Self::Unnamed(message)
+            | Self::Denied(message)
             | Self::StreamEnded(message)
             | Self::Gap(message) => WriteError::Unavailable(format!("{table}: {message}")),
-            Self::AlreadyThere => {
-                WriteError::Unavailable(format!("{table}: rows stand at their offset already"))
-            }
+            Self::AlreadyThere => WriteError::Unavailable(format!(
+                "{table}: the stream has rows at this offset already"
+            )),
             Self::Rows(rows) => {
                 WriteError::Unavailable(format!("{table}: {} rows were refused", rows.len()))
             }
@@ -95,7 +114,7 @@ fn sort(table: &str, code: Code, message: &str, storage: Option<StorageErrorCode
     }
     match code {
         Code::ResourceExhausted => Fault::Quota(told),
-        Code::PermissionDenied => Fault::Later(missing_role(table, message)),
+        Code::PermissionDenied => Fault::Denied(missing_role(table, message)),
         // They may have run out with a connection that lived for long.
         Code::Unauthenticated => {
             Fault::Broken(format!("the credentials were not accepted: {message}"))
@@ -103,9 +122,9 @@ fn sort(table: &str, code: Code, message: &str, storage: Option<StorageErrorCode
         Code::NotFound => Fault::NoTable(told),
         Code::AlreadyExists => Fault::AlreadyThere,
         Code::OutOfRange => Fault::Gap(told),
-        // Whether the table fits is asked over REST: a person may have to decide.
-        Code::InvalidArgument => Fault::Schema(told),
-        Code::FailedPrecondition => Fault::Later(told),
+        Code::InvalidArgument => Fault::Unnamed(told),
+        // A stream in a state that takes no rows, such as a finalized one.
+        Code::FailedPrecondition => Fault::StreamEnded(told),
         _ => Fault::Broken(told),
     }
 }

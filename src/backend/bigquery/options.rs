@@ -27,6 +27,8 @@ pub struct BigQueryOptions {
     pub quota_backoff: Duration,
     /// The longest pause after a quota error.
     pub max_quota_backoff: Duration,
+    /// How long a change of a table's columns may take to reach the Storage Write API.
+    pub schema_spread: Duration,
     /// Of all tables that `each` does not name.
     pub tables: TableOptions,
     /// Of single tables.

@@ -10,6 +10,11 @@ use super::{TableOptions, WriteMode};
 /// Columns that a primary key may have:
 /// <https://cloud.google.com/bigquery/docs/change-data-capture#prerequisites>
 const MAX_KEY_COLUMNS: usize = 16;
+/// Stands in the description of the version's column before the definition of `order_by`.
+const ORDER_BY: &str = "; order_by: ";
+/// Bytes of a definition that is described as it is: a description has 1,024 characters at most,
+/// <https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#TableFieldSchema>
+const MAX_DEFINITION: usize = 512;
 /// Columns to cluster by: <https://cloud.google.com/bigquery/docs/clustered-tables>
 const MAX_CLUSTER_COLUMNS: usize = 4;
 
@@ -31,7 +36,7 @@ pub(super) fn resource(
         let count = table.cluster_by.len();
         return Err(format!("{name}: clustered by {count}: at most {MAX_CLUSTER_COLUMNS}"));
     }
-    let fields: Vec<_> = table.columns.iter().map(field).collect();
+    let fields: Vec<_> = (0..table.columns.len()).filter_map(|at| field(table, at)).collect();
     let mut body = json!({ "schema": { "fields": fields } });
     if let Some(column) = table.partition_by.and_then(|at| table.columns.get(at)) {
         body["timePartitioning"] = json!({ "type": "DAY", "field": column.name });
@@ -51,13 +56,51 @@ pub(super) fn resource(
     Ok(body)
 }
 
-/// A column as a field of a schema.
-pub(super) fn field(column: &Column) -> Value {
+/// A column as a field of a schema. The column of the version describes what orders the rows: a
+/// table keeps nothing else that belongs to it alone.
+pub(super) fn field(table: &TableSpec, at: usize) -> Option<Value> {
+    let column = table.columns.get(at)?;
     let mut field = json!({ "name": column.name, "type": column.kind.name(), "mode": "NULLABLE" });
-    if let Some(description) = &column.description {
+    let mut description = column.description.clone();
+    if table.version == Some(at)
+        && let Some(order) = order_by(table)
+    {
+        description = Some(format!("{}{ORDER_BY}{order}", description.unwrap_or_default()));
+    }
+    if let Some(description) = description {
         field["description"] = json!(description);
     }
-    field
+    Some(field)
+}
+
+/// The definition of `order_by` as a description holds it: a long one as its beginning and a hash.
+fn order_by(table: &TableSpec) -> Option<String> {
+    let definition = table.order_by.as_ref()?;
+    if definition.len() <= MAX_DEFINITION {
+        return Some(definition.clone());
+    }
+    let begins: String = definition.chars().take(MAX_DEFINITION / 4).collect();
+    Some(format!("{begins}… {}", blake3::hash(definition.as_bytes()).to_hex()))
+}
+
+/// Compares what orders the rows, where the table has a column of versions already.
+fn compare_order(table: &TableSpec, found: &Value) -> Result<(), String> {
+    let noted = found["description"].as_str().unwrap_or_default().split_once(ORDER_BY);
+    let (noted, wanted) = (noted.map(|(_, order)| order), order_by(table));
+    if noted == wanted.as_deref() {
+        return Ok(());
+    }
+    let told = |order: Option<&str>| match order {
+        None => "the order of the log".to_owned(),
+        Some(order) => format!("order_by = {order}"),
+    };
+    Err(format!(
+        "the rows of table {} are ordered by {}, configured is {}: versions of both cannot be \
+         compared; set order_by back, or replay the history into another table",
+        table.name,
+        told(noted),
+        told(wanted.as_deref())
+    ))
 }
 
 /// What an existing table lacks, and what it has beyond the configuration.
@@ -91,6 +134,17 @@ pub(super) fn compare(table: &TableSpec, mode: WriteMode, found: &Value) -> Resu
             continue;
         };
         let stands = field["type"].as_str().unwrap_or_default();
+        if table.version == Some(at)
+            && column.kind == ColumnType::Bytes
+            && column_type(stands) == Some(ColumnType::Integer)
+        {
+            return Err(format!(
+                "table {name} was filled by an older kappa: its column {} is INTEGER, and versions \
+                 are BYTES now; replay the history into another table, or drop this one and replay \
+                 the history into it",
+                column.name,
+            ));
+        }
         if column_type(stands) != Some(column.kind) || field["mode"] == json!("REPEATED") {
             let repeated = if field["mode"] == json!("REPEATED") { "REPEATED " } else { "" };
             return Err(format!(
@@ -99,6 +153,9 @@ pub(super) fn compare(table: &TableSpec, mode: WriteMode, found: &Value) -> Resu
                 column.name,
                 column.kind.name(),
             ));
+        }
+        if table.version == Some(at) {
+            compare_order(table, field)?;
         }
     }
     for field in fields {

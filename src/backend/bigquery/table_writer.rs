@@ -7,7 +7,7 @@
 //! - A connection that broke is replaced once, unseen: connections end as a matter of routine.
 //!   What fails again is the caller's to wait for.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1 as api;
 use kappa_actors::port::{Refusal, WriteError};
@@ -17,8 +17,9 @@ use super::append::AppendLog;
 use super::connection::{Answer, Connection, Ticket, outcome};
 use super::encode::{Change, descriptor, encode};
 use super::fault::{Fault, answered, ended};
+use super::isolate::Unexplained;
 use super::pause::Pause;
-use super::rest::Rest;
+use super::rest::{Rest, RestError};
 use super::{BigQueryOptions, WriteMode, tables};
 use api::append_rows_request::{ProtoData, Rows};
 
@@ -48,6 +49,7 @@ pub(super) struct TableWriter {
     /// `projects/P/datasets/D/tables/T`
     pub(super) path: String,
     pause: Mutex<Pause>,
+    unexplained: Mutex<Unexplained>,
     connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
     log: tokio::sync::Mutex<AppendLog>,
 }
@@ -62,6 +64,7 @@ impl TableWriter {
         let (project, dataset, name) = (&options.project, &options.dataset, &table.name);
         let path = format!("projects/{project}/datasets/{dataset}/tables/{name}");
         let pause = Pause::new(options.quota_backoff, options.max_quota_backoff);
+        let unexplained = Unexplained::new(options.schema_spread);
         Self {
             table,
             mode,
@@ -69,6 +72,7 @@ impl TableWriter {
             rest,
             path,
             pause: Mutex::new(pause),
+            unexplained: Mutex::new(unexplained),
             connection: tokio::sync::Mutex::default(),
             log: tokio::sync::Mutex::default(),
         }
@@ -80,18 +84,24 @@ impl TableWriter {
         rows: &Arc<Vec<Row>>,
         change: Change,
     ) -> Result<Vec<Refusal>, WriteError> {
-        let written = match self.mode {
-            WriteMode::Upsert => {
-                self.refuse_in_pause()?;
-                self.upsert(rows, change).await
-            }
-            WriteMode::Append => {
-                let mut log = self.log.lock().await;
-                // Whoever held the log may have met a quota.
-                self.refuse_in_pause()?;
-                log.write(self, rows).await
-            }
+        let mut log = match self.mode {
+            WriteMode::Upsert => None,
+            WriteMode::Append => Some(self.log.lock().await),
         };
+        // The write that held the log may have met a quota.
+        self.refuse_in_pause()?;
+        let all: Vec<_> = (0..rows.len()).collect();
+        let mut written = self.send(rows, &all, change, log.as_deref_mut()).await;
+        if let Err(Fault::Unnamed(why)) = written {
+            written = match self.schema_fault(why).await {
+                Fault::Unnamed(why) => {
+                    let left = self.unexplained().note();
+                    self.isolate(rows, change, log.as_deref_mut(), left, why).await
+                }
+                other => Err(other),
+            };
+        }
+        drop(log);
         match written {
             Ok(mut refusals) => {
                 self.pause().end();
@@ -99,6 +109,20 @@ impl TableWriter {
                 Ok(refusals)
             }
             Err(fault) => Err(self.told(fault).await),
+        }
+    }
+
+    /// Sends the picked rows, in a table that is appended to through its log.
+    pub(super) async fn send(
+        &self,
+        rows: &Arc<Vec<Row>>,
+        picked: &[usize],
+        change: Change,
+        log: Option<&mut AppendLog>,
+    ) -> Result<Vec<Refusal>, Fault> {
+        match log {
+            Some(log) => log.write(self, rows, picked).await,
+            None => self.upsert(rows, picked, change).await,
         }
     }
 
@@ -114,30 +138,61 @@ impl TableWriter {
         *self.connection.lock().await = None;
     }
 
-    /// What the caller hears. Where the schemas differ the table is asked: it may have the columns
-    /// by now, and the knowledge of them still spreads.
+    /// The error that the caller receives.
     async fn told(&self, fault: Fault) -> WriteError {
-        if let Fault::Quota(why) = &fault {
-            self.pause().start(why);
+        let fault = match fault {
+            Fault::Quota(why) => {
+                self.pause().start(&why);
+                Fault::Quota(why)
+            }
+            Fault::Schema(message) => match self.schema_fault(message).await {
+                Fault::Unnamed(message) => {
+                    Fault::Later(format!("the table's new schema still spreads: {message}"))
+                }
+                other => other,
+            },
+            Fault::Denied(message) if self.table_is_gone().await => Fault::NoTable(message),
+            other => other,
+        };
+        if matches!(fault, Fault::Schema(_) | Fault::NoTable(_)) {
+            self.unexplained().forget();
         }
-        let Fault::Schema(message) = fault else { return fault.told(&self.table.name) };
+        fault.told(&self.table.name)
+    }
+
+    /// Asks the table whether the writer's schema is at fault: [`Fault::Unnamed`] where it has every
+    /// column. Then a change of the columns may still spread, or a row is at fault.
+    async fn schema_fault(&self, message: String) -> Fault {
         match tables::fits(&self.rest, &self.table, self.mode).await {
-            Ok(true) => Fault::Later(format!("the table's new schema still spreads: {message}")),
+            Ok(true) => Fault::Unnamed(message),
             Ok(false) => Fault::Schema(message),
             Err(error) => {
                 Fault::Later(format!("{message}; the table cannot be looked at: {error}"))
             }
         }
-        .told(&self.table.name)
     }
 
-    fn pause(&self) -> std::sync::MutexGuard<'_, Pause> {
+    /// Whether the table does not exist, as far as REST answers.
+    pub(super) async fn table_is_gone(&self) -> bool {
+        matches!(self.rest.table(&self.table.name).await, Err(RestError::NotFound(_)))
+    }
+
+    fn unexplained(&self) -> MutexGuard<'_, Unexplained> {
+        self.unexplained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pause(&self) -> MutexGuard<'_, Pause> {
         self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn upsert(&self, rows: &[Row], change: Change) -> Result<Vec<Refusal>, Fault> {
+    async fn upsert(
+        &self,
+        rows: &[Row],
+        picked: &[usize],
+        change: Change,
+    ) -> Result<Vec<Refusal>, Fault> {
         let mut refusals = Vec::new();
-        let mut open: Vec<usize> = (0..rows.len()).collect();
+        let mut open = picked.to_vec();
         let mut broken = false;
         while !open.is_empty() {
             let connection = self.connection(&self.default_stream()).await?;

@@ -4,7 +4,7 @@ use kappa_actors::port::{EnsureError, Ensured};
 use kappa_actors::row::TableSpec;
 use serde_json::{Value, json};
 
-use super::rest::{Rest, RestError};
+use super::rest::{Rest, RestError, text};
 use super::schema::{self, Gap};
 use super::{TableOptions, WriteMode};
 
@@ -53,6 +53,23 @@ pub(super) async fn fits(
             Ok(schema::compare(table, mode, &found).is_ok_and(|gap| gap.missing.is_empty()))
         }
         Err(RestError::NotFound(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the table has no row, or does not exist. Rows that no query sees yet, within
+/// `max_staleness`, are in the streaming buffer.
+pub(super) async fn is_empty(rest: &Rest, table: &TableSpec) -> Result<bool, RestError> {
+    match rest.table(&table.name).await {
+        Ok(found) if !found["streamingBuffer"].is_null() => return Ok(false),
+        Ok(_) => {}
+        Err(RestError::NotFound(_)) => return Ok(true),
+        Err(error) => return Err(error),
+    }
+    let one = format!("SELECT 1 AS one FROM {} LIMIT 1", rest.sql_name(&table.name));
+    match rest.query(&one, &[]).await {
+        Ok(rows) => Ok(rows.is_empty()),
+        Err(RestError::NotFound(_)) => Ok(true),
         Err(error) => Err(error),
     }
 }
@@ -109,14 +126,14 @@ async fn widen(
     found: &Value,
     gap: Gap,
 ) -> Result<Option<Ensured>, EnsureError> {
-    let missing: Vec<_> = gap.missing.iter().filter_map(|&at| table.columns.get(at)).collect();
-    let added: Vec<_> = missing.iter().map(|column| column.name.clone()).collect();
+    let missing: Vec<_> = gap.missing.iter().filter_map(|&at| schema::field(table, at)).collect();
+    let added: Vec<_> = missing.iter().map(|field| text(&field["name"])).collect();
     let ensured = Ensured { created: false, added, idle: gap.idle };
     if missing.is_empty() {
         return Ok(Some(ensured));
     }
     let mut fields = found["schema"]["fields"].as_array().cloned().unwrap_or_default();
-    fields.extend(missing.into_iter().map(schema::field));
+    fields.extend(missing);
     let body = json!({ "schema": { "fields": fields } });
     match rest.patch_table(&table.name, &body, found["etag"].as_str()).await {
         Ok(_) => Ok(Some(ensured)),

@@ -181,6 +181,7 @@ mod tests {
             columns: columns.into(),
             key: vec![],
             version: None,
+            order_by: None,
             partition_by: None,
             cluster_by: vec![],
         };

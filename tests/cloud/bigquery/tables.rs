@@ -7,7 +7,7 @@ fn orders() -> TableSpec {
         ("order_id", ColumnType::String),
         ("placed_at", ColumnType::Timestamp),
         ("customer", ColumnType::String),
-        ("_version", ColumnType::Integer),
+        ("_version", ColumnType::Bytes),
     ];
     let mut spec = TableSpec::clone(&table("orders", &columns, 1));
     spec.columns[2].description = Some("who ordered".to_owned());
@@ -63,6 +63,71 @@ async fn a_table_of_the_other_mode_is_a_contradiction() {
 }
 
 #[tokio::test]
+async fn a_table_with_versions_of_another_type_is_refused_with_a_way_out() {
+    for mode in [WriteMode::Upsert, WriteMode::Append] {
+        let cloud = Cloud::start(mode).await;
+        let mut old = orders();
+        old.columns[3].kind = ColumnType::Integer;
+        cloud.ensure_table(&old).await.unwrap();
+        let error = cloud.ensure_table(&orders()).await.unwrap_err();
+        assert!(matches!(error, EnsureError::Mismatch(_)), "{error}");
+        let told = error.to_string();
+        assert!(told.contains("replay the history") && told.contains("older kappa"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_is_empty_until_its_first_row_even_where_no_query_sees_it() {
+    for mode in [WriteMode::Upsert, WriteMode::Append] {
+        let cloud = Cloud::start(mode).await;
+        let spec = table("orders", &VERSIONED, 1);
+        assert!(cloud.warehouse.is_empty(&spec).await.unwrap());
+        cloud.ensure_table(&spec).await.unwrap();
+        assert!(cloud.warehouse.is_empty(&spec).await.unwrap());
+        cloud.control().hold_changes("p.d.orders", true);
+        cloud.write(&spec, many(0, 2)).await.unwrap();
+        assert!(!cloud.warehouse.is_empty(&spec).await.unwrap());
+        cloud.control().hold_changes("p.d.orders", false);
+        assert!(!cloud.warehouse.is_empty(&spec).await.unwrap());
+        cloud.control().revoke(true);
+        let error = cloud.warehouse.is_empty(&spec).await.unwrap_err();
+        assert!(matches!(error, EnsureError::Unavailable(_)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn another_order_by_is_refused_and_the_same_is_taken() {
+    for mode in [WriteMode::Upsert, WriteMode::Append] {
+        let long = format!("at TIMESTAMP {}", "x".repeat(2_000));
+        let orders =
+            [None, Some("at TIMESTAMP {\"from\":\"/a\"}"), Some("n INTEGER"), Some(&*long)];
+        for (made, other) in
+            orders.iter().flat_map(|made| orders.iter().map(move |other| (made, other)))
+        {
+            let cloud = Cloud::start(mode).await;
+            let with = |order: &Option<&str>| {
+                let mut spec = self::orders();
+                spec.columns[3].description = Some("the greatest is current".to_owned());
+                spec.order_by = order.map(str::to_owned);
+                spec
+            };
+            cloud.ensure_table(&with(made)).await.unwrap();
+            let made_as = cloud.control().resource("p.d.orders").unwrap();
+            let description = made_as["schema"]["fields"][3]["description"].as_str().unwrap();
+            assert!(description.len() < 1_024, "{description}");
+            let again = cloud.ensure_table(&with(other)).await;
+            if made == other {
+                assert_eq!(again.unwrap(), Ensured::default());
+            } else {
+                let told = again.unwrap_err();
+                assert!(matches!(told, EnsureError::Mismatch(_)), "{told}");
+                assert!(told.to_string().contains("set order_by back"), "{told}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_the_service_does_not_take_is_told_before_it_is_asked() {
     let cloud = Cloud::start(WriteMode::Upsert).await;
     let names: Vec<String> = (0..18).map(|n| format!("c{n}")).collect();
@@ -86,4 +151,36 @@ async fn trouble_over_rest_is_waited_for_and_says_what_to_do() {
     let error = cloud.ensure_table(&orders()).await.unwrap_err();
     assert!(matches!(error, EnsureError::Unavailable(_)), "{error}");
     assert!(cloud.ensure_table(&orders()).await.unwrap().created);
+}
+
+/// Arrival order does not matter, whatever the mode; an equal version is the same row.
+#[tokio::test]
+async fn the_greatest_version_of_a_key_is_current_in_whatever_order_rows_arrive() {
+    let ordered = |order: Option<i64>, micros, revision| {
+        let position = Position::of("1", Timestamp::from_micros(micros), 0);
+        let bytes = Version::new(order, position, revision).to_bytes();
+        Value::Bytes(Box::new(Bytes::copy_from_slice(bytes.as_ref())))
+    };
+    for mode in [WriteMode::Upsert, WriteMode::Append] {
+        for orders in [[None; 4], [Some(-5), Some(-1), Some(0), Some(i64::MAX)]] {
+            // From the least to the greatest: later, of a higher revision, later again.
+            let [a, b, c, d] = orders;
+            let versions =
+                [ordered(a, 1, 9), ordered(b, 2, 0), ordered(c, 2, 1), ordered(d, 1 << 40, 0)];
+            let cloud = Cloud::start(mode).await;
+            let spec = table("orders", &VERSIONED, 1);
+            cloud.ensure_table(&spec).await.unwrap();
+            for (key, arrivals) in
+                [[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]].into_iter().enumerate()
+            {
+                for at in arrivals {
+                    let says = format!("version {at}");
+                    let one = row([text(&key.to_string()), text(&says), versions[at].clone()]);
+                    cloud.write(&spec, Arc::new(vec![one])).await.unwrap();
+                }
+            }
+            let current = |key: usize| (key.to_string(), "version 3".to_owned());
+            assert_eq!(cloud.said(&spec).await, (0..3).map(current).collect::<Vec<_>>());
+        }
+    }
 }

@@ -16,7 +16,9 @@ async fn managed(server: &PubSubServer) -> PubSubLog {
 #[tokio::test]
 async fn the_oldest_message_that_waits_is_told_whoever_has_it_on_loan() {
     let server = start().await;
-    store(&server, 10);
+    store(&server, 1);
+    server.control().move_clock(10);
+    store(&server, 9);
     let (daemon, auditor) = (log(&server).await, managed(&server).await);
     let messages = pull(&daemon, 10).await;
     let oldest = messages.iter().map(|message| message.publish_time).min().unwrap();

@@ -224,3 +224,133 @@ async fn results_come_in_pages_that_do_not_change() {
     assert_eq!(pages, [2, 2, 1]);
     assert_eq!(dataset.rest("GET", "queries/nobody", Value::Null).await.0, 404);
 }
+
+/// What an expression is, as a query shows it.
+async fn value(dataset: &Dataset, expression: &str) -> Value {
+    let answer = dataset.query(&format!("SELECT {expression} AS it")).await;
+    answer["rows"][0]["f"][0]["v"].clone()
+}
+
+#[tokio::test]
+async fn functions_of_bytes_answer_as_they_are_documented() {
+    let dataset = Dataset::start().await;
+    for (expression, expected) in [
+        ("TO_HEX(FROM_HEX('00010203aaEEefff'))", json!("00010203aaeeefff")),
+        ("TO_HEX(FROM_HEX('0AF'))", json!("00af")),
+        ("FROM_HEX('0AF')", json!("AK8=")),
+        ("TO_BASE64(b'\\xde\\xad\\xbe\\xef')", json!("3q2+7w==")),
+        ("TO_HEX(FROM_BASE64('3q2+7w=='))", json!("deadbeef")),
+        ("TO_HEX(SUBSTR(b'apple', 2))", json!("70706c65")),
+        ("SUBSTR('apple', 2, 2)", json!("pp")),
+        ("SUBSTR('apple', -2)", json!("le")),
+        ("SUBSTR('apple', 0, 1)", json!("a")),
+        ("SUBSTR('apple', -123, 2)", json!("ap")),
+        ("SUBSTR('apple', 123)", json!("")),
+        ("TO_HEX(SUBSTR(FROM_HEX('000102030405'), -4, 2))", json!("0203")),
+        ("TO_HEX(SUBSTR(FROM_HEX('000102030405'), -24, 20))", json!("000102030405")),
+        ("LENGTH(FROM_HEX('c3a4'))", json!("2")),
+        ("TO_HEX(CONCAT(FROM_HEX('01'), b'a'))", json!("0161")),
+        ("CONCAT('a', 'b')", json!("ab")),
+        ("TO_HEX(FROM_HEX('0f') & FROM_HEX('f1'))", json!("01")),
+        ("b'\\x7f' < b'\\x80'", json!("1")),
+        ("b'\\xff' > b'\\xff\\x00'", json!("0")),
+        ("TO_HEX(GREATEST(b'\\x01', b'\\x02'))", json!("02")),
+        ("TO_HEX(CAST('a' AS BYTES))", json!("61")),
+        ("FROM_HEX(NULL)", Value::Null),
+    ] {
+        assert_eq!(value(&dataset, expression).await, expected, "{expression}");
+    }
+    for (expression, refusal) in [
+        ("FROM_HEX('0g')", "invalid hex"),
+        ("FROM_BASE64('_')", "Failed to decode"),
+        ("SUBSTR('apple', 1, -1)", "cannot be negative"),
+        ("TO_HEX('00')", "No matching signature"),
+        ("b'a' < 'a'", "No matching signature"),
+        ("b'a' <= 7", "No matching signature"),
+        ("b'a' & b'ab'", "equal length"),
+    ] {
+        let told = dataset.refused(&format!("SELECT {expression} AS it")).await;
+        assert!(told.contains(refusal), "{expression}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_column_of_bytes_is_ordered_joined_and_changed() {
+    let dataset = Dataset::start().await;
+    let fields =
+        json!([{ "name": "id", "type": "STRING" }, { "name": "_version", "type": "BYTES" }]);
+    let table = json!({ "tableReference": { "tableId": "v" }, "schema": { "fields": fields } });
+    assert_eq!(dataset.rest("POST", "datasets/d/tables", table).await.0, 200);
+    let rows = "('a', FROM_HEX('80')), ('b', FROM_HEX('7fff')), ('c', FROM_HEX('7f')), ('d', NULL)";
+    dataset.query(&format!("INSERT INTO `p.d.v` (id, _version) VALUES {rows}")).await;
+    let answer = dataset.query("SELECT id, _version FROM `p.d.v` ORDER BY _version DESC, id").await;
+    assert_eq!(answer["schema"]["fields"][1]["type"], "BYTES");
+    let cells: Vec<_> = answer["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["f"][0]["v"].clone(), row["f"][1]["v"].clone()))
+        .collect();
+    let expected = [("a", "gA=="), ("b", "f/8="), ("c", "fw==")].map(|(a, b)| (json!(a), json!(b)));
+    assert_eq!(cells[..3], expected);
+    assert_eq!(cells[3].1, Value::Null);
+    // The greatest of each, compared and joined with a parameter.
+    let parameter = json!([{ "name": "v", "parameterType": { "type": "BYTES" },
+        "parameterValue": { "value": "f/8=" } }]);
+    for (condition, ids) in [
+        ("_version < @v", vec!["c"]),
+        ("_version >= @v", vec!["a", "b"]),
+        ("_version = @v", vec!["b"]),
+        ("SUBSTR(_version, -2, 1) = b'\\x7f'", vec!["b", "c"]),
+        ("_version = (SELECT MAX(_version) FROM `p.d.v`)", vec!["a"]),
+    ] {
+        let query = format!("SELECT id FROM `p.d.v` WHERE {condition} ORDER BY id");
+        let body = json!({ "query": query, "queryParameters": parameter });
+        let (status, answer) = dataset.rest("POST", "queries", body).await;
+        assert_eq!(status, 200, "{condition}: {answer}");
+        let found: Vec<_> = answer["rows"].as_array().into_iter().flatten().collect();
+        let found: Vec<_> = found.iter().map(|row| row["f"][0]["v"].clone()).collect();
+        assert_eq!(found, ids, "{condition}");
+    }
+    dataset
+        .query(
+            "MERGE INTO `p.d.v` AS t USING (SELECT 'a' AS id, FROM_HEX('81') AS _version) AS s \
+             ON t.id = s.id AND t._version < s._version \
+             WHEN MATCHED THEN UPDATE SET _version = s._version",
+        )
+        .await;
+    let rows = dataset.server.control().rows("p.d.v");
+    let of = |id: &str| rows.iter().find(|row| row["id"] == id).unwrap()["_version"].clone();
+    assert_eq!((of("a"), of("b")), (json!("gQ=="), json!("f/8=")));
+}
+
+#[tokio::test]
+async fn nothing_tells_rows_of_equal_values_apart() {
+    let dataset = Dataset::start().await;
+    dataset.fill("t", "('a', 1), ('a', 1), ('b', 1)").await;
+    for query in [
+        "DELETE FROM `p.d.t` WHERE rowid = 1",
+        "SELECT t.rowid FROM `p.d.t` AS t",
+        "SELECT _ROWID_ FROM `p.d.t`",
+    ] {
+        let told = dataset.refused(query).await;
+        assert!(told.contains("Unrecognized name"), "{query}: {told}");
+    }
+    let delete = "MERGE INTO `p.d.t` AS t USING (SELECT 'a' AS id) AS s ON t.id = s.id \
+                  WHEN MATCHED THEN DELETE";
+    assert_eq!(dataset.query(delete).await["numDmlAffectedRows"], "2");
+    assert_eq!(dataset.rows().await, owned(&[("b", "1")]));
+}
+
+#[tokio::test]
+async fn a_query_without_an_order_has_none() {
+    let dataset = Dataset::start().await;
+    let rows: Vec<_> = (0..20).map(|n| format!("('{n:02}', {n})")).collect();
+    dataset.fill("t", &rows.join(", ")).await;
+    let mut orders = std::collections::HashSet::new();
+    for _ in 0..20 {
+        let answer = dataset.query("SELECT id FROM `p.d.t`").await;
+        orders.insert(answer["rows"].to_string());
+    }
+    assert!(orders.len() > 1);
+}

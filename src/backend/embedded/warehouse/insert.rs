@@ -7,7 +7,7 @@ use kappa_actors::port::{Refusal, Written};
 use kappa_actors::row::{Row, TableSpec, Value};
 use rusqlite::{CachedStatement, Connection, ffi};
 
-use super::table::{idle_columns, list, quoted, words};
+use super::table::{idle_columns, list, quoted, rejects_the_statement, words};
 use crate::backend::embedded::sqlite;
 
 /// Writes `rows` by the port's rule, within the caller's transaction; names the rows that SQLite
@@ -21,13 +21,19 @@ pub(super) fn insert(
     rows: &[Row],
 ) -> rusqlite::Result<Written> {
     let idle = idle_columns(connection, table)?;
-    let mut statement = connection.prepare_cached(&upsert(table, &idle))?;
+    let sql = upsert(table, &idle);
+    let mut statement = connection.prepare_cached(&sql)?;
     let mut text = String::new();
     let mut written = Written::default();
     let mut newer = newer_row(table).map(|sql| connection.prepare_cached(&sql)).transpose()?;
     for row in in_key_order(table, rows) {
         let outcome = match misfit(table, &rows[row]) {
-            None => put(&mut statement, &rows[row], &mut text)?,
+            None => match put(&mut statement, &rows[row], &mut text) {
+                Err(error) if is_of_the_row(connection, &sql, &error) => {
+                    Put::Refused(words(&error))
+                }
+                put => put?,
+            },
             Some(reason) => Put::Refused(reason),
         };
         if let (Put::Unchanged, Some(newer)) = (&outcome, &mut newer) {
@@ -44,6 +50,13 @@ pub(super) fn insert(
     }
     written.refusals.sort_unstable_by_key(|refusal| refusal.row);
     Ok(written)
+}
+
+/// Whether an expression of the table's failed on the values of this row: of a trigger, a CHECK or an
+/// index, such as "malformed JSON" and "integer overflow". SQLite has the same code for a statement
+/// that it cannot prepare, as one from the cache may be after a change of the schema.
+fn is_of_the_row(connection: &Connection, sql: &str, error: &rusqlite::Error) -> bool {
+    rejects_the_statement(error) && connection.prepare(sql).is_ok()
 }
 
 /// The statement for one row. A row that replaces another leaves nothing of it in idle columns.

@@ -140,6 +140,47 @@ async fn a_refused_row_takes_no_other_with_it() {
 }
 
 #[tokio::test]
+async fn an_expression_that_fails_on_one_row_refuses_that_row_alone() {
+    for (schema, reason) in [
+        ("CREATE INDEX i ON t(json_extract(said, '$.n'))", "malformed JSON"),
+        (
+            "CREATE TRIGGER i AFTER INSERT ON t WHEN new.said = 'bad' \
+             BEGIN SELECT abs(-9223372036854775807 - 1); END",
+            "integer overflow",
+        ),
+        (
+            "ALTER TABLE t ADD COLUMN n AS (json_extract(said, '$.n')); CREATE INDEX i ON t(n)",
+            "malformed JSON",
+        ),
+        (
+            "CREATE TRIGGER i AFTER INSERT ON t WHEN new.said = 'bad' \
+             BEGIN SELECT zeroblob(2000000000); END",
+            "string or blob too big",
+        ),
+    ] {
+        let (dir, warehouse, spec) = with_table().await;
+        // The statement is in the cache by now, prepared for another schema.
+        warehouse.write(&spec, Arc::new(vec![said("0", "{}")])).await.unwrap();
+        shell(&dir).execute_batch(schema).unwrap();
+        let rows = vec![said("a", "{}"), said("b", "bad"), said("c", "{}")];
+        let refusals = warehouse.write(&spec, Arc::new(rows)).await.unwrap();
+        assert_eq!(refusals.len(), 1, "{schema}: {refusals:?}");
+        assert_eq!(refusals[0].row, 1, "{schema}");
+        assert!(refusals[0].reason.contains(reason), "{schema}: {refusals:?}");
+        assert_eq!(warehouse.read_back(&spec).await.len(), 3, "{schema}");
+    }
+}
+
+#[tokio::test]
+async fn a_column_that_is_dropped_after_its_statement_was_cached_refuses_no_row() {
+    let (dir, warehouse, spec) = with_table().await;
+    warehouse.write(&spec, Arc::new(vec![said("a", "good")])).await.unwrap();
+    shell(&dir).execute_batch("ALTER TABLE t DROP COLUMN said").unwrap();
+    let written = warehouse.write(&spec, Arc::new(vec![said("b", "good")])).await;
+    assert!(matches!(written, Err(WriteError::Gone(_))), "{written:?}");
+}
+
+#[tokio::test]
 async fn a_trigger_that_ends_the_transaction_settles_no_row() {
     let (dir, warehouse, spec) = with_table().await;
     let trigger = "CREATE TRIGGER no BEFORE INSERT ON t WHEN new.said = 'bad' \

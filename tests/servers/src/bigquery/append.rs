@@ -131,6 +131,10 @@ fn finalize(state: &Shared, name: &str) -> Result<api::FinalizeWriteStreamRespon
         return Err(Status::invalid_argument("the default stream cannot be finalized"));
     }
     let mut state = lock(state);
+    if state.hidden && split_name(name).is_none_or(|(table, _)| !state.tables.contains_key(&table))
+    {
+        return Err(Status::permission_denied(format!("Permission denied on resource {name}")));
+    }
     if state.finalize_faults > 0 {
         state.finalize_faults -= 1;
         return Err(Status::unavailable("the stream cannot be finalized now"));
@@ -254,6 +258,9 @@ impl Writer {
                 response: Some(Response::AppendResult(AppendResult { offset })),
                 ..Default::default()
             },
+            Err(refusal) if lock(&self.state).by_status => {
+                return end(Status::new(refusal.code, refusal.message));
+            }
             Err(refusal) => refused(self.name.clone(), refusal),
         };
         replies.send((due, Ok(response))).is_ok()

@@ -95,6 +95,13 @@ impl Control {
         state.tables.values_mut().for_each(super::table::Table::spread);
     }
 
+    /// Forgets the deletions of all tables, as the service does after two days: a row that was numbered
+    /// lower than a deletion is then taken.
+    /// <https://cloud.google.com/bigquery/docs/change-data-capture#limitations>
+    pub fn forget_deletes(&self) {
+        self.state().tables.values_mut().for_each(super::table::Table::forget_deletes);
+    }
+
     /// Refuses rows of `table` (`project.dataset.table`) whose `column` contains `text`.
     pub fn refuse_rows(&self, table: &str, column: &str, text: &str) {
         self.state().refused.push((table.to_owned(), column.to_owned(), text.to_owned()));
@@ -103,6 +110,28 @@ impl Control {
     /// Takes all rows again.
     pub fn refuse_no_rows(&self) {
         self.state().refused.clear();
+    }
+
+    /// Lets a refused request name none of its rows, or name them again.
+    pub fn name_no_rows(&self, unnamed: bool) {
+        self.state().unnamed = unnamed;
+    }
+
+    /// Ends the call with the status of each refusal, without details, instead of answering.
+    pub fn refuse_by_status(&self, by_status: bool) {
+        self.state().by_status = by_status;
+    }
+
+    /// Answers for a table that does not exist that permission is denied "on resource … (or it may
+    /// not exist)", as to a caller who may not see the table.
+    pub fn hide_missing_tables(&self, hidden: bool) {
+        self.state().hidden = hidden;
+    }
+
+    /// Removes every stream that was created, and leaves its rows, as the service does with streams
+    /// that were not used for days.
+    pub fn forget_streams(&self) {
+        self.state().streams.clear();
     }
 
     /// Answers queries in pages of so many rows at most.

@@ -7,9 +7,9 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    DataType, Expr, FromTable, Function, FunctionArgumentClause, FunctionArgumentList,
-    FunctionArguments, Ident, NullTreatment, ObjectName, Query, SelectItem, SetExpr, Statement,
-    TableFactor, TableObject, Visit, VisitMut, Visitor, VisitorMut,
+    BinaryOperator, DataType, Expr, FromTable, Function, FunctionArgumentClause,
+    FunctionArgumentList, FunctionArguments, Ident, NullTreatment, ObjectName, Query, SelectItem,
+    SetExpr, Statement, TableFactor, TableObject, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 use sqlparser::dialect::{BigQueryDialect, GenericDialect};
 use sqlparser::parser::Parser;
@@ -93,6 +93,10 @@ impl VisitorMut for Words {
         let said = match expr {
             Expr::Function(function) => self::function(function),
             Expr::Cast { expr, data_type, .. } => cast(expr, data_type),
+            Expr::BinaryOp { left, op, right } => Ok(operator(left, op, right)),
+            Expr::Value(value) => Ok(bytes(&value.value)),
+            Expr::Identifier(name) => no_row_id(name),
+            Expr::CompoundIdentifier(names) => names.last().map_or(Ok(None), no_row_id),
             _ => Ok(None),
         };
         let parsed = said.and_then(|said| {
@@ -114,6 +118,56 @@ impl VisitorMut for Words {
     }
 }
 
+/// Operators that SQLite takes for any types, or takes for others.
+fn operator(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<String> {
+    let function = match op {
+        BinaryOperator::Lt | BinaryOperator::Gt => "bq_less",
+        BinaryOperator::LtEq | BinaryOperator::GtEq => "bq_at_most",
+        BinaryOperator::BitwiseAnd => "bq_and",
+        BinaryOperator::BitwiseOr => "bq_or",
+        BinaryOperator::BitwiseXor => "bq_xor",
+        _ => return None,
+    };
+    let turned = matches!(op, BinaryOperator::Gt | BinaryOperator::GtEq);
+    let (one, other) = if turned { (right, left) } else { (left, right) };
+    Some(format!("{function}({one}, {other})"))
+}
+
+/// A literal of bytes: its characters, or what they are escaped as.
+/// <https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#string_and_bytes_literals>.
+/// Other escapes than these are left to SQLite, which refuses them.
+fn bytes(value: &Value) -> Option<String> {
+    let (Value::SingleQuotedByteStringLiteral(text) | Value::DoubleQuotedByteStringLiteral(text)) =
+        value
+    else {
+        return None;
+    };
+    let mut hex = String::new();
+    let mut rest = text.as_str();
+    while let Some(first) = rest.chars().next() {
+        let (byte, used) = match rest.strip_prefix('\\') {
+            None => (format!("{:02x}", u32::from(first)), first.len_utf8()),
+            Some(escape) => match escape.chars().next()? {
+                'x' | 'X' => (escape.get(1..3)?.to_owned(), 4),
+                same @ ('\\' | '\'' | '"') => (format!("{:02x}", u32::from(same)), 2),
+                _ => return None,
+            },
+        };
+        hex += &byte;
+        rest = rest.get(used..)?;
+    }
+    Some(format!("X'{hex}'"))
+}
+
+/// SQLite numbers the rows of a table; the service has no such column, so that nothing tells rows of
+/// equal values apart.
+fn no_row_id(name: &Ident) -> Result<Option<String>, String> {
+    match name.value.to_ascii_lowercase().as_str() {
+        "rowid" | "oid" | "_rowid_" => Err(format!("Unrecognized name: {name}")),
+        _ => Ok(None),
+    }
+}
+
 fn cast(expr: &Expr, to: &DataType) -> Result<Option<String>, String> {
     if expr.to_string().eq_ignore_ascii_case("NULL") {
         return Ok(Some("NULL".to_owned()));
@@ -122,6 +176,7 @@ fn cast(expr: &Expr, to: &DataType) -> Result<Option<String>, String> {
         DataType::String(_) => "TEXT",
         DataType::Int64 => "INTEGER",
         DataType::Float64 => "REAL",
+        DataType::Bytes(_) => "BLOB",
         other => return Err(format!("CAST to {other} is not known to this server")),
     };
     Ok(Some(format!("CAST({expr} AS {affinity})")))
@@ -136,8 +191,8 @@ fn function(function: &Function) -> Result<Option<String>, String> {
         ("COUNTIF", [condition]) => format!("count(CASE WHEN {condition} THEN 1 END)"),
         // NULL in SQL and null in JSON look the same in JSON.
         ("TO_JSON_STRING", [value]) => format!("coalesce(json({value}), 'null')"),
-        // Bytes are held in base64 here.
-        ("TO_BASE64", [value]) => value.clone(),
+        ("GREATEST", args) => format!("max({})", args.join(", ")),
+        ("LEAST", args) => format!("min({})", args.join(", ")),
         ("FORMAT_DATE", [format, days]) if format == "'%F'" => {
             format!("date({days} * 86400, 'unixepoch')")
         }

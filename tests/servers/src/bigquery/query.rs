@@ -3,9 +3,13 @@
 //! A table stands there under its full name. What SQLite cannot run is refused as an invalid query:
 //! <https://cloud.google.com/bigquery/docs/error-messages>.
 
+mod functions;
 mod limits;
 mod parameters;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rand::seq::SliceRandom;
 use rusqlite::types::{Value as Sql, ValueRef};
 use rusqlite::{Connection, Statement as Prepared, params_from_iter};
 use serde_json::{Map, Value, json};
@@ -38,6 +42,16 @@ fn sql(value: &Value) -> Sql {
     }
 }
 
+/// A value of a column, as a table of SQLite holds it.
+fn held(kind: &str, value: &Value) -> Sql {
+    match value {
+        Value::String(text) if kind == "BYTES" => {
+            BASE64_STANDARD.decode(text).map_or_else(|_| sql(value), Sql::Blob)
+        }
+        value => sql(value),
+    }
+}
+
 fn load(db: &Connection, name: &str, table: &Table) -> rusqlite::Result<()> {
     if let Some(view) = table.resource["view"]["query"].as_str() {
         let view = translate(view).map_err(|error| {
@@ -53,8 +67,13 @@ fn load(db: &Connection, name: &str, table: &Table) -> rusqlite::Result<()> {
     db.execute_batch(&format!("CREATE TABLE `{name}` ({})", names.join(",")))?;
     let marks = vec!["?"; names.len()].join(",");
     let mut insert = db.prepare(&format!("INSERT INTO `{name}` VALUES ({marks})"))?;
-    for row in table.queried() {
-        let cells = table.columns.iter().map(|c| sql(row.get(&c.name).unwrap_or(&Value::Null)));
+    let mut rows = table.queried();
+    // Nothing but ORDER BY gives rows an order:
+    // https://cloud.google.com/bigquery/docs/reference/standard-sql/query-syntax#order_by_clause.
+    rows.shuffle(&mut rand::rng());
+    for row in rows {
+        let cells = table.columns.iter();
+        let cells = cells.map(|c| held(&c.kind, row.get(&c.name).unwrap_or(&Value::Null)));
         insert.execute(params_from_iter(cells))?;
     }
     Ok(())
@@ -65,7 +84,8 @@ fn json_of(value: ValueRef<'_>) -> Value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(value) => value.into(),
         ValueRef::Real(value) => value.into(),
-        ValueRef::Text(text) | ValueRef::Blob(text) => String::from_utf8_lossy(text).into(),
+        ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
+        ValueRef::Blob(bytes) => BASE64_STANDARD.encode(bytes).into(),
     }
 }
 
@@ -96,6 +116,7 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
     limits::check(body)?;
     let text = body["query"].as_str().unwrap_or_default();
     let db = Connection::open_in_memory().map_err(invalid)?;
+    functions::register(&db).map_err(invalid)?;
     let text = &parameters::unnest(&db, text, &body["queryParameters"])?;
     let Translated { statement, arrays } = translate(text).map_err(invalid)?;
     let changes = changed(&statement);
@@ -213,19 +234,23 @@ fn find(
     db: &Connection,
     statement: &Statement,
     body: &Value,
-    kind: impl Fn(&str, Option<&Value>) -> String,
+    kind: impl Fn(&str, Option<&Sql>) -> String,
 ) -> Result<Found, Refused> {
     let mut prepared = db.prepare(&statement.to_string()).map_err(invalid)?;
     bind(&mut prepared, body)?;
     let names: Vec<String> = prepared.column_names().map(str::to_owned).collect();
     let mut rows: Vec<Vec<Value>> = Vec::new();
+    let mut first: Vec<Option<Sql>> = vec![None; names.len()];
     let mut found = prepared.raw_query();
     while let Some(row) = found.next().map_err(invalid)? {
+        for (at, first) in first.iter_mut().enumerate().filter(|(_, first)| first.is_none()) {
+            *first = Some(row.get(at).map_err(invalid)?).filter(|value| *value != Sql::Null);
+        }
         let cells = (0..names.len()).map(|at| row.get_ref(at).map(json_of));
         rows.push(cells.collect::<Result<_, _>>().map_err(invalid)?);
     }
-    let first = |at: usize| rows.first().map(|row| &row[at]);
-    let kinds: Vec<_> = names.iter().enumerate().map(|(at, name)| kind(name, first(at))).collect();
+    let kinds = names.iter().zip(&first).map(|(name, first)| kind(name, first.as_ref()));
+    let kinds: Vec<_> = kinds.collect();
     let fields = names.iter().zip(&kinds).map(|(name, kind)| json!({ "name": name, "type": kind }));
     let fields = fields.collect();
     let row = |row: &Vec<Value>| {
@@ -250,15 +275,18 @@ fn with_arrays(mut found: Found, arrays: &[Option<usize>]) -> Found {
     found
 }
 
-/// A result column's type: that of the table's column of its name, or what the first value is.
-fn kind(state: &State, named: &[String], column: &str, first: Option<&Value>) -> String {
+/// A result column's type: that of the table's column of its name, or what its first value is.
+fn kind(state: &State, named: &[String], column: &str, first: Option<&Sql>) -> String {
     let tables = named.iter().filter_map(|name| state.tables.get(name));
     let known = tables.flat_map(|table| &table.columns).find(|known| known.name == column);
     let guess = match first {
-        Some(Value::Number(number)) if number.is_i64() => "INTEGER",
-        Some(Value::Number(_)) => "FLOAT",
+        Some(Sql::Blob(_)) => "BYTES",
+        Some(Sql::Integer(_)) => "INTEGER",
+        Some(Sql::Real(_)) => "FLOAT",
         _ => "STRING",
     };
+    let known =
+        known.filter(|known| first.is_none() || (known.kind == "BYTES") == (guess == "BYTES"));
     known.map_or(guess.to_owned(), |known| known.kind.clone())
 }
 

@@ -247,7 +247,14 @@ impl State {
         let table = self.tables.get(name).ok_or_else(|| not_found("Table", name))?;
         let mut resource = table.resource.clone();
         match method {
-            "GET" => Ok(resource),
+            // What changes are not applied yet is in the streaming buffer:
+            // https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#Streamingbuffer.
+            "GET" => {
+                if table.stale.is_some() {
+                    resource["streamingBuffer"] = json!({ "estimatedRows": "1" });
+                }
+                Ok(resource)
+            }
             "DELETE" => {
                 self.drop_table(name);
                 Ok(json!({}))

@@ -91,6 +91,12 @@ pub(super) struct State {
     pub(super) revoked: bool,
     /// Table, column and text of rows to refuse.
     pub(super) refused: Vec<(String, String, String)>,
+    /// Refused requests do not say which rows are at fault.
+    pub(super) unnamed: bool,
+    /// Refusals end the call, without details.
+    pub(super) by_status: bool,
+    /// A table that is not there is answered like one that the caller may not write to.
+    pub(super) hidden: bool,
     pub(super) connections: Connections,
     pub(super) appends: usize,
     pub(super) requests: Vec<String>,
@@ -134,7 +140,7 @@ impl State {
     /// The permission is `bigquery.tables.updateData`:
     /// <https://cloud.google.com/bigquery/docs/change-data-capture>.
     pub(super) fn known(&self, table: &str) -> Result<(&Table, u64), Refusal> {
-        if self.revoked {
+        if self.revoked || (self.hidden && !self.tables.contains_key(table)) {
             let message = format!(
                 "Permission 'TABLES_UPDATE_DATA' denied on resource '{table}' (or it may not exist)."
             );
@@ -166,6 +172,9 @@ impl State {
             return Err(Refusal::new(Code::InvalidArgument, message));
         }
         let errors = self.row_errors(&table_name, plan, &rows);
+        if self.unnamed && !errors.is_empty() {
+            return Err(Refusal::new(Code::InvalidArgument, "Invalid value"));
+        }
         if !errors.is_empty() {
             // `AppendRowsResponse.row_errors`: no row of the request is appended.
             let message = "Errors found while processing rows. Please refer to the row_errors \

@@ -34,11 +34,19 @@ impl Row {
                 if plan.read(bytes, &mut cells).is_err() {
                     return Map::new();
                 }
-                let names = plan.columns().iter().map(|column| column.name.as_str());
+                let columns =
+                    plan.columns().iter().map(|column| (column.name.as_str(), &*column.kind));
                 let pseudo = ["_CHANGE_TYPE", "_CHANGE_SEQUENCE_NUMBER"];
                 let pseudo = pseudo.into_iter().filter(|_| all && plan.changes);
-                let names = names.chain(pseudo);
-                names.zip(&cells).map(|(name, cell)| (name.to_owned(), cell.json())).collect()
+                let columns = columns.chain(pseudo.map(|name| (name, "STRING")));
+                let record = columns.zip(&cells).map(|((name, kind), cell)| match (kind, *cell) {
+                    // From a protobuf string.
+                    ("BYTES", Cell::Text(text)) => {
+                        (name.to_owned(), Cell::Bytes(text.as_bytes()).json())
+                    }
+                    (_, cell) => (name.to_owned(), cell.json()),
+                });
+                record.collect()
             }
         }
     }
@@ -125,6 +133,8 @@ impl Table {
                 _ => None,
             };
             let row = (cells[width] == Cell::Text("UPSERT")).then_some(at);
+            // Of equal numbers the later ingestion counts, and of rows without one too:
+            // https://cloud.google.com/bigquery/docs/change-data-capture#manage_custom_ordering.
             let newer = self.latest.get(&key).is_none_or(|latest| {
                 order.is_none() || latest.sequence.is_none() || order >= latest.sequence
             });
@@ -151,6 +161,11 @@ impl Table {
             }
         }
         self.arrivals.push(Arrival { key, visible });
+    }
+
+    /// Forgets which keys were deleted, and when.
+    pub(super) fn forget_deletes(&mut self) {
+        self.latest.retain(|_, latest| latest.row.is_some());
     }
 
     /// The rows a reader sees: changes merged by key, the rest as appended.

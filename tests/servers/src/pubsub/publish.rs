@@ -67,8 +67,7 @@ fn publish(shared: &Shared, request: pb::PublishRequest) -> Result<pb::PublishRe
     {
         return Err(fault.status.clone());
     }
-    let stored = request.messages.into_iter().map(|message| state.store(&request.topic, message));
-    let message_ids = stored.collect();
+    let message_ids = state.store(&request.topic, request.messages);
     drop(state);
     shared.ring();
     Ok(pb::PublishResponse { message_ids })

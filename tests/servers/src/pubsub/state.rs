@@ -30,8 +30,12 @@ pub(super) struct State {
     kept: BTreeMap<String, Vec<Arc<PubsubMessage>>>,
     /// Every message that was published, over all topics.
     pub(super) published: usize,
-    /// The publish time of the newest message, in microseconds since 1970.
-    newest: i64,
+    /// Publish requests so far.
+    requests: usize,
+    /// By how many milliseconds the clock is ahead.
+    pub(super) clock: i64,
+    /// By how many milliseconds the clock of every second request is behind.
+    pub(super) skew: i64,
     pub(super) denied: BTreeSet<String>,
     pub(super) refuse_streams: Option<Status>,
     pub(super) refuse_publish: Option<PublishFault>,
@@ -44,27 +48,49 @@ pub(super) struct State {
     pub(super) rest_fault: Option<u16>,
 }
 
+/// The id of the nth message: unique in its topic, and nothing else is promised of it
+/// (`PubsubMessage.message_id`, same file). Decimal, as observed, of changing length and in no
+/// order, neither as a number nor as a text.
+fn message_id(nth: usize) -> String {
+    /// No factor of a power of ten, so that no two products have the same remainder.
+    const PRIME: u128 = 2_654_435_761;
+    let least = 10_u128.pow(7 + 3 * (nth as u32 % 4));
+    (least + (nth as u128 / 4 + 1) * PRIME % (9 * least)).to_string()
+}
+
 impl State {
-    /// Stores a message with an id and a publish time of its own, and gives the id.
-    pub(super) fn store(&mut self, topic: &str, mut message: PubsubMessage) -> String {
-        // Distinct, so that a seek to a message's time divides the others.
-        self.newest = Utc::now().timestamp_micros().max(self.newest + 1);
-        let nanos = (self.newest.rem_euclid(1_000_000) * 1_000) as i32;
-        let seconds = self.newest.div_euclid(1_000_000);
-        message.publish_time = Some(prost_types::Timestamp { seconds, nanos });
-        message.message_id = format!("{}", 10_000_000_000 + self.published);
-        self.published += 1;
-        let id = message.message_id.clone();
-        let message = Arc::new(message);
+    /// Stores the messages of one publish request, and gives their ids. They share the time at which
+    /// the request came, in whole milliseconds: `PubsubMessage.publish_time` in googleapis:
+    /// google/pubsub/v1/pubsub.proto is that of the call, and its precision is observed. No page
+    /// promises that a later request has a later time.
+    pub(super) fn store(
+        &mut self,
+        topic: &str,
+        messages: impl IntoIterator<Item = PubsubMessage>,
+    ) -> Vec<String> {
+        self.requests += 1;
+        let behind = if self.requests.is_multiple_of(2) { self.skew } else { 0 };
+        let millis = Utc::now().timestamp_millis() + self.clock - behind;
+        let publish_time = prost_types::Timestamp {
+            seconds: millis.div_euclid(1_000),
+            nanos: (millis.rem_euclid(1_000) * 1_000_000) as i32,
+        };
+        let messages = messages.into_iter().map(|mut message| {
+            message.publish_time = Some(publish_time);
+            message.message_id = message_id(self.published);
+            self.published += 1;
+            Arc::new(message)
+        });
+        let messages: Vec<_> = messages.collect();
         if self.topic_retention(topic).is_some() {
-            self.kept.entry(topic.to_owned()).or_default().push(Arc::clone(&message));
+            self.kept.entry(topic.to_owned()).or_default().extend(messages.iter().cloned());
         }
         for subscription in self.subscriptions.values_mut() {
             if subscription.topic() == topic {
-                subscription.store(Arc::clone(&message));
+                messages.iter().for_each(|message| subscription.store(Arc::clone(message)));
             }
         }
-        id
+        messages.iter().map(|message| message.message_id.clone()).collect()
     }
 
     /// How long a topic keeps messages for whoever seeks, as REST has it.

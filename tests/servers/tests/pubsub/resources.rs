@@ -117,7 +117,7 @@ fn times(messages: &[ReceivedMessage]) -> Vec<String> {
 async fn a_seek_back_brings_again_what_is_retained() {
     for (retained, again) in [(true, vec!["b", "c"]), (false, vec!["c"])] {
         let scene = Scene::start(json!({ "retainAckedMessages": retained })).await;
-        scene.send(&["a", "b", "c"]).await;
+        scene.send_apart(&["a", "b", "c"]).await;
         let mut pull = scene.pull().await;
         let all = pull.next().await;
         scene.acknowledge(&[&all[0].ack_id, &all[1].ack_id]).await.unwrap();

@@ -53,6 +53,14 @@ impl Scene {
         self.publish(TOPIC, texts.iter().map(|text| message(text)).collect()).await.unwrap()
     }
 
+    /// Publishes messages with these texts, each later than the one before.
+    pub(crate) async fn send_apart(&self, texts: &[&str]) {
+        for text in texts {
+            self.send(&[text]).await;
+            self.control().move_clock(10);
+        }
+    }
+
     /// Opens a stream with this first request.
     pub(crate) async fn open(&self, first: pb::StreamingPullRequest) -> Result<Pull, Status> {
         let (requests, sent) = mpsc::unbounded_channel();

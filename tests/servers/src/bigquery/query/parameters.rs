@@ -4,6 +4,8 @@
 //! An array of structs stands as a table, and `UNNEST(@name)` in the text names it. That no other
 //! array is taken, and not every type, is no rule of the service.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, NaiveDate};
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, params_from_iter};
@@ -28,6 +30,7 @@ pub(super) fn value(kind: &Value, raw: &Value) -> Result<Sql, Refused> {
             let day: NaiveDate = text.parse().map_err(|_| wrong())?;
             Sql::Integer(day.to_epoch_days().into())
         }
+        "BYTES" => Sql::Blob(BASE64_STANDARD.decode(text).map_err(|_| wrong())?),
         "STRING" | "NUMERIC" => Sql::Text(text.to_owned()),
         _ => return Err(wrong()),
     })
