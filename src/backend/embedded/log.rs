@@ -10,6 +10,7 @@
 
 mod appender;
 mod events;
+mod generations;
 mod ranges;
 mod reader;
 mod retention;

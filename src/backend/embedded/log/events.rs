@@ -1,24 +1,26 @@
 //! `log.db`: the events themselves.
 //!
-//! Offsets begin at 1, leave out none and never come again, whatever retention removes. Publish
-//! times never decrease from one offset to the next. Above [`Head::removed_offset`] every event
-//! up to [`Head::last_offset`] is there.
+//! Offsets begin at 1, leave out none and never come again, whatever retention removes. Within a
+//! generation, publish times never decrease from one offset to the next. Above
+//! [`Head::removed_offset`] every event up to [`Head::last_offset`] is there.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use compact_str::ToCompactString;
+use compact_str::CompactString;
 use kappa_actors::message::{Attributes, Lease, Message, NewMessage};
 use kappa_actors::port::Room;
+use kappa_actors::position::embedded_id;
 use kappa_actors::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Row, Transaction, TransactionBehavior};
 
+use super::generations::Generations;
 use super::ranges::Range;
 use crate::backend::embedded::sqlite::{self, OpenError};
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 const SCHEMA: &str = "
 CREATE TABLE events (
     offset INTEGER PRIMARY KEY,
@@ -36,7 +38,13 @@ CREATE TABLE log (
     removed_offset INTEGER NOT NULL, -- the highest that retention has removed
     removed_time INTEGER NOT NULL -- and its publish time
 ) STRICT;
+CREATE TABLE generations (
+    first_offset INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL, -- of the events from there up to the next row's
+    began INTEGER NOT NULL -- the clock then, in microseconds
+) STRICT;
 INSERT INTO log VALUES (1, random(), 0, 0, 0, 0, 0);
+INSERT INTO generations VALUES (1, 1, 0);
 ";
 
 /// Events only ever follow each other, so large pages fit them: with 4 KiB, publishing costs half
@@ -55,6 +63,8 @@ const ROW_BYTES: u64 = 24;
 /// The log's running figures, written with every change of the events.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
+    /// The generation of the next event.
+    pub(super) generation: u32,
     pub(super) last_offset: i64,
     pub(super) last_time: i64,
     /// Bytes of all events held.
@@ -88,8 +98,8 @@ impl Events {
     }
 
     pub(super) fn head(&self) -> rusqlite::Result<Head> {
-        const SELECT: &str =
-            "SELECT last_offset, last_time, bytes, removed_offset, removed_time FROM log";
+        const SELECT: &str = "SELECT last_offset, last_time, bytes, removed_offset, removed_time, \
+             (SELECT generation FROM generations ORDER BY first_offset DESC LIMIT 1) FROM log";
         self.connection.prepare_cached(SELECT)?.query_row((), |row| {
             Ok(Head {
                 last_offset: row.get(0)?,
@@ -97,6 +107,7 @@ impl Events {
                 bytes: row.get::<_, i64>(2)?.cast_unsigned(),
                 removed_offset: row.get(3)?,
                 removed_time: row.get(4)?,
+                generation: row.get(5)?,
             })
         })
     }
@@ -113,6 +124,11 @@ impl Events {
             head.removed_time,
         ))?;
         Ok(())
+    }
+
+    /// The id of the message at `offset`.
+    pub(super) fn message_id(&self, generation: u32, offset: i64) -> CompactString {
+        embedded_id(self.id.cast_unsigned(), generation, offset)
     }
 
     /// Appends one message, published at `now` or when its predecessor was, whichever is later.
@@ -152,6 +168,7 @@ impl Events {
                               FROM events WHERE offset BETWEEN ? AND ? ORDER BY offset";
         let mut select = self.connection.prepare_cached(SELECT)?;
         let mut rows = select.query((range.first, range.last))?;
+        let mut generations = None;
         while room.messages > 0 {
             let Some(row) = rows.next()? else { return Ok(true) };
             let bytes = row.get_ref(2)?.as_blob()?.len() as u64;
@@ -160,7 +177,14 @@ impl Events {
             }
             room.messages -= 1;
             room.bytes = room.bytes.saturating_sub(bytes);
-            into.push(message(row, &lease)?);
+            // The open statement holds the snapshot, so the generations are those of its events.
+            let generations = match &mut generations {
+                Some(generations) => generations,
+                none => none.insert(Generations::read(&self.connection)?),
+            };
+            let offset = row.get(0)?;
+            let id = self.message_id(generations.number_of(offset), offset);
+            into.push(message(row, id, lease(offset))?);
         }
         Ok(false)
     }
@@ -238,8 +262,7 @@ fn attributes_text(attributes: &Attributes) -> rusqlite::Result<Option<String>> 
         .map_err(|error| Error::ToSqlConversionFailure(error.into()))
 }
 
-fn message(row: &Row<'_>, lease: impl Fn(i64) -> Lease) -> rusqlite::Result<Message> {
-    let offset: i64 = row.get(0)?;
+fn message(row: &Row<'_>, id: CompactString, lease: Lease) -> rusqlite::Result<Message> {
     let attributes = match row.get_ref(3)?.as_str_or_null()? {
         None => None,
         Some(text) => Some(Arc::new(
@@ -248,14 +271,14 @@ fn message(row: &Row<'_>, lease: impl Fn(i64) -> Lease) -> rusqlite::Result<Mess
         )),
     };
     Ok(Message {
-        id: offset.to_compact_string(),
+        id,
         payload: Bytes::copy_from_slice(row.get_ref(2)?.as_blob()?),
         publish_time: Timestamp::from_micros(row.get(1)?),
         attributes,
         ordering_key: row.get_ref(4)?.as_str()?.into(),
         attempt: None,
         archived: false,
-        lease: lease(offset),
+        lease,
     })
 }
 
