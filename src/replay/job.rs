@@ -220,7 +220,7 @@ impl Job {
     /// loses nothing: end it then.
     ///
     /// # Errors
-    /// [`ReplayError::Failed`], or [`JournalError::Shared`]: end it.
+    /// [`ReplayError::Failed`], [`ReplayError::Gone`] or [`JournalError::Shared`]: end it.
     pub async fn run(&mut self, mut tick: impl FnMut(&Progress, u64)) -> Result<(), ReplayError> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -234,12 +234,21 @@ impl Job {
             }
             tick(&self.history.progress(), self.board.counters().acked.get());
             if count % TICKS_A_NOTE == 0 {
+                self.check_history().await?;
                 self.note().await?;
             }
         }
+        self.check_history().await?;
         tracing::info!("nothing is left to do: stopping");
         self.reached_the_end = true;
         Ok(())
+    }
+
+    async fn check_history(&self) -> Result<(), ReplayError> {
+        match timeout(NOTE_PATIENCE, self.history.is_gone()).await {
+            Ok(true) => Err(ReplayError::Gone(self.id.clone())),
+            Ok(false) | Err(_) => Ok(()),
+        }
     }
 
     /// Notes what is done. A store that does not answer is asked again with the next note.

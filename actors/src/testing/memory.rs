@@ -3,3 +3,4 @@
 pub mod archive_store;
 pub mod event_log;
 pub mod warehouse;
+pub mod yielding;
