@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::history::{History, Progress};
 use super::own_log::OwnLog;
 use super::staged::StagedWarehouse;
-use super::{ReplayError, ReplayPlan, Source, Target};
+use super::{MAX_OUTSTANDING, ReplayError, ReplayPlan, Source, Target};
 use crate::daemon::{Files, status_branch};
 use crate::settings::Settings;
 use crate::status::StatusOptions;
@@ -35,10 +35,6 @@ const NOTE_PATIENCE: Duration = Duration::from_secs(5);
 /// What the journal of a replay from the log names as done once its subscription stands where the
 /// range begins.
 const SOUGHT: &str = "sought";
-
-/// Events in flight at most, whatever is configured: an archive that is read as a log keeps each of
-/// them a second time, and names it by file and line. `benches/history.rs` holds a job to 200 MB.
-const MAX_OUTSTANDING: usize = 18_000;
 
 /// How the job is to work.
 #[derive(Clone, Copy, Debug, Default)]
@@ -320,7 +316,8 @@ fn pipeline_plan(settings: &Settings, blueprint: &Blueprint, plan: &ReplayPlan, 
         });
     }
     let patterns = elsewhere.iter().map(|spec| spec.processor.patterns().to_vec());
-    Plan { elsewhere: patterns.collect(), archive: None, replay: Some(id.to_owned()), ..live }
+    let staging_replay = (plan.into == Target::Staging).then(|| id.to_owned());
+    Plan { elsewhere: patterns.collect(), archive: None, staging_replay, ..live }
 }
 
 fn tables(blueprint: &Blueprint, plan: &ReplayPlan) -> Vec<Arc<TableSpec>> {
