@@ -134,7 +134,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
         #[cfg(feature = "gcp")]
         Command::Setup(args) => setup::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::DeadLetters(args) => {
-            dead_letters::main(&args, &settings()?, &mut std::io::stdout().lock())
+            dead_letters::main(&args, settings()?, &mut std::io::stdout())
         }
         Command::Audit(args) => audit::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Archive(args) => archive::main(&args, &settings()?, &mut std::io::stdout().lock()),

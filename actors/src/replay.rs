@@ -11,6 +11,7 @@
 mod archive_log;
 mod feed;
 mod journal;
+mod letter_log;
 mod loans;
 mod log_range;
 mod object;
@@ -20,6 +21,7 @@ mod witness;
 pub use archive_log::{ArchiveLog, ReplayRange};
 pub(crate) use feed::Decoder;
 pub use journal::{Journal, JournalError, Resumed, unfinished_replays};
+pub use letter_log::{LetterLog, OpenLetters, Selection};
 pub use loans::{Fault, Progress};
 pub use log_range::{EndedBy, Ending, LogRange, RangeProgress};
 pub use object::{ReadFault, read_lines};

@@ -210,6 +210,10 @@ fn interrupted(id: &str) -> Failure {
 fn failed(error: ReplayError, id: Option<&str>) -> Failure {
     match (error, id) {
         (ReplayError::Refused { reason, hint }, _) => Failure::with_hint(anyhow!(reason), hint),
+        (error @ ReplayError::Gone(_), _) => Failure::with_hint(
+            error,
+            "begin a new replay of the same range: events replayed twice change nothing",
+        ),
         (ReplayError::Staging(error @ ReprocessError::Taken(_)), _) => Failure::with_hint(
             error,
             "put it into the live table with `kappa merge`, or drop it with `kappa replay --replace`",

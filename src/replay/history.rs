@@ -57,6 +57,15 @@ impl History {
         }
     }
 
+    /// Whether the replay's own subscription is known to be gone. A service that does not answer
+    /// is asked again later.
+    pub(super) async fn is_gone(&self) -> bool {
+        match self {
+            Self::Archive(_) => false,
+            Self::Log(_, _, own) => matches!(own.exists().await, Ok(false)),
+        }
+    }
+
     pub(super) fn log(&self) -> Arc<dyn EventLog> {
         match self {
             Self::Archive(log) => Arc::clone(log) as Arc<dyn EventLog>,

@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::history::{History, Progress};
 use super::own_log::OwnLog;
 use super::staged::StagedWarehouse;
-use super::{ReplayError, ReplayPlan, Source, Target};
+use super::{MAX_OUTSTANDING, ReplayError, ReplayPlan, Source, Target};
 use crate::daemon::{Files, status_branch};
 use crate::settings::Settings;
 use crate::status::StatusOptions;
@@ -35,10 +35,6 @@ const NOTE_PATIENCE: Duration = Duration::from_secs(5);
 /// What the journal of a replay from the log names as done once its subscription stands where the
 /// range begins.
 const SOUGHT: &str = "sought";
-
-/// Events in flight at most, whatever is configured: an archive that is read as a log keeps each of
-/// them a second time, and names it by file and line. `benches/history.rs` holds a job to 200 MB.
-const MAX_OUTSTANDING: usize = 18_000;
 
 /// How the job is to work.
 #[derive(Clone, Copy, Debug, Default)]
@@ -220,7 +216,7 @@ impl Job {
     /// loses nothing: end it then.
     ///
     /// # Errors
-    /// [`ReplayError::Failed`], or [`JournalError::Shared`]: end it.
+    /// [`ReplayError::Failed`], [`ReplayError::Gone`] or [`JournalError::Shared`]: end it.
     pub async fn run(&mut self, mut tick: impl FnMut(&Progress, u64)) -> Result<(), ReplayError> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -234,12 +230,21 @@ impl Job {
             }
             tick(&self.history.progress(), self.board.counters().acked.get());
             if count % TICKS_A_NOTE == 0 {
+                self.check_history().await?;
                 self.note().await?;
             }
         }
+        self.check_history().await?;
         tracing::info!("nothing is left to do: stopping");
         self.reached_the_end = true;
         Ok(())
+    }
+
+    async fn check_history(&self) -> Result<(), ReplayError> {
+        match timeout(NOTE_PATIENCE, self.history.is_gone()).await {
+            Ok(true) => Err(ReplayError::Gone(self.id.clone())),
+            Ok(false) | Err(_) => Ok(()),
+        }
     }
 
     /// Notes what is done. A store that does not answer is asked again with the next note.
@@ -311,7 +316,8 @@ fn pipeline_plan(settings: &Settings, blueprint: &Blueprint, plan: &ReplayPlan, 
         });
     }
     let patterns = elsewhere.iter().map(|spec| spec.processor.patterns().to_vec());
-    Plan { elsewhere: patterns.collect(), archive: None, replay: Some(id.to_owned()), ..live }
+    let staging_replay = (plan.into == Target::Staging).then(|| id.to_owned());
+    Plan { elsewhere: patterns.collect(), archive: None, staging_replay, ..live }
 }
 
 fn tables(blueprint: &Blueprint, plan: &ReplayPlan) -> Vec<Arc<TableSpec>> {

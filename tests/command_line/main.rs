@@ -5,6 +5,7 @@
 mod archive;
 mod audit;
 mod dead_letters;
+mod lost_subscription;
 mod publish;
 mod questions;
 mod replay;

@@ -78,7 +78,8 @@ pub(crate) fn plan() -> Plan {
         actors: actors(),
         elsewhere: Vec::new(),
         panic_on: Default::default(),
-        replay: None,
+        staging_replay: None,
+        requeued: None,
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Subscription {
     /// How long it is kept while nobody uses it; `None`: for ever.
     life: Option<Duration>,
     renewed: i64,
+    /// This process has seen it in the file.
+    known: bool,
     /// The file's version that the rest was read from; `None`: read it anew.
     seen: Option<i64>,
     state: State,
@@ -42,7 +44,15 @@ pub(super) struct Subscription {
 
 impl Subscription {
     pub(super) fn new(connection: Connection, name: String, life: Option<Duration>) -> Self {
-        Self { connection, name, life, renewed: 0, seen: None, state: State::default() }
+        Self {
+            connection,
+            name,
+            life,
+            renewed: 0,
+            known: false,
+            seen: None,
+            state: State::default(),
+        }
     }
 
     /// Whether the file has it.
@@ -53,6 +63,7 @@ impl Subscription {
     /// Forgets it, here and in the file.
     pub(super) fn forget(&mut self) -> rusqlite::Result<()> {
         self.seen = None;
+        self.known = false;
         self.state = State::default();
         forget(&self.connection, &self.name)
     }
@@ -185,6 +196,12 @@ impl Subscription {
     /// Brings the state up to what the file and the log say.
     fn refresh(&mut self, events: &Events) -> rusqlite::Result<()> {
         if !self.is_current()? && !self.load(events.id)? {
+            if self.known && self.life.is_some() {
+                // A job that began again would lose its place, and call its range complete.
+                let gone =
+                    format!("the subscription {} is gone: it expired or was removed", self.name);
+                return Err(rusqlite::Error::ToSqlConversionFailure(gone.into()));
+            }
             self.begin(events)?;
         }
         match self.state.skip_until {
@@ -204,6 +221,7 @@ impl Subscription {
         // In the snapshot, so that no change slips in between.
         let version = data_version(&snapshot)?;
         self.seen = found.then_some(version);
+        self.known |= found;
         Ok(found)
     }
 
