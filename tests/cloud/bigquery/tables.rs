@@ -153,7 +153,7 @@ async fn trouble_over_rest_is_waited_for_and_says_what_to_do() {
     assert!(cloud.ensure_table(&orders()).await.unwrap().created);
 }
 
-/// Arrival order does not matter, whatever the mode; an equal version is the same row.
+/// The order of arrival does not matter in either mode.
 #[tokio::test]
 async fn the_greatest_version_of_a_key_is_current_in_whatever_order_rows_arrive() {
     let ordered = |order: Option<i64>, micros, revision| {
