@@ -132,14 +132,14 @@ fn shared_tables(processors: &[Rule]) -> Vec<Fault> {
 
 /// A payload line does not hold what the log knows of a message.
 fn unreplayable_columns(settings: &Settings, processors: &[Rule]) -> Vec<Fault> {
-    if settings.archive.format == LineFormat::Envelope {
+    if settings.archive.format != LineFormat::Payload {
         return Vec::new();
     }
     let columns = processors.iter().flat_map(|rule| {
         rule.plan.message_columns().map(|(column, need)| Fault {
             key: format!("processors.{}.columns.{column}", rule.plan.name()),
             reason: format!("needs {need}, which an archive of payloads does not hold"),
-            hint: Some("set archive.format = \"envelope\", or leave the column out".to_owned()),
+            hint: Some("set archive.format = \"annotated\", or leave the column out".to_owned()),
         })
     });
     columns.collect()

@@ -26,9 +26,11 @@
 //! None of this asks for a clock, a lock or a listing that is a snapshot. It asks that a listing
 //! shows what stands throughout it, and hides what was gone before it.
 
+mod annotated;
 mod compression;
 mod finish;
 mod incarnation;
+mod index;
 mod line;
 mod manifest;
 mod name;
@@ -41,9 +43,10 @@ mod window;
 pub use compression::Compression;
 pub use finish::{Finished, finish};
 pub use incarnation::{Incarnation, NotAnIncarnation};
+pub use index::{IndexedFinal, Indexes, Tally, indexes_between};
 pub use line::{ArchivedEvent, LineError, LineFormat, Origin};
 pub use manifest::{Final, Limits, Manifest, Sealed, Source};
-pub use name::{FinalName, ManifestName, OtherName, PartName};
+pub use name::{FinalName, IndexName, ManifestName, OtherName, PartName};
 pub use objects::{ArchiveObject, objects_between};
 pub use part::{EncodedPart, Part, StorePartError, store_part};
 pub use seal::{SealError, close, seal};

@@ -29,7 +29,7 @@ use self::expect::Rules;
 use self::reader::Reader;
 use self::run::Run;
 use self::scope::{Listing, Table};
-use crate::archive::{LineFormat, SealError};
+use crate::archive::SealError;
 use crate::dead_letter_table;
 use crate::envelope::EnvelopePlan;
 use crate::port::{Acknowledged, ArchiveStore, AuditError, Auditable, LogError, StoreError};
@@ -62,8 +62,6 @@ pub enum AuditFailure {
 pub struct Audit {
     /// The archive.
     pub archive: Arc<dyn ArchiveStore>,
-    /// What its lines hold.
-    pub format: LineFormat,
     /// The warehouse.
     pub warehouse: Arc<dyn Auditable>,
     /// Where an event keeps its identity.
@@ -87,7 +85,7 @@ impl Audit {
         let listing = Listing::of(&*self.archive, range).await?;
         let acknowledged = acknowledged.await?;
         let processors = self.processors.iter().cloned();
-        let rules = Arc::new(Rules::new(Arc::clone(&self.envelope), self.format, processors));
+        let rules = Arc::new(Rules::new(Arc::clone(&self.envelope), processors));
         let letters = self.warehouse.staleness(&dead_letter_table::spec());
         let tables = rules.processors.iter().map(|rule| Table {
             name: &rule.processor.table().name,

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use compact_str::CompactString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::json::{Pointer, Trie};
 use crate::processor::PlanError;
@@ -49,7 +49,7 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 /// `envelope`: where an event keeps its identity, as JSON pointers.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnvelopeConfig {
     /// Pointer to the id.

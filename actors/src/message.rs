@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use compact_str::CompactString;
 
+use crate::position::Position;
 use crate::time::Timestamp;
 
 /// A message's attributes, in the order of their names.
@@ -67,6 +68,12 @@ pub struct Message {
 }
 
 impl Message {
+    /// Where the message's event is in the order of the log.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position::of(&self.id, self.publish_time, 0)
+    }
+
     /// What the message costs in memory, in bytes: payload and metadata.
     #[must_use]
     pub fn cost_bytes(&self) -> u64 {

@@ -20,4 +20,4 @@ pub use reprocessing::{
     ColumnDiff, Comparison, Diff, Example, Manner, MergeOptions, Merged, ReprocessError,
     Reprocessing, Scope, Shown, Staged, StagingTables, replayed_events, staging_name,
 };
-pub use warehouse::{EnsureError, Ensured, Refusal, Warehouse, WriteError};
+pub use warehouse::{EnsureError, Ensured, Refusal, Warehouse, WriteError, Written};

@@ -27,14 +27,11 @@ pub use matcher::Matcher;
 pub use plan::ProcessorPlan;
 pub use plan_error::PlanError;
 
-/// The column that tells which row of a key stands.
+/// The column with the row's [`Version`](crate::version::Version).
 pub const VERSION_COLUMN: &str = "_version";
 
-/// The highest revision: 11 bits, so that a version stays a positive 64-bit integer.
-pub const MAX_REVISION: u16 = 2047;
-
-/// Bits of a version that hold microseconds; enough until the year 2112.
-const MICROS_BITS: u32 = 52;
+/// The highest revision.
+pub const MAX_REVISION: u16 = u16::MAX;
 
 /// A valid event, as a processor sees it.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +80,7 @@ pub trait Processor: Send + Sync + 'static {
     }
 
     /// Appends the event's rows, which may be none, to `rows`. `now` is the time of processing.
+    /// Callers use [`make_rows`], which also checks that the rows have different keys.
     ///
     /// # Errors
     /// [`BadRow`] when the event can never become its rows; `rows` is then as it was.
@@ -94,12 +92,42 @@ pub trait Processor: Send + Sync + 'static {
     ) -> Result<(), BadRow>;
 }
 
-/// A row's version: a higher revision wins against any time, within a revision the later time
-/// wins. Times outside 1970 to 2112 count as the nearer end.
-#[must_use]
-pub fn version(revision: u16, time: Timestamp) -> i64 {
-    let micros = time.micros().clamp(0, (1 << MICROS_BITS) - 1);
-    (i64::from(revision.min(MAX_REVISION)) << MICROS_BITS) | micros
+/// Appends the event's rows, all or none. Returns how many there are.
+///
+/// # Errors
+/// [`BadRow`] of the processor, or [`BadRow::RepeatedKey`]: of two rows of one event with the same
+/// key one would silently replace the other.
+pub fn make_rows(
+    processor: &dyn Processor,
+    event: &EventView<'_>,
+    now: Timestamp,
+    rows: &mut Vec<Row>,
+) -> Result<usize, BadRow> {
+    let before = rows.len();
+    let made = processor
+        .rows(event, now, rows)
+        .and_then(|()| check_keys_differ(processor.table(), &rows[before..]));
+    if made.is_err() {
+        rows.truncate(before);
+    }
+    made.map(|()| rows.len() - before)
+}
+
+fn check_keys_differ(table: &TableSpec, rows: &[Row]) -> Result<(), BadRow> {
+    if rows.len() < 2 || table.key.is_empty() {
+        return Ok(());
+    }
+    let mut sorted: Vec<&Row> = rows.iter().collect();
+    sorted.sort_unstable_by(|a, b| a.cmp_by(&table.key, b));
+    let repeated = sorted.windows(2).find(|pair| pair[0].cmp_by(&table.key, pair[1]).is_eq());
+    match repeated {
+        None => Ok(()),
+        Some(pair) => {
+            let columns = table.key.iter();
+            let key = columns.map(|&at| (table.columns[at].name.as_str(), &pair[0].0[at]));
+            Err(BadRow::repeated_key(key))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,15 @@
 //! Rows and the tables they go to.
 
+use std::cmp::Ordering;
+use std::fmt;
+
 use bytes::Bytes;
+use chrono::NaiveDate;
 use compact_str::CompactString;
 use serde::Deserialize;
 
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// The type of a column, named as BigQuery names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -68,7 +73,8 @@ pub struct TableSpec {
     pub columns: Vec<Column>,
     /// Indexes of the key's columns; never NULL in a row. Empty: rows are only added.
     pub key: Vec<usize>,
-    /// Index of the INTEGER column that tells which row of a key stands; without it the first does.
+    /// Index of the BYTES column with the row's [`Version`]: the greatest of a key is current.
+    /// Without it the first row of a key stays.
     pub version: Option<usize>,
     /// The definition of the column that comes first in a version, if there is one. It belongs to
     /// the table as the key does: versions made under another definition cannot be compared.
@@ -106,6 +112,28 @@ pub enum Value {
     Date(i32),
     /// BYTES. Boxed, since it is rare: it would make every other value half as large again.
     Bytes(Box<Bytes>),
+    /// BYTES: the version of the row.
+    Version(Box<Version>),
+}
+
+/// As people read it in an error.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Integer(integer) => integer.fmt(f),
+            Self::Float(float) => float.fmt(f),
+            Self::Boolean(boolean) => boolean.fmt(f),
+            Self::Timestamp(time) => time.fmt(f),
+            Self::Date(days) => match NaiveDate::from_epoch_days(*days) {
+                Some(date) => date.fmt(f),
+                None => write!(f, "day {days}"),
+            },
+            Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Version(version) => version.fmt(f),
+        }
+    }
 }
 
 impl Value {
@@ -114,7 +142,40 @@ impl Value {
         match self {
             Self::Text(text) if text.is_heap_allocated() => text.len() as u64,
             Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Version(version) => size_of_val(&**version) as u64,
             _ => 0,
+        }
+    }
+
+    /// Compares two values of one type as warehouses do; a total order of all values.
+    #[must_use]
+    pub fn total_cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Text(a), Self::Text(b)) => a.cmp(b),
+            (Self::Integer(a), Self::Integer(b)) => a.cmp(b),
+            // Adding zero makes the two zeros one, as they are one key.
+            (Self::Float(a), Self::Float(b)) => (a + 0.0).total_cmp(&(b + 0.0)),
+            (Self::Boolean(a), Self::Boolean(b)) => a.cmp(b),
+            (Self::Timestamp(a), Self::Timestamp(b)) => a.cmp(b),
+            (Self::Date(a), Self::Date(b)) => a.cmp(b),
+            (Self::Bytes(a), Self::Bytes(b)) => a.cmp(b),
+            (Self::Version(a), Self::Version(b)) => a.cmp(b),
+            (a, b) => a.rank().cmp(&b.rank()),
+        }
+    }
+
+    /// The place of the value's type among the types.
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Null => 0,
+            Self::Text(_) => 1,
+            Self::Integer(_) => 2,
+            Self::Float(_) => 3,
+            Self::Boolean(_) => 4,
+            Self::Timestamp(_) => 5,
+            Self::Date(_) => 6,
+            Self::Bytes(_) => 7,
+            Self::Version(_) => 8,
         }
     }
 }
@@ -124,6 +185,16 @@ impl Value {
 pub struct Row(pub Box<[Value]>);
 
 impl Row {
+    /// Compares two rows by the columns with these indexes.
+    #[must_use]
+    pub fn cmp_by(&self, columns: &[usize], other: &Self) -> Ordering {
+        columns
+            .iter()
+            .filter_map(|&column| Some(self.0.get(column)?.total_cmp(other.0.get(column)?)))
+            .find(|order| order.is_ne())
+            .unwrap_or(Ordering::Equal)
+    }
+
     /// What the row costs in memory, in bytes.
     #[must_use]
     pub fn cost_bytes(&self) -> u64 {

@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use kappa_actors::dead_letter_table;
-use kappa_actors::port::{ArchiveStore, EnsureError, Ensured, Refusal, Warehouse, WriteError};
+use kappa_actors::port::{ArchiveStore, EnsureError, Ensured, Warehouse, WriteError, Written};
 use kappa_actors::row::{Row, TableSpec};
 
 pub use options::{BigQueryOptions, TableOptions, WriteMode};
@@ -115,23 +115,10 @@ impl BigQueryWarehouse {
 }
 
 impl BigQueryWarehouse {
-    /// Whether the table has no row, or is missing.
-    ///
-    /// # Errors
-    /// [`EnsureError::Unavailable`]: ask again later.
-    pub async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
-        let empty = tables::is_empty(&self.rest, table).await;
-        empty.map_err(|error| EnsureError::Unavailable(error.to_string()))
-    }
-
     /// Removes from a table that takes upserts the rows of these keys whose version is not higher
     /// than that of the given row; see [`Warehouse::write`] for what is answered.
-    async fn remove(
-        &self,
-        table: &Arc<TableSpec>,
-        rows: Vec<Row>,
-    ) -> Result<Vec<Refusal>, WriteError> {
-        self.writer(table).await.write(&Arc::new(rows), Change::Removal).await
+    async fn remove(&self, table: &Arc<TableSpec>, rows: Vec<Row>) -> Result<Written, WriteError> {
+        self.writer(table).await.write(&Arc::new(rows), Change::Removal).await.map(Written::from)
     }
 }
 
@@ -142,20 +129,24 @@ impl Warehouse for BigQueryWarehouse {
         tables::ensure(&self.rest, table, self.mode(table), &options).await
     }
 
+    async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
+        Ok(tables::is_empty(&self.rest, table).await?)
+    }
+
     async fn write(
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError> {
+    ) -> Result<Written, WriteError> {
         if rows.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Written::default());
         }
         let rows = if table.name == dead_letter_table::NAME {
             self.put_away_payloads(rows).await?
         } else {
             rows
         };
-        self.writer(table).await.write(&rows, Change::Arrival).await
+        self.writer(table).await.write(&rows, Change::Arrival).await.map(Written::from)
     }
 
     async fn close(&self) {

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kappa_actors::dead_letter_table;
 use kappa_actors::port::{
-    ArchiveStore, ByteStream, EnsureError, Ensured, ObjectInfo, ObjectRef, Put, Refusal,
-    StoreError, Warehouse, WriteError,
+    ArchiveStore, ByteStream, EnsureError, Ensured, ObjectInfo, ObjectRef, Put, StoreError,
+    Warehouse, WriteError, Written,
 };
 use kappa_actors::row::{Row, TableSpec};
 use kappa_actors::settings::duration;
@@ -165,11 +165,15 @@ impl Warehouse for Faulty<dyn Warehouse> {
         self.inner.ensure_table(table).await
     }
 
+    async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
+        self.inner.is_empty(table).await
+    }
+
     async fn write(
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError> {
+    ) -> Result<Written, WriteError> {
         let met = self.faults.meet(|sink| sink.of_table(&table.name)).await;
         met.map_err(WriteError::Unavailable)?;
         self.inner.write(table, rows).await
@@ -232,13 +236,12 @@ mod tests {
         async fn ensure_table(&self, _: &TableSpec) -> Result<Ensured, EnsureError> {
             Ok(Ensured::default())
         }
-        async fn write(
-            &self,
-            _: &Arc<TableSpec>,
-            _: Arc<Vec<Row>>,
-        ) -> Result<Vec<Refusal>, WriteError> {
+        async fn is_empty(&self, _: &TableSpec) -> Result<bool, EnsureError> {
+            Ok(true)
+        }
+        async fn write(&self, _: &Arc<TableSpec>, _: Arc<Vec<Row>>) -> Result<Written, WriteError> {
             self.0.fetch_add(1, Relaxed);
-            Ok(Vec::new())
+            Ok(Written::default())
         }
     }
 

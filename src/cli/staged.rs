@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use kappa_actors::port::{Comparison, ReprocessError, Reprocessing, Scope, Staged};
-use kappa_actors::processor::{Processor as _, version};
+use kappa_actors::processor::Processor as _;
 use kappa_actors::row::TableSpec;
-use kappa_actors::time::Timestamp;
 
 use super::Failure;
 use super::output::tell;
@@ -45,7 +44,7 @@ impl StagedTable {
         if !manner.staleness.is_zero() {
             tell("note", &lags(name, manner.staleness));
         }
-        let how = comparison(settings, rule, &staged);
+        let how = comparison(rule, &staged);
         Ok(Self { store, table, how, in_steps: manner.in_steps })
     }
 }
@@ -68,23 +67,11 @@ fn lags(name: &str, staleness: Duration) -> String {
     )
 }
 
-fn comparison(settings: &Settings, rule: &Rule, staged: &Staged) -> Comparison {
-    let columns = || rule.config.columns.iter();
-    let id = Some(&settings.envelope.id);
-    // In a row of an element the event is the root.
-    let holds_id = |from: &Option<String>, root: &Option<String>| {
-        if rule.config.explode.is_some() { root.as_ref() == id } else { from.as_ref() == id }
-    };
-    let event_id = columns().find(|(_, column)| holds_id(&column.from, &column.root));
-    let revision = u16::try_from(rule.config.revision).unwrap_or(0);
-    let ended: Option<Timestamp> = staged.completed;
+fn comparison(rule: &Rule, staged: &Staged) -> Comparison {
+    let now = rule.config.columns.iter().filter(|(_, column)| column.now);
     Comparison {
-        passed_over: columns().filter(|(_, it)| it.now).map(|(name, _)| name.clone()).collect(),
-        scope: event_id.zip(ended).map(|((name, _), ended)| Scope {
-            event_id: name.clone(),
-            processor: rule.plan.name().to_owned(),
-            up_to_version: version(revision, ended),
-        }),
+        passed_over: now.map(|(name, _)| name.clone()).collect(),
+        scope: staged.completed.map(|_| Scope { revision: rule.plan.revision() }),
         examples: EXAMPLES,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use kappa_actors::archive::LineFormat;
+use kappa_actors::envelope::EnvelopePlan;
 use kappa_actors::port::{ArchiveStore, EventLog};
 use kappa_actors::replay::{ArchiveLog, EndedBy, Fault, LogRange, Paced, ReplayRange};
 
@@ -35,11 +35,12 @@ impl History {
     pub(super) fn archive(
         store: Arc<dyn ArchiveStore>,
         range: ReplayRange,
-        format: LineFormat,
+        envelope: Arc<EnvelopePlan>,
         done: HashSet<String>,
         rate: Option<NonZeroU32>,
     ) -> Self {
-        Self::Archive(Arc::new(Paced::new(ArchiveLog::open(store, range, format, done), rate)))
+        let log = ArchiveLog::open(store, range, Some(envelope), done);
+        Self::Archive(Arc::new(Paced::new(log, rate)))
     }
 
     /// The events of a range that the log still holds.

@@ -153,8 +153,8 @@ impl Job {
         }
         let history = match plan.source {
             Source::Archive => {
-                let format = settings.archive.format;
-                History::archive(Arc::clone(&archive), plan.range(), format, done, options.rate)
+                let envelope = Arc::clone(&blueprint.envelope);
+                History::archive(Arc::clone(&archive), plan.range(), envelope, done, options.rate)
             }
             Source::Log => {
                 let own = OwnLog::open(settings, &id, plan.from, done.contains(SOUGHT)).await?;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kappa_actors::dead_letter_table;
 use kappa_actors::port::{
-    EnsureError, Ensured, Refusal, ReprocessError, Reprocessing, StagingTables, Warehouse,
-    WriteError,
+    EnsureError, Ensured, ReprocessError, Reprocessing, StagingTables, Warehouse, WriteError,
+    Written,
 };
 use kappa_actors::row::{Row, TableSpec};
 
@@ -59,11 +59,16 @@ impl Warehouse for StagedWarehouse {
         warehouse.ensure_table(table).await
     }
 
+    async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
+        let (warehouse, table) = self.place(table);
+        warehouse.is_empty(table).await
+    }
+
     async fn write(
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError> {
+    ) -> Result<Written, WriteError> {
         let (warehouse, _) = self.place(table);
         warehouse.write(self.tables.get(&table.name).unwrap_or(table), rows).await
     }

@@ -112,7 +112,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("archive.gcs.attempt_timeout", Kind::Span(SECOND, HOUR)),
     ("gcp.project", Kind::Id(".:-", 64)),
     ("gcp.credentials", Kind::AnyText),
-    ("archive.format", Kind::Choice(&["payload", "envelope"])),
+    ("archive.format", Kind::Choice(&["annotated", "envelope", "payload"])),
     ("archive.compression", Kind::Choice(&["none", "gzip", "zstd"])),
     ("envelope.id", Kind::Pointer),
     ("envelope.type", Kind::Pointer),

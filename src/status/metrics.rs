@@ -33,6 +33,7 @@ fn describe() {
         ("kappa_archived_events_total", "Events stored in the archive"),
         ("kappa_dead_letters_total", "Dead letters stored"),
         ("kappa_rows_total", "Rows committed, by table"),
+        ("kappa_rows_superseded_total", "Rows that a newer version kept out, by table"),
         ("kappa_actor_events_total", "Events handled by an actor, over all its lives"),
         ("kappa_actor_restarts_total", "Restarts of an actor"),
     ] {
@@ -90,6 +91,9 @@ fn counters(counters: &CounterReport) {
     counter!("kappa_dead_letters_total").absolute(counters.dead_lettered);
     for (table, rows) in &counters.rows {
         counter!("kappa_rows_total", "table" => table.clone()).absolute(*rows);
+    }
+    for (table, rows) in &counters.rows_superseded {
+        counter!("kappa_rows_superseded_total", "table" => table.clone()).absolute(*rows);
     }
     gauge!("kappa_in_flight_messages").set(counters.in_flight_messages as f64);
     gauge!("kappa_in_flight_bytes").set(counters.in_flight_bytes as f64);

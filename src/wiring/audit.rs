@@ -32,7 +32,6 @@ pub async fn open_audit(settings: &Settings, blueprint: &Blueprint) -> anyhow::R
     let processors = blueprint.processors.iter();
     Ok(Audit {
         archive,
-        format: settings.archive.format,
         warehouse,
         envelope: Arc::clone(&blueprint.envelope),
         processors: processors.map(|it| Arc::clone(&it.plan) as Arc<dyn Processor>).collect(),

@@ -52,7 +52,7 @@ fn check_shows_what_would_run_and_creates_nothing() {
     let checked = folder.run("check --set processors.users.key=[] --data-dir there").done();
     for line in [
         "warehouse: embedded, there/warehouse.db",
-        "archive: embedded, there/archive, lines of payload, compression none",
+        "archive: embedded, there/archive, annotated lines, compression none",
         "envelope: id /event_id, type /event_type, time /timestamp",
         "processor orders: match order., table orders, key event_id, revision 0, 11 columns",
         "warning: processors.users has no key: redelivery may add a row to users twice",

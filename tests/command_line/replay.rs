@@ -275,11 +275,12 @@ fn what_stays_damaged_can_be_left_out_and_no_row_of_it_counts_as_missing() {
 #[test]
 fn an_invalid_line_becomes_a_dead_letter_of_the_replay() {
     let folder = with_orders(2, "");
-    let list = folder.run("archive list").done().stdout;
-    let file = folder.data().join("archive").join(list.trim().split('\t').nth(3).unwrap());
-    let mut lines = std::fs::read(&file).unwrap();
-    lines.extend_from_slice(b"{\"no\":\"event\"}\n");
-    std::fs::write(&file, lines).unwrap();
+    // Archived under another envelope.
+    let line = r#"{"no":"event","_kappa":{"id":"7","at":"2026-02-17T14:30:00.000001Z"}}"#;
+    let parts = folder.data().join("archive/parts/20260217T143000Z");
+    std::fs::create_dir_all(&parts).unwrap();
+    let name = "k3f09x1m2z7q-000000-1.annotated.jsonl";
+    std::fs::write(parts.join(name), format!("{line}\n")).unwrap();
     let replay = folder.run(&format!("replay {EVER}")).done();
     assert_eq!((&*said(&replay)["events"], &*said(&replay)["dead letters"]), ("3", "1"));
     let of = "SELECT replay_id FROM dead_letters";

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kappa::backend::bigquery::{BigQueryOptions, WriteMode};
-use kappa_actors::port::{EnsureError, Ensured, Refusal, Warehouse, WriteError};
+use kappa_actors::port::{EnsureError, Ensured, Warehouse, WriteError, Written};
 use kappa_actors::row::{ColumnType, Row, TableSpec, Value};
 use kappa_actors::testing::warehouse::{self as promises, ReadBack, row, table, text};
 use serde_json::json;
@@ -91,11 +91,15 @@ impl Warehouse for Emulated {
         Ok(ensured)
     }
 
+    async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
+        self.dataset.is_empty(table).await
+    }
+
     async fn write(
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError> {
+    ) -> Result<Written, WriteError> {
         self.dataset.write(table, rows).await
     }
 }

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use chrono::NaiveDate;
 use google_cloud_auth::credentials::{CacheableResource, Credentials};
 use kappa::backend::bigquery::{BigQueryOptions, BigQueryWarehouse, WriteMode};
-use kappa_actors::port::{ArchiveStore, EnsureError, Ensured, Refusal, Warehouse, WriteError};
+use kappa_actors::port::{ArchiveStore, EnsureError, Ensured, Warehouse, WriteError, Written};
 use kappa_actors::row::{ColumnType, Row, TableSpec, Value};
 use kappa_actors::testing::warehouse::ReadBack;
 use kappa_actors::time::Timestamp;
@@ -37,11 +37,15 @@ impl Warehouse for Dataset {
         self.warehouse.ensure_table(table).await
     }
 
+    async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
+        self.warehouse.is_empty(table).await
+    }
+
     async fn write(
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError> {
+    ) -> Result<Written, WriteError> {
         self.warehouse.write(table, rows).await
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use kappa::backend::bigquery::BigQueryStaging;
 use kappa_actors::port::{
-    Comparison, Diff, EnsureError, Ensured, Manner, MergeOptions, Merged, Refusal, ReprocessError,
-    Reprocessing, Staged, StagingTables, Warehouse, WriteError,
+    Comparison, Diff, EnsureError, Ensured, Manner, MergeOptions, Merged, ReprocessError,
+    Reprocessing, Staged, StagingTables, Warehouse, WriteError, Written,
 };
 use kappa_actors::row::{Row, TableSpec};
 use kappa_actors::testing::warehouse::ReadBack;
@@ -52,11 +52,15 @@ impl Warehouse for Patient {
         }
     }
 
+    async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
+        self.to.is_empty(table).await
+    }
+
     async fn write(
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError> {
+    ) -> Result<Written, WriteError> {
         let began = Instant::now();
         loop {
             let error = match self.to.write(table, Arc::clone(&rows)).await {
@@ -91,11 +95,15 @@ impl Warehouse for PatientDataset {
         self.writes.ensure_table(table).await
     }
 
+    async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
+        self.writes.is_empty(table).await
+    }
+
     async fn write(
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError> {
+    ) -> Result<Written, WriteError> {
         self.writes.write(table, rows).await
     }
 }

@@ -22,11 +22,18 @@ fn a_wrong_configuration_exits_with_2_and_creates_nothing() {
         ("processors.orders.table=dead_letters", "table"),
         ("processors.orders.columns.source.from=metadata", "processors.orders.columns.source"),
         ("processors.orders.columns.source.type=TEXT", "processors.orders.columns.source"),
-        ("processors.orders.columns.at={type='TIMESTAMP',message='publish_time'}", "archive"),
+        ("archive.format=json", "archive.format"),
         ("faults.fail={sink='writer.nothing',for='1s'}", "faults.fail"),
     ];
-    for (setting, named) in mistakes {
-        let (code, said) = scene.run(&["run", "--set", setting]);
+    // Two settings that do not go together.
+    let column = "processors.orders.columns.at={type='TIMESTAMP',message='publish_time'}";
+    let unfit = [("archive.format=payload", "archive.format = \"annotated\"")];
+    let settings = mistakes.map(|(setting, named)| (vec![setting], named)).into_iter();
+    let unfit = unfit.map(|(setting, named)| (vec![setting, column], named));
+    for (settings, named) in settings.chain(unfit) {
+        let setting = settings.join(" --set ");
+        let run = settings.iter().flat_map(|setting| ["--set", *setting]);
+        let (code, said) = scene.run(&["run"].into_iter().chain(run).collect::<Vec<_>>());
         assert_eq!(code, Some(2), "{setting}: {said}");
         assert!(said.starts_with("error: ") && said.contains(named), "{setting}: {said}");
         let found: Vec<_> =

@@ -12,7 +12,7 @@ use super::dead_letter::DeadLetters;
 use super::writer::{Rows, WriterMessage};
 use crate::dead_letter_table::Stage;
 use crate::delivery::{Claim, Posting, Salvaged, Verdict};
-use crate::processor::{EventView, Processor};
+use crate::processor::{EventView, Processor, make_rows};
 use crate::row::Row;
 use crate::supervision::{Address, Me, Role, RoleError};
 use crate::time::Timestamp;
@@ -81,15 +81,8 @@ impl ProcessorActor {
             unreachable!("what comes from the router was parsed")
         };
         self.panic_if_ordered(&envelope.id);
-        let before = rows.len();
         let event = EventView { message: claim.message(), envelope };
-        match self.processor.rows(&event, now, rows) {
-            Ok(()) => Ok(rows.len() - before),
-            Err(bad) => {
-                rows.truncate(before);
-                Err(bad.to_string())
-            }
-        }
+        make_rows(&*self.processor, &event, now, rows).map_err(|bad| bad.to_string())
     }
 
     #[expect(clippy::panic, reason = "fault injection: to panic is what was ordered")]

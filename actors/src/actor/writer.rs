@@ -12,10 +12,11 @@ use std::sync::Arc;
 use super::dead_letter::DeadLetters;
 use crate::dead_letter_table::Stage;
 use crate::delivery::{Claim, Ledger, Posting, Salvaged, Verdict};
-use crate::port::{Refusal, Warehouse, WriteError};
+use crate::port::{Refusal, Warehouse, WriteError, Written};
 use crate::row::{Row, TableSpec};
 use crate::settings::WriterSettings;
 use crate::supervision::{Backoff, Errand, Me, Role, RoleError};
+use crate::vitals::Counter;
 
 /// The writer's mailbox.
 #[derive(Debug)]
@@ -73,8 +74,10 @@ pub struct WriterPorts {
     pub ledger: Arc<Ledger>,
     /// What becomes of refused rows.
     pub on_refusal: OnRefusal,
-    /// Told how many more rows are committed.
+    /// Receives how many more rows are committed.
     pub count_written: Arc<dyn Fn(u64) + Send + Sync>,
+    /// Counts the rows that a newer version kept out.
+    pub superseded: Arc<Counter>,
 }
 
 /// The role.
@@ -97,7 +100,7 @@ pub struct Writer {
 }
 
 /// What the warehouse says to rows.
-type Answer = Result<Vec<Refusal>, WriteError>;
+type Answer = Result<Written, WriteError>;
 
 struct Sent {
     number: u64,
@@ -247,13 +250,14 @@ impl Writer {
         me: &Me<WriterMessage>,
     ) -> Result<(), Rows> {
         match answer {
-            Ok(refusals) => {
+            Ok(Written { refusals, superseded }) => {
                 if self.in_trouble.is_none() {
                     me.vitals().recovered();
                     self.backoff.succeeded();
                 }
                 me.vitals().handled(claims.len() as u64);
                 (self.ports.count_written)((rows.len() - refusals.len()) as u64);
+                self.ports.superseded.add(superseded);
                 self.settle(claims, refusals, me);
                 Ok(())
             }

@@ -1,5 +1,6 @@
 //! From a manifest to finals.
 
+use super::index;
 use super::manifest::{Final, Manifest, Sealed};
 use super::seal::{SealError, find, remove, remove_all};
 use crate::port::{ArchiveStore, ObjectInfo, ObjectRef, Put, StoreError};
@@ -16,8 +17,8 @@ pub enum Finished {
     Abandoned,
 }
 
-/// Composes exactly the manifest's parts into its finals, checks these, and removes the parts, the
-/// intermediates and, last, the manifest.
+/// Composes exactly the manifest's parts into its finals, checks these, writes their index, and
+/// removes the parts, the intermediates and, last, the manifest.
 ///
 /// Anyone may finish any manifest, also at the same time, and again after any failure.
 ///
@@ -25,7 +26,7 @@ pub enum Finished {
 /// [`SealError`]: call again later.
 pub async fn finish(store: &dyn ArchiveStore, sealed: &Sealed) -> Result<Finished, SealError> {
     let manifest = &sealed.manifest;
-    let finished = if finals_stand(store, manifest).await? {
+    let finished = if is_composed(store, manifest).await? {
         let parts = manifest.finals.iter().flat_map(|planned| &planned.parts);
         remove_all(store, parts.map(super::Source::object).collect()).await?;
         Finished::Composed
@@ -36,6 +37,14 @@ pub async fn finish(store: &dyn ArchiveStore, sealed: &Sealed) -> Result<Finishe
     remove(store, store.list(&manifest.name().intermediates()).await?).await?;
     store.delete(&sealed.object).await?;
     Ok(finished)
+}
+
+/// Makes the finals and their index, and reports whether exactly these are in the store. The index
+/// comes before the parts go: from here on it is what notices a final that is lost.
+async fn is_composed(store: &dyn ArchiveStore, manifest: &Manifest) -> Result<bool, SealError> {
+    Ok(index::admits(store, manifest).await?
+        && finals_stand(store, manifest).await?
+        && index::write(store, manifest).await?)
 }
 
 /// Makes the finals, and tells whether exactly these stand for this turn. If not, the manifest is

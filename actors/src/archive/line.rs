@@ -8,17 +8,22 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::annotated;
 use crate::message::{Attributes, Message};
 use crate::time::{TimeError, Timestamp};
 
 /// `archive.format`: what a line holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LineFormat {
-    /// The payload as it arrived.
-    Payload,
+    /// The payload as it arrived, with a member `_kappa` at its end: message id, publish time,
+    /// attributes and ordering key.
+    Annotated,
     /// An object with message id, publish time, attributes, ordering key and data.
     Envelope,
+    /// The payload as it arrived. An object whose name has no mark holds such lines.
+    #[default]
+    Payload,
 }
 
 /// An event read back from a line.
@@ -26,7 +31,7 @@ pub enum LineFormat {
 pub struct ArchivedEvent {
     /// The event's JSON.
     pub payload: Bytes,
-    /// How it came; only an envelope tells.
+    /// How it came; a payload line does not hold it.
     pub origin: Option<Origin>,
 }
 
@@ -46,21 +51,48 @@ pub struct Origin {
 /// Why a line cannot be read back.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
+    /// The line does not end with an annotation.
+    #[error("not an annotated event: it does not end with a member _kappa")]
+    NotAnnotated,
+    /// The annotation is malformed.
+    #[error("not an annotated event: {0}")]
+    Annotation(#[source] serde_json::Error),
     /// The line is no archive envelope.
     #[error("not an archive envelope: {0}")]
     Envelope(#[from] serde_json::Error),
     /// The publish time cannot be read.
-    #[error("publish_time: {0}")]
+    #[error("publish time: {0}")]
     PublishTime(#[from] TimeError),
 }
 
 impl LineFormat {
+    /// The mark of this format in an object's name, in front of `.jsonl`. Lines of payloads have
+    /// none.
+    #[must_use]
+    pub const fn mark(self) -> &'static str {
+        match self {
+            Self::Annotated => ".annotated",
+            Self::Envelope => ".envelope",
+            Self::Payload => "",
+        }
+    }
+
+    /// The format that a mark stands for.
+    #[must_use]
+    pub fn from_mark(mark: &str) -> Option<Self> {
+        [Self::Annotated, Self::Envelope, Self::Payload].into_iter().find(|one| one.mark() == mark)
+    }
+
     /// Appends `message` to `lines` as one line. Its payload is a valid event.
     ///
     /// A raw carriage return or line feed in valid JSON is whitespace between tokens, so each
     /// becomes a space; nothing else is rewritten.
+    ///
+    /// # Panics
+    /// When the payload is no JSON object and the format is [`LineFormat::Annotated`].
     pub fn encode(self, message: &Message, lines: &mut Vec<u8>) {
         match self {
+            Self::Annotated => annotated::encode(message, lines),
             Self::Payload => one_line(&message.payload, lines),
             Self::Envelope => {
                 head(message, lines);
@@ -71,13 +103,14 @@ impl LineFormat {
         lines.push(b'\n');
     }
 
-    /// Reads an event back from `line`, which has no line feed. The payload shares its memory.
+    /// Reads an event back from `line`, which has no line feed.
     ///
     /// # Errors
-    /// [`LineError`] when an envelope is malformed. A payload is not looked at: it was valid when
-    /// it was archived, and the parser looks again.
+    /// [`LineError`] when an annotation or an envelope is malformed. A payload is not looked at: it
+    /// was valid when it was archived, and the parser looks again.
     pub fn decode(self, line: Bytes) -> Result<ArchivedEvent, LineError> {
         match self {
+            Self::Annotated => annotated::decode(&line),
             Self::Payload => Ok(ArchivedEvent { payload: line, origin: None }),
             Self::Envelope => {
                 let read: EnvelopeLine<'_> = serde_json::from_slice(&line)?;
@@ -96,7 +129,7 @@ impl LineFormat {
 }
 
 /// Appends the bytes with a space for each newline byte: as long as they were, and in one pass.
-fn one_line(payload: &[u8], lines: &mut Vec<u8>) {
+pub(super) fn one_line(payload: &[u8], lines: &mut Vec<u8>) {
     let start = lines.len();
     lines.extend_from_slice(payload);
     for byte in &mut lines[start..] {
@@ -129,9 +162,14 @@ fn as_text<S: Serializer>(value: &impl Display, to: S) -> Result<S::Ok, S::Error
     to.collect_str(value)
 }
 
+/// Appends a value as JSON.
+#[expect(clippy::expect_used, reason = "text and maps of text always become JSON")]
+pub(super) fn write_json<T: Serialize + ?Sized>(value: &T, lines: &mut Vec<u8>) {
+    serde_json::to_writer(lines, value).expect("text becomes JSON");
+}
+
 /// The envelope up to its data. The payload is put behind it as it is: reading it again, only to
 /// write it again, would cost as much as parsing it did.
-#[expect(clippy::expect_used, reason = "text and maps of text always become JSON")]
 fn head(message: &Message, lines: &mut Vec<u8>) {
     let none = Attributes::new();
     let head = EnvelopeHead {
@@ -140,7 +178,7 @@ fn head(message: &Message, lines: &mut Vec<u8>) {
         attributes: message.attributes.as_deref().unwrap_or(&none),
         ordering_key: &message.ordering_key,
     };
-    serde_json::to_writer(&mut *lines, &head).expect("text becomes JSON");
+    write_json(&head, lines);
     lines.pop();
     lines.extend_from_slice(b",\"data\":");
 }

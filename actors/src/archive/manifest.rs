@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Compression, FinalName, Incarnation, ManifestName, Window};
+use super::{Compression, FinalName, Incarnation, LineFormat, ManifestName, PartName, Window};
 use crate::port::{ObjectInfo, ObjectRef};
 
 /// How much a manifest takes at once.
@@ -39,6 +39,11 @@ impl Source {
     pub fn object(&self) -> ObjectRef {
         ObjectRef { name: self.name.clone(), generation: self.generation }
     }
+
+    /// How many lines it has, if its name holds it.
+    fn lines(&self) -> Option<u64> {
+        self.name.parse::<PartName>().ok()?.lines
+    }
 }
 
 /// One final object, and the parts it is composed of.
@@ -50,6 +55,9 @@ pub struct Final {
     pub size: u64,
     /// Its CRC-32C once composed, combined from those of its parts.
     pub crc32c: u32,
+    /// How many lines it has, where all its parts tell.
+    #[serde(default)]
+    pub lines: Option<u64>,
     /// Its parts, in their order.
     pub parts: Vec<Source>,
 }
@@ -72,6 +80,10 @@ pub struct Manifest {
     pub incarnation: Incarnation,
     /// Which manifest of this incarnation, from 0.
     pub turn: u32,
+    /// What the lines of parts and finals hold. A manifest from before formats were named is one of
+    /// parts without a mark.
+    #[serde(default)]
+    pub format: LineFormat,
     /// How parts and finals are compressed.
     pub compression: Compression,
     /// The finals, in the order of their names. Every part is in one of them.
@@ -82,7 +94,7 @@ impl Manifest {
     /// Spreads `parts`, in their order, over as few finals as `final_bytes` allows.
     pub(super) fn plan(
         name: ManifestName,
-        compression: Compression,
+        (format, compression): (LineFormat, Compression),
         parts: Vec<Source>,
         final_bytes: u64,
     ) -> Self {
@@ -96,10 +108,10 @@ impl Manifest {
         let count = to_u32(finals.len());
         for (index, planned) in finals.iter_mut().enumerate() {
             let (manifest, index) = (name.clone(), to_u32(index));
-            planned.name = FinalName { manifest, index, count, compression }.to_string();
+            planned.name = FinalName { manifest, index, count, format, compression }.to_string();
         }
         let ManifestName { window, incarnation, turn } = name;
-        Self { window, incarnation, turn, compression, finals }
+        Self { window, incarnation, turn, format, compression, finals }
     }
 
     /// The name it stands under.
@@ -112,13 +124,15 @@ impl Manifest {
 
 impl Final {
     fn of(part: Source) -> Self {
-        Self { name: String::new(), size: part.size, crc32c: part.crc32c, parts: vec![part] }
+        let (size, crc32c, lines) = (part.size, part.crc32c, part.lines());
+        Self { name: String::new(), size, crc32c, lines, parts: vec![part] }
     }
 
     fn add(&mut self, part: Source) {
         self.size += part.size;
         let length = usize::try_from(part.size).unwrap_or(usize::MAX);
         self.crc32c = crc32c::crc32c_combine(self.crc32c, part.crc32c, length);
+        self.lines = self.lines.zip(part.lines()).map(|(lines, more)| lines + more);
         self.parts.push(part);
     }
 }
@@ -141,7 +155,7 @@ mod tests {
     use super::*;
 
     fn part(number: u32, body: &[u8]) -> Source {
-        let name = format!("part {number}");
+        let name = format!("parts/20260217T143000Z/k3f09x1m2z7q-{number:06}-{}.jsonl", number + 1);
         let (size, crc32c) = (body.len() as u64, crc32c::crc32c(body));
         Source { name, generation: 1, size, crc32c }
     }
@@ -153,7 +167,7 @@ mod tests {
             turn: 0,
         };
         let parts = (0..).zip(bodies).map(|(number, body)| part(number, body)).collect();
-        Manifest::plan(name, Compression::None, parts, final_bytes)
+        Manifest::plan(name, (LineFormat::Annotated, Compression::None), parts, final_bytes)
     }
 
     #[test]
@@ -161,7 +175,30 @@ mod tests {
         let manifest = plan(&[b"aa", b"bb", b"c", b"dddddd", b"e"], 5);
         let sizes: Vec<_> = manifest.finals.iter().map(|planned| planned.size).collect();
         assert_eq!(sizes, [5, 6, 1]);
-        assert!(manifest.finals[2].name.ends_with("-0-00002-of-00003.jsonl"));
+        assert!(manifest.finals[2].name.ends_with("-0-00002-of-00003.annotated.jsonl"));
+    }
+
+    #[test]
+    fn a_final_has_the_lines_of_its_parts_if_all_names_hold_them() {
+        let mut manifest = plan(&[b"a", b"b", b"c", b"d"], 2);
+        let lines = |manifest: &Manifest| -> Vec<_> {
+            manifest.finals.iter().map(|planned| planned.lines).collect()
+        };
+        assert_eq!(lines(&manifest), [Some(3), Some(7)]);
+        let mut parts: Vec<_> =
+            manifest.finals.drain(..).flat_map(|planned| planned.parts).collect();
+        parts[1].name = "parts/20260217T143000Z/k3f09x1m2z7q-000001.jsonl".to_owned();
+        let form = (LineFormat::Payload, Compression::None);
+        assert_eq!(lines(&Manifest::plan(manifest.name(), form, parts, 2)), [None, Some(7)]);
+    }
+
+    #[test]
+    fn a_manifest_without_format_and_lines_is_one_of_payloads() {
+        let mut json = serde_json::to_value(plan(&[b"one\n"], 4)).unwrap();
+        json.as_object_mut().unwrap().remove("format").unwrap();
+        json["finals"][0].as_object_mut().unwrap().remove("lines").unwrap();
+        let manifest: Manifest = serde_json::from_value(json).unwrap();
+        assert_eq!((manifest.format, manifest.finals[0].lines), (LineFormat::Payload, None));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The names of the archive's objects.
 //!
 //! Parts, manifests and intermediates stand apart from the finals, so what is unfinished is found
-//! without listing what is. A name that contains `.jsonl` belongs to a part or a final.
+//! without listing what is. A name that contains `.jsonl` belongs to a part or a final. The mark in
+//! front of it names the format of the lines: `.annotated`, `.envelope`, or none for payloads.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Compression, Incarnation, Window};
+use super::{Compression, Incarnation, LineFormat, Window};
 
 /// What all parts' names begin with.
 pub(super) const PARTS: &str = "parts/";
@@ -16,8 +17,11 @@ pub(super) const MANIFESTS: &str = "manifests/";
 pub(super) const COMPOSING: &str = "composing/";
 /// What all finals' names begin with.
 pub(super) const EVENTS: &str = "events/";
+/// What all indexes' names begin with. Finals and indexes do not share a folder, so that a folder
+/// of finals that was lost is noticed.
+pub(super) const INDEX: &str = "index/";
 
-/// One part of a window: `parts/20260217T143000Z/k3f09x1m2z7q-000017.jsonl`.
+/// One part of a window: `parts/20260217T143000Z/k3f09x1m2z7q-000017-532.annotated.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartName {
     /// The window its lines belong to.
@@ -26,6 +30,10 @@ pub struct PartName {
     pub incarnation: Incarnation,
     /// The writer's running number.
     pub number: u32,
+    /// How many lines it has. Parts that were written before names held it do not tell.
+    pub lines: Option<u64>,
+    /// What its lines hold.
+    pub format: LineFormat,
     /// How it is compressed.
     pub compression: Compression,
 }
@@ -41,8 +49,12 @@ pub struct ManifestName {
     pub turn: u32,
 }
 
+/// The index of a manifest's finals: `index/dt=2026-02-17/events-20260217T143000Z-k3f09x1m2z7q-0.json`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexName(pub ManifestName);
+
 /// One final object:
-/// `events/dt=2026-02-17/events-20260217T143000Z-k3f09x1m2z7q-0-00000-of-00002.jsonl`.
+/// `events/dt=2026-02-17/events-20260217T143000Z-k3f09x1m2z7q-0-00000-of-00002.annotated.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FinalName {
     /// The manifest it comes from.
@@ -51,6 +63,8 @@ pub struct FinalName {
     pub index: u32,
     /// How many finals the manifest has.
     pub count: u32,
+    /// What its lines hold.
+    pub format: LineFormat,
     /// How it is compressed.
     pub compression: Compression,
 }
@@ -60,15 +74,27 @@ pub(super) fn prefix_of(kind: &str, window: Window, incarnation: &Incarnation) -
     format!("{kind}{window}/{incarnation}-")
 }
 
-/// The prefix of an incarnation's finals.
-pub(super) fn prefix_of_finals(window: Window, incarnation: &Incarnation) -> String {
-    format!("{EVENTS}dt={}/events-{window}-{incarnation}-", window.day())
+/// The prefix of an incarnation's finals ([`EVENTS`]) or indexes ([`INDEX`]).
+pub(super) fn prefix_by_day(kind: &str, window: Window, incarnation: &Incarnation) -> String {
+    format!("{kind}dt={}/events-{window}-{incarnation}-", window.day())
+}
+
+/// The end of a part's or a final's name.
+fn ending(format: LineFormat, compression: Compression) -> String {
+    format!("{}.jsonl{}", format.mark(), compression.suffix())
+}
+
+/// Takes the end of a part's or a final's name off.
+fn split_ending(name: &str) -> Option<(&str, LineFormat, Compression)> {
+    let (stem, suffix) = name.split_once(".jsonl")?;
+    let (stem, mark) = stem.split_at(stem.find('.').unwrap_or(stem.len()));
+    Some((stem, LineFormat::from_mark(mark)?, Compression::from_suffix(suffix)?))
 }
 
 impl ManifestName {
     /// The prefix of its finals.
     pub(super) fn finals(&self) -> String {
-        format!("{}{}-", prefix_of_finals(self.window, &self.incarnation), self.turn)
+        format!("{}{}-", prefix_by_day(EVENTS, self.window, &self.incarnation), self.turn)
     }
 
     /// The prefix of its intermediates.
@@ -79,8 +105,12 @@ impl ManifestName {
 
 impl fmt::Display for PartName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { window, incarnation, number, compression } = self;
-        write!(f, "{PARTS}{window}/{incarnation}-{number:06}.jsonl{}", compression.suffix())
+        let Self { window, incarnation, number, lines, format, compression } = self;
+        write!(f, "{PARTS}{window}/{incarnation}-{number:06}")?;
+        if let Some(lines) = lines {
+            write!(f, "-{lines}")?;
+        }
+        f.write_str(&ending(*format, *compression))
     }
 }
 
@@ -91,11 +121,18 @@ impl fmt::Display for ManifestName {
     }
 }
 
+impl fmt::Display for IndexName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(ManifestName { window, incarnation, turn }) = self;
+        write!(f, "{}{turn}.json", prefix_by_day(INDEX, *window, incarnation))
+    }
+}
+
 impl fmt::Display for FinalName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { manifest, index, count, compression } = self;
-        let suffix = compression.suffix();
-        write!(f, "{}{index:05}-of-{count:05}.jsonl{suffix}", manifest.finals())
+        let Self { manifest, index, count, format, compression } = self;
+        let ending = ending(*format, *compression);
+        write!(f, "{}{index:05}-of-{count:05}{ending}", manifest.finals())
     }
 }
 
@@ -110,13 +147,15 @@ impl FromStr for PartName {
     fn from_str(name: &str) -> Result<Self, OtherName> {
         let read = || {
             let (window, rest) = name.strip_prefix(PARTS)?.split_once('/')?;
-            let (stem, suffix) = rest.split_once(".jsonl")?;
-            let (incarnation, number) = stem.split_once('-')?;
+            let (stem, format, compression) = split_ending(rest)?;
+            let mut fields = stem.splitn(3, '-');
             Some(Self {
                 window: window.parse().ok()?,
-                incarnation: incarnation.parse().ok()?,
-                number: number.parse().ok()?,
-                compression: Compression::from_suffix(suffix)?,
+                incarnation: fields.next()?.parse().ok()?,
+                number: fields.next()?.parse().ok()?,
+                lines: fields.next().map(str::parse).transpose().ok()?,
+                format,
+                compression,
             })
         };
         exactly(name, read())
@@ -140,13 +179,30 @@ impl FromStr for ManifestName {
     }
 }
 
+impl FromStr for IndexName {
+    type Err = OtherName;
+
+    fn from_str(name: &str) -> Result<Self, OtherName> {
+        let read = || {
+            let (_, rest) = name.strip_prefix(INDEX)?.split_once("/events-")?;
+            let mut fields = rest.strip_suffix(".json")?.splitn(3, '-');
+            Some(Self(ManifestName {
+                window: fields.next()?.parse().ok()?,
+                incarnation: fields.next()?.parse().ok()?,
+                turn: fields.next()?.parse().ok()?,
+            }))
+        };
+        exactly(name, read())
+    }
+}
+
 impl FromStr for FinalName {
     type Err = OtherName;
 
     fn from_str(name: &str) -> Result<Self, OtherName> {
         let read = || {
             let (_, rest) = name.strip_prefix(EVENTS)?.split_once("/events-")?;
-            let (stem, suffix) = rest.split_once(".jsonl")?;
+            let (stem, format, compression) = split_ending(rest)?;
             let mut fields = stem.splitn(6, '-');
             let manifest = ManifestName {
                 window: fields.next()?.parse().ok()?,
@@ -155,7 +211,7 @@ impl FromStr for FinalName {
             };
             let index = fields.next()?.parse().ok()?;
             let count = fields.nth(1)?.parse().ok()?;
-            Some(Self { manifest, index, count, compression: Compression::from_suffix(suffix)? })
+            Some(Self { manifest, index, count, format, compression })
         };
         exactly(name, read())
     }
@@ -187,32 +243,52 @@ mod tests {
     }
 
     #[test]
-    fn names_stand_as_documented_and_are_read_back() {
+    fn names_are_written_as_documented_and_read_back() {
         let manifest = manifest();
+        let index = IndexName(manifest.clone());
         let part = PartName {
             window: manifest.window,
             incarnation: manifest.incarnation.clone(),
             number: 17,
+            lines: Some(532),
+            format: LineFormat::Annotated,
             compression: Compression::Gzip,
+        };
+        let old = PartName {
+            lines: None,
+            format: LineFormat::Payload,
+            compression: Compression::None,
+            ..part.clone()
         };
         let last = FinalName {
             manifest: manifest.clone(),
             index: 1,
             count: 2,
+            format: LineFormat::Envelope,
             compression: Compression::Zstd,
         };
-        let names = [manifest.to_string(), part.to_string(), last.to_string()];
+        let names = [
+            manifest.to_string(),
+            part.to_string(),
+            old.to_string(),
+            last.to_string(),
+            index.to_string(),
+        ];
         assert_eq!(
             names,
             [
                 "manifests/20260217T143000Z/k3f09x1m2z7q-3.json",
-                "parts/20260217T143000Z/k3f09x1m2z7q-000017.jsonl.gz",
-                "events/dt=2026-02-17/events-20260217T143000Z-k3f09x1m2z7q-3-00001-of-00002.jsonl.zst",
+                "parts/20260217T143000Z/k3f09x1m2z7q-000017-532.annotated.jsonl.gz",
+                "parts/20260217T143000Z/k3f09x1m2z7q-000017.jsonl",
+                "events/dt=2026-02-17/events-20260217T143000Z-k3f09x1m2z7q-3-00001-of-00002.envelope.jsonl.zst",
+                "index/dt=2026-02-17/events-20260217T143000Z-k3f09x1m2z7q-3.json",
             ]
         );
         assert_eq!(names[0].parse(), Ok(manifest));
         assert_eq!(names[1].parse(), Ok(part));
-        assert_eq!(names[2].parse(), Ok(last));
+        assert_eq!(names[2].parse(), Ok(old));
+        assert_eq!(names[3].parse(), Ok(last));
+        assert_eq!(names[4].parse(), Ok(index));
     }
 
     #[test]
@@ -220,6 +296,8 @@ mod tests {
         assert!(
             "parts/20260217T143000Z/k3f09x1m2z7q-000017.jsonl.bz2".parse::<PartName>().is_err()
         );
+        let other_format = "parts/20260217T143000Z/k3f09x1m2z7q-000017.avro.jsonl";
+        assert!(other_format.parse::<PartName>().is_err());
         assert!("manifests/20260217T143000Z/k3f09x1m2z7q-03.json".parse::<ManifestName>().is_err());
         let other_day =
             "events/dt=2026-02-18/events-20260217T143000Z-k3f09x1m2z7q-3-00001-of-00002.jsonl";

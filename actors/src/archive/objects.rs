@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::name::{self, FinalName, PartName};
 use super::seal::{self, SealError};
-use super::{Compression, Window};
+use super::{Compression, LineFormat, Window};
 use crate::port::{ArchiveStore, ObjectInfo};
 use crate::time::Timestamp;
 
@@ -15,8 +15,12 @@ pub struct ArchiveObject {
     pub window: Window,
     /// Its name.
     pub name: String,
+    /// What its lines hold.
+    pub format: LineFormat,
     /// How it is compressed.
     pub compression: Compression,
+    /// How many lines it has, if its name holds it: a part's does, a final's index does.
+    pub lines: Option<u64>,
     /// Its size in bytes.
     pub size: u64,
 }
@@ -39,7 +43,7 @@ pub async fn objects_between(
     }
     // Parts before finals: what is finished in between shows twice, never not at all.
     let parts = store.list(name::PARTS).await?;
-    let finals = store.list(&shared_prefix(from, to)).await?;
+    let finals = store.list(&shared_prefix(name::EVENTS, from, to)).await?;
     let composed = composed(store, &finals).await?;
     let waiting = parts.into_iter().filter(|info| !composed.contains(&info.name));
     let mut objects: Vec<_> = waiting
@@ -51,9 +55,10 @@ pub async fn objects_between(
     Ok(objects)
 }
 
-/// What the names of all finals between two times begin with, so that one listing finds them.
-fn shared_prefix(from: Timestamp, to: Timestamp) -> String {
-    let folder = |time| format!("{}dt={}", name::EVENTS, Window::of(time).day());
+/// The beginning that the names of all finals or indexes (`kind`) between two times share, so that
+/// one listing finds them.
+pub(super) fn shared_prefix(kind: &str, from: Timestamp, to: Timestamp) -> String {
+    let folder = |time| format!("{kind}dt={}", Window::of(time).day());
     let (first, last) = (folder(from), folder(to));
     let shared = first.chars().zip(last.chars()).take_while(|(a, b)| a == b);
     shared.map(|(letter, _)| letter).collect()
@@ -79,11 +84,12 @@ async fn composed(
 }
 
 fn part(info: ObjectInfo) -> Option<ArchiveObject> {
-    let PartName { window, compression, .. } = info.name.parse().ok()?;
-    Some(ArchiveObject { window, name: info.name, compression, size: info.size })
+    let PartName { window, lines, format, compression, .. } = info.name.parse().ok()?;
+    Some(ArchiveObject { window, name: info.name, format, compression, lines, size: info.size })
 }
 
 fn finished(info: ObjectInfo) -> Option<ArchiveObject> {
-    let FinalName { manifest, compression, .. } = info.name.parse().ok()?;
-    Some(ArchiveObject { window: manifest.window, name: info.name, compression, size: info.size })
+    let FinalName { manifest, format, compression, .. } = info.name.parse().ok()?;
+    let (window, lines) = (manifest.window, None);
+    Some(ArchiveObject { window, name: info.name, format, compression, lines, size: info.size })
 }

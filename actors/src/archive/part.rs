@@ -54,9 +54,10 @@ impl Part {
     /// # Errors
     /// The compressor's; in practice, memory.
     pub fn encode(self) -> io::Result<EncodedPart> {
-        let body = Bytes::from(self.compression.encode(self.lines)?);
+        let Self { format, compression, lines, events } = self;
+        let body = Bytes::from(compression.encode(lines)?);
         let crc32c = crc32c::crc32c(&body);
-        Ok(EncodedPart { body, crc32c, compression: self.compression, events: self.events })
+        Ok(EncodedPart { body, crc32c, format, compression, events })
     }
 }
 
@@ -67,6 +68,8 @@ pub struct EncodedPart {
     pub body: Bytes,
     /// Their CRC-32C.
     pub crc32c: u32,
+    /// What its lines hold.
+    pub format: LineFormat,
     /// How they are compressed.
     pub compression: Compression,
     /// Lines in it.
@@ -99,8 +102,14 @@ pub async fn store_part(
     number: u32,
     part: &EncodedPart,
 ) -> Result<ObjectInfo, StorePartError> {
-    let compression = part.compression;
-    let name = PartName { window, incarnation: incarnation.clone(), number, compression };
+    let name = PartName {
+        window,
+        incarnation: incarnation.clone(),
+        number,
+        lines: Some(part.events as u64),
+        format: part.format,
+        compression: part.compression,
+    };
     match store.put_if_absent(&name.to_string(), part.body.clone()).await? {
         Put::Stored(info) => Ok(info),
         Put::Exists(info)

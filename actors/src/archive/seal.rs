@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::manifest::{Limits, Manifest, Sealed, Source};
 use super::name::{self, FinalName, ManifestName, PartName};
-use super::{Compression, Final, Finished, Incarnation, Window, finish};
+use super::{Compression, Final, Finished, Incarnation, IndexName, LineFormat, Window, finish};
 use crate::port::{ArchiveStore, ObjectInfo, ObjectRef, Put, StoreError};
 
 /// Calls on the store at the same time.
@@ -23,6 +23,14 @@ pub enum SealError {
         /// The manifest's name.
         name: String,
         /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The index is damaged, or of another version of kappa.
+    #[error("the index {name} cannot be read: {source}")]
+    Index {
+        /// The index's name.
+        name: String,
+        /// The fault.
         source: serde_json::Error,
     },
 }
@@ -75,8 +83,7 @@ pub async fn seal(
             continue; // composed and removed while their checksums were asked for
         }
         let name = ManifestName { window, incarnation: incarnation.clone(), turn };
-        let compression = parts.compression;
-        let manifest = Manifest::plan(name, compression, parts.sources, limits.final_bytes);
+        let manifest = Manifest::plan(name, parts.form, parts.sources, limits.final_bytes);
         // Where another was faster, or an earlier answer was lost, the next round finds it.
         if let Some(sealed) = write(store, manifest).await? {
             return Ok(Some(sealed));
@@ -84,15 +91,19 @@ pub async fn seal(
     }
 }
 
-/// One above the highest turn that has finals.
+/// One above the highest turn that has finals or an index. An index remembers finals that were lost:
+/// a new final must not take the name of one of them.
 async fn next_turn(
     store: &dyn ArchiveStore,
     window: Window,
     incarnation: &Incarnation,
 ) -> Result<u32, StoreError> {
-    let finals = store.list(&name::prefix_of_finals(window, incarnation)).await?;
-    let turns = finals.iter().filter_map(|info| info.name.parse::<FinalName>().ok());
-    Ok(turns.map(|name| name.manifest.turn + 1).max().unwrap_or(0))
+    let finals = store.list(&name::prefix_by_day(name::EVENTS, window, incarnation)).await?;
+    let indexes = store.list(&name::prefix_by_day(name::INDEX, window, incarnation)).await?;
+    let finals = finals.iter().filter_map(|info| info.name.parse::<FinalName>().ok());
+    let indexes = indexes.iter().filter_map(|info| info.name.parse::<IndexName>().ok());
+    let turns = finals.map(|name| name.manifest.turn).chain(indexes.map(|name| name.0.turn));
+    Ok(turns.max().map_or(0, |turn| turn + 1))
 }
 
 async fn first_manifest(
@@ -106,25 +117,33 @@ async fn first_manifest(
     Ok(turns.min_by_key(|(turn, _)| *turn).map(|(_, info)| info))
 }
 
+/// Reads a small object; `None` when it is gone.
+pub(super) async fn read_all(
+    store: &dyn ArchiveStore,
+    name: &str,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    match store.read(name).await {
+        Ok(chunks) => Ok(Some(chunks.try_collect::<Vec<Bytes>>().await?.concat())),
+        Err(StoreError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Reads a manifest; `None` when it is gone.
 pub(super) async fn read(
     store: &dyn ArchiveStore,
     info: &ObjectInfo,
 ) -> Result<Option<Sealed>, SealError> {
-    let body: Vec<Bytes> = match store.read(&info.name).await {
-        Ok(chunks) => chunks.try_collect().await?,
-        Err(StoreError::NotFound(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(body) = read_all(store, &info.name).await? else { return Ok(None) };
     let unreadable = |source| SealError::Manifest { name: info.name.clone(), source };
-    let manifest = serde_json::from_slice(&body.concat()).map_err(unreadable)?;
+    let manifest = serde_json::from_slice(&body).map_err(unreadable)?;
     let object = ObjectRef { name: info.name.clone(), generation: info.generation };
     Ok(Some(Sealed { manifest, object }))
 }
 
-/// Parts that are in no manifest, in the order of their numbers.
+/// Parts of one format and compression that are in no manifest, in the order of their numbers.
 struct WaitingParts {
-    compression: Compression,
+    form: (LineFormat, Compression),
     sources: Vec<Source>,
 }
 
@@ -138,14 +157,13 @@ async fn waiting_parts(
     let named = found.into_iter().filter_map(|info| Some((info.name.parse().ok()?, info)));
     let mut parts: Vec<(PartName, ObjectInfo)> = named.collect();
     parts.sort_by_key(|(name, _)| name.number);
-    let Some(compression) = parts.first().map(|(name, _)| name.compression) else {
-        return Ok(None);
-    };
-    parts.retain(|(name, _)| name.compression == compression);
+    let form = |(name, _): &(PartName, ObjectInfo)| (name.format, name.compression);
+    let Some(first) = parts.first().map(form) else { return Ok(None) };
+    parts.retain(|part| form(part) == first);
     parts.truncate(limit);
     let sources = stream::iter(parts).map(|(_, info)| source(store, info)).buffered(CALLS);
     let sources: Vec<Option<Source>> = sources.try_collect().await?;
-    Ok(Some(WaitingParts { compression, sources: sources.into_iter().flatten().collect() }))
+    Ok(Some(WaitingParts { form: first, sources: sources.into_iter().flatten().collect() }))
 }
 
 /// The part with its checksum; `None` when it is gone, for then it is composed already.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, TryStreamExt};
 
 use super::*;
 use crate::message::{Lease, Message};
@@ -12,6 +12,7 @@ use crate::testing::archive_store::lines;
 use crate::testing::memory::archive_store::MemoryArchive;
 use crate::time::Timestamp;
 
+mod indexes;
 mod interleavings;
 
 fn window() -> Window {
@@ -61,6 +62,48 @@ fn once_each(count: u32) -> BTreeMap<String, usize> {
     (0..count).map(|number| (line(number), 1)).collect()
 }
 
+/// The lines of all finals, as their indexes hold them; nothing may be lost or without an index.
+async fn indexed(store: &dyn ArchiveStore) -> u64 {
+    let objects = objects_between(store, FIRST, LAST).await.unwrap();
+    let indexes = indexes_between(store, FIRST, LAST, &objects).await.unwrap();
+    assert_eq!(indexes.lost, [], "no final is lost");
+    assert_eq!(indexes.unindexed, [""; 0], "every final has an index");
+    assert_eq!(indexes.unreadable, [], "no index is damaged");
+    assert_parts_wait_for_the_index(store).await;
+    let mut indexed = 0;
+    for (object, lines) in lines(store).await {
+        if let Some(entry) = indexes.find(&object.name) {
+            let tally = tally(store, &object, lines.len()).await;
+            assert_eq!(entry.difference(&tally), None, "{}", object.name);
+            indexed += entry.lines.expect("all parts' names hold their lines");
+        }
+    }
+    indexed
+}
+
+/// The parts of a manifest without an index are all there, so that the index can still be written.
+async fn assert_parts_wait_for_the_index(store: &dyn ArchiveStore) {
+    let names: BTreeMap<_, _> =
+        store.list("").await.unwrap().into_iter().map(|info| (info.name.clone(), info)).collect();
+    for info in names.values().filter(|info| info.name.starts_with("manifests/")) {
+        let Sealed { manifest, .. } = super::seal::read(store, info).await.unwrap().unwrap();
+        if !names.contains_key(&IndexName(manifest.name()).to_string()) {
+            let mut parts = manifest.finals.iter().flat_map(|planned| &planned.parts);
+            assert!(parts.all(|part| names.contains_key(&part.name)), "{}", info.name);
+        }
+    }
+}
+
+async fn tally(store: &dyn ArchiveStore, object: &ArchiveObject, lines: usize) -> Tally {
+    let mut tally = Tally { lines: lines as u64, ..Tally::default() };
+    let chunks: Vec<_> = store.read(&object.name).await.unwrap().try_collect().await.unwrap();
+    chunks.iter().for_each(|chunk| tally.add(chunk));
+    tally
+}
+
+const FIRST: Timestamp = Timestamp::from_micros(0);
+const LAST: Timestamp = Timestamp::from_micros(253_402_300_799_999_999);
+
 /// As a restarted daemon does.
 async fn recover(store: &dyn ArchiveStore, limits: Limits) {
     for left in unfinished(store).await.unwrap() {
@@ -69,7 +112,9 @@ async fn recover(store: &dyn ArchiveStore, limits: Limits) {
 }
 
 fn only_finals(archive: &MemoryArchive) -> bool {
-    archive.names().iter().all(|name| name.parse::<FinalName>().is_ok())
+    let is_kept =
+        |name: &String| name.parse::<FinalName>().is_ok() || name.parse::<IndexName>().is_ok();
+    archive.names().iter().all(is_kept)
 }
 
 /// Two finals, of which the first needs intermediates, and a second turn.
@@ -86,8 +131,10 @@ async fn a_sealer_killed_at_any_step_leaves_every_line_once_to_readers_and_to_th
         mortal.die_after(calls);
         let closed = close(&mortal, window(), &incarnation, SMALL).await;
         assert_eq!(seen(&archive).await, once_each(70), "killed after {calls} calls");
+        indexed(&archive).await;
         recover(&archive.client(), SMALL).await;
         assert_eq!(seen(&archive).await, once_each(70), "recovered after {calls} calls");
+        assert_eq!(indexed(&archive).await, 70, "recovered after {calls} calls");
         assert!(only_finals(&archive), "after {calls} calls: {:?}", archive.names());
         if closed.is_ok() {
             break;
@@ -111,6 +158,7 @@ async fn a_recovery_killed_at_any_step_is_recovered_from() {
             }
             recover(&archive, SMALL).await;
             assert_eq!(seen(&archive).await, once_each(70), "{first}, then {second}");
+            assert_eq!(indexed(&archive).await, 70, "{first}, then {second}");
             assert!(only_finals(&archive));
         }
     }
@@ -174,7 +222,8 @@ async fn late_sealer(late_parts: u32) {
     assert_eq!(good.manifest.turn, 1);
     let parts = good.manifest.finals[0].parts.clone();
     let name = ManifestName { turn: 0, ..good.manifest.name() };
-    let manifest = Manifest::plan(name, Compression::None, parts.clone(), 1);
+    let form = (LineFormat::Payload, Compression::None);
+    let manifest = Manifest::plan(name, form, parts.clone(), 1);
     let body = serde_json::to_vec(&manifest).unwrap();
     archive.put_if_absent(&manifest.name().to_string(), body.into()).await.unwrap();
     assert_eq!(seen(&archive).await, once_each(2 + late_parts), "a reader sees through it");
@@ -186,6 +235,7 @@ async fn late_sealer(late_parts: u32) {
         assert_eq!(archive.info(&part.name).await.unwrap().generation, part.generation);
     }
     assert_eq!(finish(&archive, &good).await.unwrap(), Finished::Composed);
+    assert_eq!(indexed(&archive).await, u64::from(2 + late_parts));
     assert_eq!(seen(&archive).await, once_each(2 + late_parts));
     assert!(only_finals(&archive));
 }
@@ -248,8 +298,8 @@ async fn exists_already_is_a_success_only_for_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn both_formats_in_all_compressions_are_read_back_from_finals_and_parts() {
-    for format in [LineFormat::Payload, LineFormat::Envelope] {
+async fn all_formats_in_all_compressions_are_read_back_from_finals_and_parts() {
+    for format in [LineFormat::Annotated, LineFormat::Envelope, LineFormat::Payload] {
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
             let archive = MemoryArchive::new();
             let incarnation = Incarnation::random();
@@ -269,10 +319,13 @@ async fn both_formats_in_all_compressions_are_read_back_from_finals_and_parts() 
                 }
             }
             let mut read = Vec::new();
-            for line in lines(&archive).await.into_iter().flat_map(|(_, lines)| lines) {
-                let event = format.decode(line.into()).unwrap();
-                assert_eq!(event.origin.is_some(), format == LineFormat::Envelope);
-                read.push(String::from_utf8(event.payload.to_vec()).unwrap());
+            for (object, lines) in lines(&archive).await {
+                assert_eq!(object.format, format, "{}", object.name);
+                for line in lines {
+                    let event = format.decode(line.into()).unwrap();
+                    assert_eq!(event.origin.is_some(), format != LineFormat::Payload);
+                    read.push(String::from_utf8(event.payload.to_vec()).unwrap());
+                }
             }
             assert_eq!(read, expected, "{format:?} {compression:?}");
         }

@@ -9,15 +9,20 @@ use compact_str::CompactString;
 use super::batch::{ATTEMPTS, BACKOFF, Batch, Outcome, count};
 use super::expect::{Bad, Rules};
 use super::report::{Standing, What};
-use crate::archive::LineFormat;
 use crate::port::{AuditError, Auditable, LetterMark};
 use crate::replay::ReplayRange;
 use crate::row::Row;
 use crate::supervision::Backoff;
 
-/// A processor, or none where the event is not valid, and the id of a message; of an event, where
-/// the archive does not tell the message's.
-type Letter = (Option<usize>, CompactString);
+/// A processor, or none where the event is not valid, and the id that the letter is looked up by.
+type Letter = (Option<usize>, LetterId);
+
+/// The id of a message; of an event, where its line does not hold the message's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum LetterId {
+    Message(CompactString),
+    Event(CompactString),
+}
 
 /// A row that is absent: its processor, and its event's place in the batch.
 pub(super) struct Absent {
@@ -83,22 +88,23 @@ impl Batch {
         let published = ReplayRange { from: first.window.start(), to: last.window.end() };
         let names = rules.processors.iter().map(|rule| rule.processor.name()).zip(0..);
         let names: HashMap<&str, usize> = names.collect();
-        let by_message = rules.format == LineFormat::Envelope;
         let (mut backoff, mut attempts) = (Backoff::new(BACKOFF.0, BACKOFF.1), 1);
         let mut waiting = letters.len();
         loop {
             let mut take = |mark: LetterMark| {
-                let id = if by_message { Some(mark.message_id) } else { mark.event_id };
-                let processor = mark.processor.as_deref().map(|name| names.get(name).copied());
-                // A processor that is no longer configured answers for nothing.
-                let letter = match (processor, id) {
-                    (None, Some(id)) => (None, id),
-                    (Some(Some(processor)), Some(id)) => (Some(processor), id),
-                    (Some(None), _) | (_, None) => return true,
+                let processor = match mark.processor.as_deref().map(|name| names.get(name)) {
+                    None => None,
+                    Some(Some(&processor)) => Some(processor),
+                    // A processor that is no longer configured answers for nothing.
+                    Some(None) => return true,
                 };
-                if let Some(found) = letters.get_mut(&letter).filter(|found| !**found) {
-                    *found = true;
-                    waiting -= 1;
+                let event = mark.event_id.map(LetterId::Event);
+                for id in [LetterId::Message(mark.message_id)].into_iter().chain(event) {
+                    let letter = letters.get_mut(&(processor, id));
+                    if let Some(found) = letter.filter(|found| !**found) {
+                        *found = true;
+                        waiting -= 1;
+                    }
                 }
                 waiting > 0
             };
@@ -113,8 +119,11 @@ impl Batch {
     /// What a letter of this processor for this event is known by.
     fn letter(&self, processor: Option<usize>, event: usize) -> Option<Letter> {
         let (_, event) = &self.events[event];
-        let id = event.message.as_ref().unwrap_or(&event.id);
-        (!id.is_empty()).then(|| (processor, id.clone()))
+        match &event.message {
+            Some(id) => Some((processor, LetterId::Message(id.clone()))),
+            None if event.id.is_empty() => None,
+            None => Some((processor, LetterId::Event(event.id.clone()))),
+        }
     }
 }
 

@@ -8,10 +8,9 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use serde::de::IgnoredAny;
 
-use crate::archive::LineFormat;
 use crate::envelope::{Envelope, EnvelopePlan};
 use crate::message::Message;
-use crate::processor::{BadRow, EventView, Matcher, Processor, Trace};
+use crate::processor::{BadRow, EventView, Matcher, Processor, Trace, make_rows};
 use crate::replay::Decoder;
 use crate::row::{Row, Value};
 use crate::time::Timestamp;
@@ -39,7 +38,6 @@ impl Rule {
 /// The present rules.
 pub(super) struct Rules {
     pub(super) envelope: Arc<EnvelopePlan>,
-    pub(super) format: LineFormat,
     pub(super) processors: Vec<Rule>,
     matcher: Matcher,
 }
@@ -100,13 +98,12 @@ struct Room {
 impl Rules {
     pub(super) fn new(
         envelope: Arc<EnvelopePlan>,
-        format: LineFormat,
         processors: impl IntoIterator<Item = Arc<dyn Processor>>,
     ) -> Self {
         let processors: Vec<_> = processors.into_iter().map(Rule::of).collect();
         // The router's own matcher: an event goes here where it goes there.
         let matcher = Matcher::new(processors.iter().map(|rule| rule.processor.patterns()));
-        Self { envelope, format, processors, matcher }
+        Self { envelope, processors, matcher }
     }
 
     /// What is to stand of these lines, in the tables of all processors but `without`.
@@ -122,7 +119,8 @@ impl Rules {
             match decoder.read(line) {
                 Ok(None) => {}
                 Ok(Some(message)) => {
-                    self.event(&message, decoder.lines, now, without, &mut chunk, &mut room);
+                    let line = (decoder.lines, decoder.holds_origins());
+                    self.event(&message, line, now, without, &mut chunk, &mut room);
                 }
                 Err(error) => chunk.damaged.push((decoder.lines, error.to_string())),
             }
@@ -133,7 +131,7 @@ impl Rules {
     fn event(
         &self,
         message: &Message,
-        line: u64,
+        (line, told): (u64, bool),
         now: Timestamp,
         without: &[usize],
         chunk: &mut Chunk,
@@ -162,7 +160,6 @@ impl Rules {
                 invalid.id.unwrap_or_default()
             }
         };
-        let told = self.format == LineFormat::Envelope;
         let mut mark = DefaultHasher::new();
         if told {
             message.id.hash(&mut mark)
@@ -185,7 +182,7 @@ impl Rules {
     ) {
         let rule = &self.processors[way];
         rows.clear();
-        let made = catch_unwind(AssertUnwindSafe(|| rule.processor.rows(event, now, rows)));
+        let made = catch_unwind(AssertUnwindSafe(|| make_rows(&*rule.processor, event, now, rows)));
         let made = made.unwrap_or_else(|_| Err(BadRow::Other("its processor panics".to_owned())));
         if let Err(bad) = made {
             let keys = match rule.trace {

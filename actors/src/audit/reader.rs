@@ -116,7 +116,8 @@ impl Reader {
     ) -> Result<(), ReadFault> {
         let stream = self.store.read(&object.name).await?;
         let skip = lines.load(Ordering::Relaxed);
-        let mut decoder = Decoder::new(object, self.rules.format, self.range, skip);
+        let mut decoder =
+            Decoder::new(object, Some(Arc::clone(&self.rules.envelope)), self.range, skip);
         let (rules, without) = (Arc::clone(&self.rules), Arc::clone(without));
         let (chunks, met) = (chunks.clone(), Arc::clone(lines));
         read_lines(stream, object.compression, move |raw| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rig::{Rig, event, orders, shown};
 
 use super::*;
-use crate::archive::Compression;
+use crate::archive::{Compression, LineFormat};
 use crate::dead_letter_table::Stage;
 use crate::row::Value;
 use crate::testing::warehouse::text;
@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 
 #[tokio::test]
 async fn what_a_run_made_is_clean_in_every_form() {
-    for format in [LineFormat::Payload, LineFormat::Envelope] {
+    for format in [LineFormat::Annotated, LineFormat::Payload, LineFormat::Envelope] {
         for compression in [Compression::None, Compression::Zstd] {
             let rig = Rig::new(format, &[orders("order.")]).await;
             for window in 0..3 {
@@ -151,7 +151,7 @@ async fn a_table_that_may_be_stale_is_left_out_of_the_newest_windows_alone() {
 
 #[tokio::test]
 async fn a_dead_letter_accounts_for_its_event_and_processor_alone() {
-    for format in [LineFormat::Payload, LineFormat::Envelope] {
+    for format in [LineFormat::Annotated, LineFormat::Payload, LineFormat::Envelope] {
         let both = [orders("order."), orders("order.").replace("orders", "others")];
         let rig = Rig::new(format, &both).await;
         let events: Vec<_> =
@@ -176,7 +176,7 @@ async fn a_dead_letter_accounts_for_its_event_and_processor_alone() {
 
 #[tokio::test]
 async fn an_event_of_which_no_row_can_be_made_is_a_dead_letter_or_named() {
-    for format in [LineFormat::Payload, LineFormat::Envelope] {
+    for format in [LineFormat::Annotated, LineFormat::Payload, LineFormat::Envelope] {
         let strict = format!(
             "{}\n[columns.n]\ntype = \"INTEGER\"\nfrom = \"/data/n\"\nrequired = true",
             orders("order.")
@@ -204,7 +204,7 @@ async fn an_event_of_which_no_row_can_be_made_is_a_dead_letter_or_named() {
 
 #[tokio::test]
 async fn lines_that_repeat_others_are_counted_and_are_no_fault() {
-    for format in [LineFormat::Payload, LineFormat::Envelope] {
+    for format in [LineFormat::Annotated, LineFormat::Payload, LineFormat::Envelope] {
         let added = "match = [\"order.\"]\ntable = \"added\"\n[columns.id]\ntype = \"STRING\"\n\
                      from = \"/event_id\"";
         let rig = Rig::new(format, &[orders("order."), added.to_owned()]).await;

@@ -125,6 +125,7 @@ impl Tree {
             ledger: Arc::clone(&self.ledger),
             on_refusal: OnRefusal::Again,
             count_written: Arc::new(move |rows| board.counters().dead_lettered.add(rows)),
+            superseded: Arc::default(),
         };
         let settings = self.plan.actors.dead_letter.clone();
         vec![worker(&self.dead_letter, &settings.restart.clone(), move || {
@@ -149,6 +150,7 @@ impl Tree {
                 processor: spec.processor.name().to_owned(),
             },
             count_written: Arc::new(move |rows| written.add(rows)),
+            superseded: self.board.counters().rows_superseded(&table.name),
         };
         let settings = spec.writer.clone();
         worker(address, &spec.writer.restart, move || Writer::new(ports.clone(), &settings))

@@ -39,13 +39,15 @@ impl StagingTables {
     }
 }
 
-/// The table of the ids of the events that a replay went through; no live table has such a name.
+/// The table of the positions of the events that a replay went through; no live table has such a
+/// name.
 #[must_use]
 pub fn replayed_events(replay: &str) -> TableSpec {
-    let id = Column { name: "event_id".to_owned(), kind: ColumnType::String, description: None };
+    let position =
+        Column { name: "position".to_owned(), kind: ColumnType::Bytes, description: None };
     TableSpec {
         name: format!("replayed_events_{}", replay.replace('-', "_")),
-        columns: vec![id],
+        columns: vec![position],
         key: vec![0],
         version: None,
         order_by: None,
@@ -78,16 +80,12 @@ pub struct Comparison {
     pub examples: usize,
 }
 
-/// Which live rows a replay answers for: those of the events in [`StagingTables::events`], but for
-/// events that are dead letters of the table's processor: their rows are not made, nor are they gone.
-#[derive(Clone, Debug)]
+/// Which live rows a replay answers for: those whose event it went through, by the positions in
+/// [`StagingTables::events`], and which no higher revision made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scope {
-    /// The STRING column that holds the event's id.
-    pub event_id: String,
-    /// The processor that fills the table, as dead letters name it.
-    pub processor: String,
-    /// Rows of a higher version were made after the replay, and are not its to remove.
-    pub up_to_version: i64,
+    /// The revision of the rule that the replay ran.
+    pub revision: u16,
 }
 
 /// A value as the warehouse shows it; `None` is NULL.

@@ -37,6 +37,22 @@ pub struct Refusal {
     pub reason: String,
 }
 
+/// What a write did with its rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The rows that are not durable, in ascending order of their index; all others are.
+    pub refusals: Vec<Refusal>,
+    /// Rows that changed nothing because their key has a row of a newer version. 0 where the
+    /// warehouse resolves versions later.
+    pub superseded: u64,
+}
+
+impl From<Vec<Refusal>> for Written {
+    fn from(refusals: Vec<Refusal>) -> Self {
+        Self { refusals, superseded: 0 }
+    }
+}
+
 /// Why a write settled no row.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -55,15 +71,20 @@ pub trait Warehouse: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`EnsureError::Mismatch`] when a column exists with another type, or the table has another
-    /// key.
+    /// key or another definition of `order_by`.
     async fn ensure_table(&self, table: &TableSpec) -> Result<Ensured, EnsureError>;
 
-    /// Writes `rows` to `table`. On `Ok` every row is durable except those named in the answer,
-    /// which are in ascending order of their index.
+    /// Whether the table has no row, or is missing.
     ///
-    /// In a table with a key, a row replaces the row of the same key unless the standing row's
-    /// version is higher; without a version column the first row of a key stays. Among rows of
-    /// one call with the same key the same holds, in their order.
+    /// # Errors
+    /// [`EnsureError::Unavailable`]: ask again later.
+    async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError>;
+
+    /// Writes `rows` to `table`. On `Ok` every row is durable except the refused ones.
+    ///
+    /// In a table with a key, a row replaces the row of the same key only if its version is
+    /// greater; without a version column the first row of a key stays. Among rows of one call with
+    /// the same key the same holds, in their order.
     ///
     /// # Errors
     /// [`WriteError`] settles no row: any of them may or may not be written, and the key makes
@@ -72,7 +93,7 @@ pub trait Warehouse: Send + Sync + 'static {
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError>;
+    ) -> Result<Written, WriteError>;
 
     /// Ends what was opened for writing. Called once, when nothing more will be written.
     async fn close(&self) {}

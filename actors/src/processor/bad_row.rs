@@ -1,6 +1,8 @@
 //! Why an event cannot become its rows.
 
-use crate::row::ColumnType;
+use std::time::Duration;
+
+use crate::row::{ColumnType, Value};
 
 /// Characters of a value that are shown.
 const MAX_SHOWN_CHARS: usize = 100;
@@ -40,7 +42,26 @@ pub enum BadRow {
         /// How many there may be.
         max: usize,
     },
-    /// What a processor of one's own says.
+    /// Two rows of the event have the same key.
+    #[error("two rows have the key {key}")]
+    RepeatedKey {
+        /// The columns of the key with their values, shortened.
+        key: String,
+    },
+    /// The `order_by` value is further behind the publish time than `max_future` allows.
+    #[error(
+        "column {column}: {value} is more than max_future ({}) after the publish time",
+        humantime::format_duration(*max)
+    )]
+    Future {
+        /// The column of `order_by`.
+        column: String,
+        /// Its value.
+        value: String,
+        /// The setting.
+        max: Duration,
+    },
+    /// The reason that a processor written in code gives.
     #[error("{0}")]
     Other(String),
 }
@@ -50,6 +71,12 @@ impl BadRow {
     #[must_use]
     pub fn value(column: &str, value: &str, expected: ColumnType) -> Self {
         Self::Value { column: column.to_owned(), value: shorten(value), expected }
+    }
+
+    /// For two rows with this key, given as column names and values.
+    pub(super) fn repeated_key<'a>(key: impl Iterator<Item = (&'a str, &'a Value)>) -> Self {
+        let columns: Vec<_> = key.map(|(column, value)| format!("{column} = {value}")).collect();
+        Self::RepeatedKey { key: shorten(&columns.join(", ")) }
     }
 }
 

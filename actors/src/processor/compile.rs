@@ -41,6 +41,7 @@ impl ProcessorPlan {
         for &column in table.key.iter().chain(&order_by) {
             cells[column].required = true;
         }
+        let max_future = compiler.max_future(order_by)?;
         let trace = compiler.trace(&table, envelope);
         Ok(Self {
             name: name.to_owned(),
@@ -51,6 +52,7 @@ impl ProcessorPlan {
             explode: compiler.explode,
             revision: u16::try_from(config.revision).unwrap_or(MAX_REVISION),
             order_by,
+            max_future,
             trace,
         })
     }

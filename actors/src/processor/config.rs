@@ -26,13 +26,18 @@ pub struct ProcessorConfig {
     /// Columns to cluster by, where the warehouse can; at most 4.
     #[serde(default)]
     pub cluster_by: Vec<String>,
-    /// Raised by whoever changes a rule, 0 to 2047: rows of a higher revision replace those of a
-    /// lower one.
+    /// 0 to 65535, raised with each change of the rule: of the rows that several revisions make of
+    /// one event, the highest revision's is current.
     #[serde(default)]
     pub revision: i64,
-    /// TIMESTAMP column whose latest row stands, in place of the time of processing.
+    /// TIMESTAMP, DATE or INTEGER column: of the rows of a key, the one with the greatest value is
+    /// current. Between equal values, and without `order_by`, the order of the log decides.
     #[serde(default)]
     pub order_by: Option<String>,
+    /// A TIMESTAMP or DATE in `order_by` that is further than this behind the publish time makes the
+    /// event a dead letter: a duration such as "1d".
+    #[serde(default)]
+    pub max_future: Option<String>,
     /// Pointer to an array: a row for each of its elements.
     #[serde(default)]
     pub explode: Option<String>,

@@ -1,12 +1,15 @@
 //! A configured processor at work: captures what its columns want in one walk, then converts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::config::MessageField;
-use super::{BadRow, EventView, Processor, Trace, convert, version};
+use super::{BadRow, EventView, Processor, Trace, convert};
 use crate::json::{Pointer, Trie, array_len};
+use crate::position::Position;
 use crate::row::{Row, TableSpec, Value};
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// A configured processor, checked and ready.
 #[derive(Debug)]
@@ -20,8 +23,9 @@ pub struct ProcessorPlan {
     pub(super) event: Trie,
     pub(super) explode: Option<Explode>,
     pub(super) revision: u16,
-    /// The column whose time takes the place of the time of processing.
+    /// The column whose value comes first in a version.
     pub(super) order_by: Option<usize>,
+    pub(super) max_future: Option<Duration>,
     pub(super) trace: Trace,
 }
 
@@ -117,11 +121,18 @@ impl Processor for ProcessorPlan {
         now: Timestamp,
         rows: &mut Vec<Row>,
     ) -> Result<(), BadRow> {
-        self.make(event, now, rows, |scope| self.row(scope))
+        let position = event.message.position();
+        self.make(event, now, rows, |scope| self.row(position, scope))
     }
 }
 
 impl ProcessorPlan {
+    /// The revision in the versions of the rows.
+    #[must_use]
+    pub fn revision(&self) -> u16 {
+        self.revision
+    }
+
     /// The columns that need what a payload alone does not hold, and what that is: a replay from
     /// an archive of payloads could not fill them.
     pub fn message_columns(&self) -> impl Iterator<Item = (&str, String)> {
@@ -185,19 +196,38 @@ impl ProcessorPlan {
         Ok(())
     }
 
-    fn row(&self, scope: &Scope<'_>) -> Result<Row, BadRow> {
+    fn row(&self, position: Position, scope: &Scope<'_>) -> Result<Row, BadRow> {
         let mut values = Vec::with_capacity(self.table.columns.len());
         for column in 0..self.cells.len() {
             values.push(self.value(column, scope)?);
         }
         if self.table.version.is_some() {
-            let time = match self.order_by.map(|column| &values[column]) {
-                Some(Value::Timestamp(time)) => *time,
-                _ => scope.now,
+            let order = match self.order_by {
+                Some(column) => Some(self.order(column, &values[column], scope.event)?),
+                None => None,
             };
-            values.push(Value::Integer(version(self.revision, time)));
+            let version = Version::new(order, position, self.revision);
+            values.push(Value::Version(Box::new(version)));
         }
         Ok(Row(values.into_boxed_slice()))
+    }
+
+    /// The number that an `order_by` value counts as: microseconds, days, or the integer itself.
+    fn order(&self, column: usize, value: &Value, event: &EventView<'_>) -> Result<i64, BadRow> {
+        const MICROS_A_DAY: i64 = 86_400_000_000;
+        let (order, micros) = match value {
+            Value::Timestamp(time) => (time.micros(), time.micros()),
+            Value::Date(days) => (i64::from(*days), i64::from(*days) * MICROS_A_DAY),
+            Value::Integer(integer) => return Ok(*integer),
+            _ => unreachable!("the type was checked, and the column is required"),
+        };
+        match self.max_future {
+            Some(max) if micros > event.message.publish_time.after(max).micros() => {
+                let column = self.table.columns[column].name.clone();
+                Err(BadRow::Future { column, value: value.to_string(), max })
+            }
+            _ => Ok(order),
+        }
     }
 
     fn value(&self, column: usize, scope: &Scope<'_>) -> Result<Value, BadRow> {

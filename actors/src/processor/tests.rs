@@ -3,7 +3,9 @@ use bytes::Bytes;
 use super::*;
 use crate::envelope::{EnvelopeConfig, EnvelopePlan};
 use crate::message::{Attributes, Lease};
+use crate::position::Position;
 use crate::row::Value;
+use crate::version::Version;
 
 mod mistakes;
 mod shipped;
@@ -44,16 +46,23 @@ fn rows(plan: &ProcessorPlan, payload: &str) -> Result<Vec<Row>, BadRow> {
     };
     let envelope = envelope().read(payload.as_bytes()).unwrap();
     let mut rows = vec![Row(Box::default())];
-    let made = plan.rows(&EventView { message: &message, envelope: &envelope }, NOW, &mut rows);
+    let event = EventView { message: &message, envelope: &envelope };
+    let made = make_rows(plan, &event, NOW, &mut rows);
     let rows = rows.split_off(1);
     assert!(made.is_ok() || rows.is_empty(), "a bad row left rows behind");
-    made.map(|()| rows)
+    made.map(|_| rows)
 }
 
 fn one(toml: &str, payload: &str) -> Result<Vec<Value>, BadRow> {
     let mut rows = rows(&compile(toml).unwrap(), payload)?;
     assert_eq!(rows.len(), 1);
     Ok(rows.remove(0).0.into_vec())
+}
+
+/// The version of a row of the message in [`rows`].
+fn version(order: Option<i64>, revision: u16) -> Value {
+    let position = Position::of("m1", Timestamp::from_micros(7), 0);
+    Value::Version(Box::new(Version::new(order, position, revision)))
 }
 
 fn text(value: &str) -> Value {
@@ -131,16 +140,16 @@ fn a_key_column_without_a_value_is_a_bad_row() {
 }
 
 #[test]
-fn a_keyed_row_ends_with_its_version() {
+fn a_keyed_row_ends_with_the_version_of_its_event() {
     let plan = compile(
         "key = [\"id\"]\nrevision = 2\ncolumns.id = { type = \"STRING\", from = \"/event_id\" }",
     )
     .unwrap();
     let table = plan.table();
     assert_eq!(table.version, Some(1));
-    assert_eq!((&*table.columns[1].name, table.columns[1].kind.name()), ("_version", "INTEGER"));
+    assert_eq!((&*table.columns[1].name, table.columns[1].kind.name()), ("_version", "BYTES"));
     let row = rows(&plan, EVENT).unwrap().remove(0);
-    assert_eq!(row.0[1], Value::Integer(2 << 52 | NOW.micros()));
+    assert_eq!(row.0[1], version(None, 2));
     assert_eq!(
         compile("columns.id = { type = \"STRING\", from = \"/event_id\" }")
             .unwrap()
@@ -151,28 +160,77 @@ fn a_keyed_row_ends_with_its_version() {
 }
 
 #[test]
-fn order_by_takes_the_place_of_the_time_of_processing() {
-    let latest = r#"
-        key = ["order_id"]
-        order_by = "at"
-        revision = 1
-        [columns]
-        order_id = { type = "STRING", from = "/entity_id" }
-        at = { type = "TIMESTAMP", from = "/timestamp" }
-    "#;
-    let row = one(latest, EVENT).unwrap();
-    let Value::Timestamp(at) = row[1] else { panic!("no timestamp: {row:?}") };
-    assert_eq!(row[2], Value::Integer(1 << 52 | at.micros()));
+fn order_by_comes_first_in_the_version_for_each_of_its_types() {
+    let latest = |kind: &str, value: &str| {
+        format!(
+            "key = [\"id\"]\norder_by = \"at\"\nrevision = 1\n\
+             columns.id = {{ type = \"STRING\", from = \"/entity_id\" }}\n\
+             columns.at = {{ type = \"{kind}\", value = {value} }}"
+        )
+    };
+    for (kind, value, order) in [
+        ("TIMESTAMP", "\"1969-12-31T23:59:59.999999Z\"", -1),
+        ("TIMESTAMP", "\"9999-12-31T23:59:59.999999Z\"", 253_402_300_799_999_999),
+        ("DATE", "\"1969-12-31\"", -1),
+        ("INTEGER", "-9223372036854775808", i64::MIN),
+        ("INTEGER", "9223372036854775807", i64::MAX),
+    ] {
+        let row = one(&latest(kind, value), EVENT).unwrap();
+        assert_eq!(row[2], version(Some(order), 1), "{kind} {value}");
+    }
+    let definition = |toml: &str| compile(toml).unwrap().table().order_by.clone();
+    let integer = definition(&latest("INTEGER", "1"));
+    assert_eq!(integer.as_deref(), Some("at INTEGER {\"value\":1}"));
+    assert_ne!(integer, definition(&latest("INTEGER", "2")));
+    assert_ne!(integer, definition(&latest("DATE", "\"2026-02-17\"")));
 }
 
 #[test]
-fn a_version_orders_by_revision_then_time_and_stays_positive() {
-    let times = [i64::MIN, -1, 0, 1, (1 << 52) - 1, 1 << 52, i64::MAX].map(Timestamp::from_micros);
-    let versions = times.map(|time| version(1, time));
-    assert!(versions.is_sorted());
-    assert_eq!((versions[0], versions[1]), (versions[2], versions[2]));
-    assert!(version(0, times[6]) < versions[0]);
-    assert_eq!(version(MAX_REVISION, times[6]), i64::MAX);
+fn a_value_of_order_by_too_far_behind_the_publish_time_is_a_bad_row() {
+    let latest = |kind: &str, max: &str| {
+        let toml = format!(
+            "key = [\"event_id\"]\norder_by = \"at\"\nmax_future = \"{max}\"\n\
+             columns.event_id = {{ type = \"STRING\", from = \"/event_id\" }}\n\
+             columns.at = {{ type = \"{kind}\", from = \"/data/at\" }}"
+        );
+        move |at: &str| {
+            one(
+                &toml,
+                &format!(
+                    r#"{{"event_id":"e","event_type":"order.a","timestamp":"2026-02-17T14:30:00Z","data":{{"at":"{at}"}}}}"#
+                ),
+            )
+        }
+    };
+    // The message was published at 1970-01-01T00:00:00.000007Z.
+    let timestamp = latest("TIMESTAMP", "1h");
+    assert!(timestamp("1970-01-01T01:00:00.000007Z").is_ok());
+    let bad = timestamp("1970-01-01T01:00:00.000008Z").unwrap_err();
+    let says = "column at: 1970-01-01T01:00:00.000008Z is more than max_future (1h) after the \
+                publish time";
+    assert_eq!(bad.to_string(), says);
+    let date = latest("DATE", "1d");
+    assert!(date("1970-01-02").is_ok());
+    assert!(matches!(date("1970-01-03"), Err(BadRow::Future { .. })));
+}
+
+#[test]
+fn two_rows_of_one_event_with_one_key_are_a_bad_row() {
+    let plan = compile(
+        "key = [\"id\", \"sku\"]\nexplode = \"/data/items\"\n\
+         columns.id = { type = \"STRING\", root = \"/event_id\" }\n\
+         columns.sku = { type = \"STRING\", from = \"/sku\" }",
+    )
+    .unwrap();
+    let event = |skus: &str| {
+        format!(
+            r#"{{"event_id":"e","event_type":"order.a","timestamp":"2026-02-17T14:30:00Z",
+            "data":{{"items":[{skus}]}}}}"#
+        )
+    };
+    assert_eq!(rows(&plan, &event(r#"{"sku":"a"},{"sku":"b"}"#)).unwrap().len(), 2);
+    let bad = rows(&plan, &event(r#"{"sku":"a"},{"sku":"b"},{"sku":"a"}"#)).unwrap_err();
+    assert_eq!(bad.to_string(), "two rows have the key id = \"e\", sku = \"a\"");
 }
 
 const EXPLODED: &str = r#"

@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::feed::{Chunk, Feed};
 use super::loans::{Loans, Progress};
-use crate::archive::{LineFormat, WINDOW, Window};
+use crate::archive::{WINDOW, Window};
+use crate::envelope::EnvelopePlan;
 use crate::message::{Lease, Message, NewMessage};
 use crate::port::{ArchiveStore, Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
 use crate::time::Timestamp;
@@ -76,17 +77,18 @@ impl fmt::Debug for ArchiveLog {
 }
 
 impl ArchiveLog {
-    /// Starts to read the events of `range`, but for the objects in `done`. Needs a runtime.
+    /// Starts to read the events of `range`, but for the objects in `done`. `envelope` finds the
+    /// event's time, which counts as the publish time of a line that holds none. Needs a runtime.
     #[must_use]
     pub fn open(
         store: Arc<dyn ArchiveStore>,
         range: ReplayRange,
-        format: LineFormat,
+        envelope: Option<Arc<EnvelopePlan>>,
         done: HashSet<String>,
     ) -> Self {
         let shared = Arc::<Shared>::default();
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        let feed = Feed { store, range, format, shared: Arc::clone(&shared), chunks: sender };
+        let feed = Feed { store, range, envelope, shared: Arc::clone(&shared), chunks: sender };
         let feed = tokio::spawn(feed.run(done));
         Self { shared, chunks: tokio::sync::Mutex::new(receiver), feed }
     }

@@ -1,8 +1,7 @@
 //! Reads the objects of a range ahead of those who pull, a few side by side.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,9 +13,14 @@ use tokio::sync::mpsc;
 use super::archive_log::{ReplayRange, Shared};
 use super::loans::ObjectNumber;
 use super::object::{ReadFault, read_lines};
-use crate::archive::{ArchiveObject, LineError, LineFormat, PartName, objects_between};
+use crate::archive::{
+    ArchiveObject, Indexes, LineError, LineFormat, Origin, PartName, SealError, Tally,
+    indexes_between, objects_between,
+};
+use crate::envelope::EnvelopePlan;
 use crate::message::{Lease, Message};
 use crate::port::{ArchiveStore, StoreError};
+use crate::position::imported_id;
 use crate::supervision::Backoff;
 
 /// Objects that are read side by side: one is decompressed while another is waited for.
@@ -32,7 +36,8 @@ pub(super) type Chunk = (ObjectNumber, Vec<Message>);
 pub(super) struct Feed {
     pub(super) store: Arc<dyn ArchiveStore>,
     pub(super) range: ReplayRange,
-    pub(super) format: LineFormat,
+    /// Where an event keeps its time, for lines that do not hold a publish time.
+    pub(super) envelope: Option<Arc<EnvelopePlan>>,
     pub(super) shared: Arc<Shared>,
     pub(super) chunks: mpsc::Sender<Chunk>,
 }
@@ -49,9 +54,15 @@ impl Feed {
     /// Reads every object but those in `done`, to the end of the range.
     pub(super) async fn run(self, mut done: HashSet<String>) {
         loop {
-            let mut objects = self.list().await;
+            let (mut objects, indexes) = self.list().await;
+            for lost in indexes.lost.iter().filter(|lost| done.insert(lost.name.clone())) {
+                let mut loans = self.shared.loans();
+                let number = loans.found(lost.name.clone(), lost.size);
+                loans.damaged(number, 1, "the file is lost: its index still names it".to_owned());
+            }
             objects.retain(|object| done.insert(object.name.clone()));
-            let read = stream::iter(objects.into_iter().map(|object| self.read(object)));
+            let indexes = &indexes;
+            let read = stream::iter(objects.into_iter().map(|object| self.read(object, indexes)));
             let gone = read.buffer_unordered(READERS).filter(|gone| ready(*gone)).count().await;
             if gone == 0 {
                 return;
@@ -59,13 +70,13 @@ impl Feed {
         }
     }
 
-    async fn list(&self) -> Vec<ArchiveObject> {
+    async fn list(&self) -> (Vec<ArchiveObject>, Indexes) {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
         loop {
-            match objects_between(&*self.store, self.range.from, self.range.to).await {
-                Ok(objects) => {
+            match self.try_list().await {
+                Ok(listed) => {
                     self.shared.set_trouble(None);
-                    return objects;
+                    return listed;
                 }
                 Err(error) => self.shared.set_trouble(Some(error.to_string())),
             }
@@ -73,11 +84,29 @@ impl Feed {
         }
     }
 
+    async fn try_list(&self) -> Result<(Vec<ArchiveObject>, Indexes), SealError> {
+        let ReplayRange { from, to } = self.range;
+        let objects = objects_between(&*self.store, from, to).await?;
+        let indexes = indexes_between(&*self.store, from, to, &objects).await?;
+        Ok((objects, indexes))
+    }
+
     /// Reads one object; true if it was gone.
-    async fn read(&self, object: ArchiveObject) -> bool {
+    async fn read(&self, object: ArchiveObject, indexes: &Indexes) -> bool {
         let number = self.shared.loans().found(object.name.clone(), object.size);
-        let mut lines = 0;
-        let outcome = self.read_to_the_end(&object, number, &mut lines).await;
+        let mut read = Read::default();
+        let outcome = match self.read_to_the_end(&object, number, &mut read).await {
+            Outcome::Whole => match (read.unreadable, indexes.difference(&object, &read.tally)) {
+                (Some((line, reason)), _) => {
+                    read.tally.lines = line - 1;
+                    Outcome::Damaged(reason)
+                }
+                (None, Some(difference)) => Outcome::Damaged(difference),
+                (None, None) => Outcome::Whole,
+            },
+            outcome => outcome,
+        };
+        let lines = read.tally.lines;
         let mut loans = self.shared.loans();
         match outcome {
             Outcome::Whole => loans.read_whole(number),
@@ -90,16 +119,16 @@ impl Feed {
         false
     }
 
-    /// Reads on for as long as the store breaks off, each time behind the `lines` read before.
+    /// Reads on for as long as the store breaks off, each time behind the lines `read` before.
     async fn read_to_the_end(
         &self,
         object: &ArchiveObject,
         number: ObjectNumber,
-        lines: &mut u64,
+        read: &mut Read,
     ) -> Outcome {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
         loop {
-            let error = match self.read_once(object, number, lines).await {
+            let error = match self.read_once(object, number, read).await {
                 Ok(()) => {
                     self.shared.set_trouble(None);
                     return Outcome::Whole;
@@ -122,28 +151,46 @@ impl Feed {
         &self,
         object: &ArchiveObject,
         number: ObjectNumber,
-        lines: &mut u64,
+        read: &mut Read,
     ) -> Result<(), ReadFault> {
         let stream = self.store.read(&object.name).await?;
-        let (counted, mut position) = (Arc::clone(&self.shared), 0);
+        let bytes = Arc::new(Mutex::new(Tally::default()));
+        let (counted, tallied) = (Arc::clone(&self.shared), Arc::clone(&bytes));
         let stream = stream.inspect_ok(move |chunk| {
-            position += chunk.len() as u64;
-            counted.loans().read_to(number, position);
+            let mut tally = tallied.lock().unwrap_or_else(PoisonError::into_inner);
+            tally.add(chunk);
+            counted.loans().read_to(number, tally.size);
         });
-        let mut decoder = Decoder::new(object, self.format, self.range, *lines);
+        let skip = read.tally.lines;
+        let mut decoder = Decoder::new(object, self.envelope.clone(), self.range, skip);
         let (chunks, shared) = (self.chunks.clone(), Arc::clone(&self.shared));
-        let met = Arc::new(AtomicU64::new(0));
+        let met = Arc::new(Mutex::new(std::mem::take(read)));
         let so_far = Arc::clone(&met);
-        let read = read_lines(Box::pin(stream), object.compression, move |raw| {
-            let messages = decoder.decode(raw);
-            so_far.store(decoder.lines, Ordering::Relaxed);
+        let outcome = read_lines(Box::pin(stream), object.compression, move |raw| {
+            let mut unreadable = None;
+            let messages = decoder.decode(raw, &mut unreadable);
+            let mut read = so_far.lock().unwrap_or_else(PoisonError::into_inner);
+            read.tally.lines = decoder.lines.max(skip);
+            read.unreadable = read.unreadable.take().or(unreadable);
+            drop(read);
             shared.loans().opened(number, messages.len());
             messages.is_empty() || chunks.blocking_send((number, messages)).is_ok()
         })
         .await;
-        *lines = met.load(Ordering::Relaxed).max(*lines);
-        read
+        *read = std::mem::take(&mut *met.lock().unwrap_or_else(PoisonError::into_inner));
+        let Tally { size, crc32c, .. } = *bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        read.tally = Tally { size, crc32c, ..read.tally };
+        outcome
     }
+}
+
+/// How much of an object was read.
+#[derive(Default)]
+struct Read {
+    /// The bytes of the last attempt, and the lines of all.
+    tally: Tally,
+    /// The first line that is none of the object's format, and why.
+    unreadable: Option<(u64, String)>,
 }
 
 /// Makes messages of an object's lines.
@@ -151,6 +198,7 @@ pub(crate) struct Decoder {
     file: CompactString,
     start: crate::time::Timestamp,
     format: LineFormat,
+    envelope: Option<Arc<EnvelopePlan>>,
     range: ReplayRange,
     /// Lines met so far.
     pub(crate) lines: u64,
@@ -159,63 +207,80 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// For an object of which `skip` lines were handed out before.
+    /// For an object of which `skip` lines were handed out before. With an `envelope`, a line that
+    /// holds no publish time counts as published at its event's time; else at the window's start.
     pub(crate) fn new(
         object: &ArchiveObject,
-        format: LineFormat,
+        envelope: Option<Arc<EnvelopePlan>>,
         range: ReplayRange,
         skip: u64,
     ) -> Self {
         let file = object.name.rsplit('/').next().unwrap_or(&object.name).into();
-        Self { file, start: object.window.start(), format, range, lines: 0, skip }
+        let (start, format) = (object.window.start(), object.format);
+        Self { file, start, format, envelope, range, lines: 0, skip }
     }
 
-    fn decode(&mut self, lines: Vec<Bytes>) -> Vec<Message> {
-        lines.into_iter().filter_map(|line| self.message(line)).collect()
+    /// Whether the lines hold message ids and publish times.
+    pub(crate) fn holds_origins(&self) -> bool {
+        self.format != LineFormat::Payload
     }
 
-    /// The message of a line; none for what is empty, outside the range, or was there before.
-    fn message(&mut self, line: Bytes) -> Option<Message> {
-        self.read(line.clone()).unwrap_or_else(|error| {
-            tracing::warn!(line = %self.here(), %error, "a line of the archive cannot be read back");
-            Some(self.unread(line))
-        })
+    /// The messages of these lines. Lines that are none of the object's format are left out, and the
+    /// first of them is noted: an event without its position must not take part.
+    fn decode(
+        &mut self,
+        lines: Vec<Bytes>,
+        unreadable: &mut Option<(u64, String)>,
+    ) -> Vec<Message> {
+        let mut messages = Vec::with_capacity(lines.len());
+        for line in lines {
+            match self.read(line) {
+                Ok(message) => messages.extend(message),
+                Err(error) => {
+                    let line = format_compact!("{}:{}", self.file, self.lines);
+                    tracing::warn!(%line, %error, "a line of the archive cannot be read back");
+                    unreadable.get_or_insert_with(|| (self.lines, error.to_string()));
+                }
+            }
+        }
+        messages
     }
 
-    /// As [`Decoder::message`]; an error where the line is none of its format.
+    /// The message of a line; none for what is empty, outside the range, or was there before. An
+    /// error where the line is none of the object's format.
     pub(crate) fn read(&mut self, line: Bytes) -> Result<Option<Message>, LineError> {
         self.lines += 1;
         if self.lines <= self.skip || line.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
         let event = self.format.decode(line)?;
-        let message = self.unread(event.payload);
-        let Some(origin) = event.origin else { return Ok(Some(message)) };
-        Ok(self.range.holds(origin.publish_time).then(|| Message {
+        let payload = event.payload;
+        let origin = match event.origin {
+            Some(origin) if !self.range.holds(origin.publish_time) => return Ok(None),
+            Some(origin) => origin,
+            None => self.imported(&payload),
+        };
+        Ok(Some(Message {
             id: origin.message_id,
+            payload,
             publish_time: origin.publish_time,
             attributes: origin.attributes,
             ordering_key: origin.ordering_key,
-            ..message
-        }))
-    }
-
-    /// Object and line.
-    fn here(&self) -> CompactString {
-        format_compact!("{}:{}", self.file, self.lines)
-    }
-
-    /// A message of which nothing is known but where it stands.
-    fn unread(&self, payload: Bytes) -> Message {
-        Message {
-            id: self.here(),
-            payload,
-            publish_time: self.start,
-            attributes: None,
-            ordering_key: CompactString::default(),
             attempt: None,
             archived: false,
             lease: Lease(0),
+        }))
+    }
+
+    /// The origin of a line that does not hold one: an import, which outranks nothing that a log
+    /// wrote.
+    fn imported(&self, payload: &[u8]) -> Origin {
+        let event = self.envelope.as_ref().and_then(|envelope| envelope.read(payload).ok());
+        Origin {
+            message_id: imported_id(self.lines, payload),
+            publish_time: event.map_or(self.start, |event| event.time),
+            attributes: None,
+            ordering_key: CompactString::default(),
         }
     }
 }

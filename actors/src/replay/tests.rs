@@ -19,6 +19,8 @@ use crate::testing::event_log::{self, Abilities};
 use crate::testing::memory::archive_store::MemoryArchive;
 use crate::time::Timestamp;
 
+mod lines;
+
 const AMPLE: Room = Room { messages: 100_000, bytes: 1 << 30 };
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -61,11 +63,11 @@ async fn store(
 }
 
 fn payloads(prefix: &str, count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("\"{prefix}{number:05}\"")).collect()
+    (0..count).map(|number| format!("{{\"n\":\"{prefix}{number:05}\"}}")).collect()
 }
 
-fn open(archive: &MemoryArchive, range: ReplayRange, form: LineFormat) -> ArchiveLog {
-    ArchiveLog::open(Arc::new(archive.clone()), range, form, HashSet::new())
+fn open(archive: &MemoryArchive, range: ReplayRange) -> ArchiveLog {
+    ArchiveLog::open(Arc::new(archive.clone()), range, None, HashSet::new())
 }
 
 /// Pulls to the end.
@@ -102,14 +104,14 @@ async fn it_is_an_event_log() {
             .map(|message| String::from_utf8(message.payload.to_vec()).unwrap())
             .collect();
         store(&archive, window(0), (LineFormat::Payload, Compression::None), &lines).await;
-        open(&archive, range(1), LineFormat::Payload)
+        open(&archive, range(1))
     };
     event_log::conforms(fresh, abilities).await;
 }
 
 #[tokio::test]
 async fn every_line_of_finals_and_parts_comes_once_in_every_form() {
-    for format in [LineFormat::Payload, LineFormat::Envelope] {
+    for format in [LineFormat::Annotated, LineFormat::Envelope, LineFormat::Payload] {
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
             let archive = MemoryArchive::new();
             let mut expected = Vec::new();
@@ -123,7 +125,7 @@ async fn every_line_of_finals_and_parts_comes_once_in_every_form() {
                 }
                 expected.extend(lines);
             }
-            let log = open(&archive, range(3), format);
+            let log = open(&archive, range(3));
             let messages = all(&log, AMPLE).await;
             assert_eq!(said(&messages), expected, "{format:?} {compression:?}");
             let ids: BTreeSet<_> = messages.iter().map(|message| &message.id).collect();
@@ -139,18 +141,21 @@ async fn every_line_of_finals_and_parts_comes_once_in_every_form() {
 }
 
 #[tokio::test]
-async fn an_envelope_is_selected_by_its_publish_time_and_a_payload_by_its_window() {
-    let archive = MemoryArchive::new();
+async fn a_payload_line_is_selected_by_its_window_and_any_other_by_its_publish_time() {
     let lines = payloads("", 100);
     let begin = window(0).start();
     let some = ReplayRange {
         from: begin.after(Duration::from_millis(10)),
         to: begin.after(Duration::from_millis(20)),
     };
-    for (format, expected) in [(LineFormat::Envelope, 10..20), (LineFormat::Payload, 0..100)] {
-        let archive = if format == LineFormat::Envelope { &archive } else { &MemoryArchive::new() };
-        store(archive, window(0), (format, Compression::None), &lines).await;
-        let log = open(archive, some, format);
+    for (format, expected) in [
+        (LineFormat::Annotated, 10..20),
+        (LineFormat::Envelope, 10..20),
+        (LineFormat::Payload, 0..100),
+    ] {
+        let archive = MemoryArchive::new();
+        store(&archive, window(0), (format, Compression::None), &lines).await;
+        let log = open(&archive, some);
         assert_eq!(said(&all(&log, AMPLE).await), lines[expected], "{format:?}");
     }
     assert_eq!(some.in_windows(), range(1));
@@ -164,7 +169,7 @@ async fn an_object_is_done_only_when_its_last_line_is_acknowledged() {
         let lines = payloads(&number.to_string(), 3_000);
         store(&archive, window(number), (LineFormat::Payload, Compression::None), &lines).await;
     }
-    let log = open(&archive, range(2), LineFormat::Payload);
+    let log = open(&archive, range(2));
     // Small pulls: most lines are still on their way when the objects are read to their end.
     let mut held = None;
     let few = Room { messages: 7, ..AMPLE };
@@ -176,12 +181,8 @@ async fn an_object_is_done_only_when_its_last_line_is_acknowledged() {
     assert_eq!(done.len(), 1, "the object of the line that is held is done: {done:?}");
     let held = held.unwrap();
     // What a killed replay does: the next one leaves out what is done, and reads the rest again.
-    let resumed = ArchiveLog::open(
-        Arc::new(archive.clone()),
-        range(2),
-        LineFormat::Payload,
-        done.into_iter().collect(),
-    );
+    let resumed =
+        ArchiveLog::open(Arc::new(archive.clone()), range(2), None, done.into_iter().collect());
     let again = all(&resumed, AMPLE).await;
     assert_eq!(again.len(), 3_000);
     assert!(again.iter().any(|message| message.id == held.id));
@@ -200,10 +201,11 @@ async fn a_damaged_object_is_named_with_its_line_and_the_others_are_replayed() {
     encoded.body.truncate(encoded.body.len() / 2);
     let encoded = crate::archive::EncodedPart { ..encoded };
     store_part(&archive, window(1), &Incarnation::random(), 0, &encoded).await.unwrap();
-    let log = open(&archive, range(2), LineFormat::Payload);
+    let log = open(&archive, range(2));
     let messages = all(&log, AMPLE).await;
     log.acknowledge(&leases(&messages)).await.unwrap();
-    let cut = messages.iter().filter(|message| message.payload.starts_with(b"\"cut")).count();
+    let cut =
+        messages.iter().filter(|message| message.payload.starts_with(b"{\"n\":\"cut")).count();
     assert_eq!(messages.len() - cut, 500);
     assert!(cut > 0, "the lines before the damage are good");
     let progress = log.progress();
@@ -213,23 +215,12 @@ async fn a_damaged_object_is_named_with_its_line_and_the_others_are_replayed() {
     assert_eq!(log.take_done().len(), 1, "the damaged object is never done");
 }
 
-#[tokio::test]
-async fn a_line_that_cannot_be_read_back_comes_as_it_stands_and_names_its_place() {
-    let archive = MemoryArchive::new();
-    let form = (LineFormat::Payload, Compression::None);
-    store(&archive, window(0), form, &["{\"no\":\"envelope\"}".to_owned()]).await;
-    let log = open(&archive, range(1), LineFormat::Envelope);
-    let messages = all(&log, AMPLE).await;
-    assert_eq!(said(&messages), ["{\"no\":\"envelope\"}"]);
-    assert!(messages[0].id.ends_with("-000000.jsonl:1"), "{}", messages[0].id);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_down_is_waited_for_and_said() {
     let archive = MemoryArchive::new();
     store(&archive, window(0), (LineFormat::Payload, Compression::None), &payloads("", 10)).await;
     archive.set_unavailable(true);
-    let log = open(&archive, range(1), LineFormat::Payload);
+    let log = open(&archive, range(1));
     let error = log.pull(AMPLE, Duration::from_secs(1)).await.unwrap_err();
     assert!(error.to_string().contains("unavailable"), "{error}");
     archive.set_unavailable(false);
@@ -281,7 +272,7 @@ async fn a_part_that_is_composed_meanwhile_is_read_from_its_final() {
         store(&archive, window(number), form, &payloads(&number.to_string(), 10)).await;
     }
     let archive = Arc::new(Composed { archive, written });
-    let log = ArchiveLog::open(archive, range(4), LineFormat::Payload, HashSet::new());
+    let log = ArchiveLog::open(archive, range(4), None, HashSet::new());
     let expected = ["1", "2", "3", "a"].map(|prefix| payloads(prefix, 10)).concat();
     assert_eq!(said(&all(&log, AMPLE).await), expected);
 }
@@ -291,7 +282,7 @@ async fn a_range_with_nothing_in_it_ends_at_once() {
     let archive = MemoryArchive::new();
     let nothing = ReplayRange { from: window(5).start(), to: window(5).start() };
     for range in [range(3), nothing] {
-        let log = open(&archive, range, LineFormat::Payload);
+        let log = open(&archive, range);
         assert_eq!(all(&log, AMPLE).await.len(), 0);
     }
 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::port::replayed_events;
 use crate::processor::{BadRow, EventView, Processor};
 use crate::row::{Row, TableSpec, Value};
 use crate::time::Timestamp;
 
-/// A processor that writes down the id of every valid event it sees. A live row of such an event
+/// A processor that writes down the position of every valid event it sees. A live row of such an event
 /// that the replay has not made is one that the present rules make no more.
 #[derive(Debug)]
 pub struct Witness {
@@ -39,7 +41,8 @@ impl Processor for Witness {
     }
 
     fn rows(&self, event: &EventView<'_>, _: Timestamp, rows: &mut Vec<Row>) -> Result<(), BadRow> {
-        rows.push(Row([Value::Text(event.envelope.id.clone())].into()));
+        let position = Bytes::copy_from_slice(&event.message.position().to_bytes());
+        rows.push(Row([Value::Bytes(Box::new(position))].into()));
         Ok(())
     }
 }

@@ -30,7 +30,7 @@ pub async fn conforms(warehouse: &dyn Warehouse, audited: &dyn Auditable) {
 async fn store(warehouse: &dyn Warehouse, table: &Arc<TableSpec>, rows: Vec<Row>) {
     warehouse.ensure_table(table).await.expect("the table is ensured");
     let refused = warehouse.write(table, Arc::new(rows)).await.expect("the rows are written");
-    assert_eq!(refused, [], "{}", table.name);
+    assert_eq!(refused.refusals, [], "{}", table.name);
 }
 
 async fn count(audited: &dyn Auditable, table: &Arc<TableSpec>, keys: Vec<Row>) -> Vec<u64> {

@@ -76,7 +76,7 @@ impl<'a, L: ReadBack> Scene<'a, L> {
     ) -> Self {
         live.ensure_table(&table).await.expect("the live table is made");
         let refused = live.write(&table, Arc::new(rows)).await.expect("the live rows are written");
-        assert_eq!(refused, []);
+        assert_eq!(refused.refusals, []);
         Self { live, staging, table }
     }
 
@@ -98,10 +98,10 @@ impl<'a, L: ReadBack> Scene<'a, L> {
         let tables = self.staging.stage(&self.table, replay).await.expect("it is staged");
         let to = self.staging.warehouse();
         let refused = to.write(&tables.rows, Arc::new(rows)).await.expect("rows are staged");
-        assert_eq!(refused, []);
+        assert_eq!(refused.refusals, []);
         let ids = events.iter().map(|id| row([text(id)])).collect();
         let refused = to.write(&tables.events, Arc::new(ids)).await.expect("events are noted");
-        assert_eq!(refused, []);
+        assert_eq!(refused.refusals, []);
     }
 
     async fn complete(&self, replay: &str) {

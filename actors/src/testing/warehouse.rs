@@ -10,9 +10,13 @@ mod writes;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::port::Warehouse;
+use crate::position::Position;
 use crate::row::{Column, ColumnType, Row, TableSpec, Value};
+use crate::time::Timestamp;
+use crate::version::Version;
 
 pub use tables::*;
 pub use writes::*;
@@ -27,7 +31,8 @@ pub trait ReadBack: Warehouse {
 /// Runs every check against `warehouse`, which holds none of the checks' tables yet.
 pub async fn conforms(warehouse: &impl ReadBack) {
     conforms_but_for_equal_versions(warehouse).await;
-    a_row_replaces_what_is_as_new(warehouse).await;
+    an_equal_version_changes_nothing(warehouse).await;
+    rows_that_a_newer_version_keeps_out_are_counted(warehouse).await;
     rows_of_one_call_count_in_their_order(warehouse).await;
 }
 
@@ -39,6 +44,8 @@ pub async fn conforms_but_for_equal_versions(warehouse: &impl ReadBack) {
     a_column_no_longer_configured_stays_and_is_null_in_new_rows(warehouse).await;
     a_changed_column_type_is_a_mismatch(warehouse).await;
     a_changed_key_is_a_mismatch(warehouse).await;
+    a_changed_order_by_is_a_mismatch(warehouse).await;
+    a_table_is_empty_until_a_row_is_written(warehouse).await;
     every_type_comes_back_as_it_went_in(warehouse).await;
     a_row_replaces_what_is_older(warehouse).await;
     without_a_version_the_first_row_stays(warehouse).await;
@@ -84,23 +91,42 @@ pub fn text(text: &str) -> Value {
 
 /// An id, what it says, and a version: the columns of most checks.
 const VERSIONED: [(&str, ColumnType); 3] =
-    [("id", ColumnType::String), ("said", ColumnType::String), ("_version", ColumnType::Integer)];
+    [("id", ColumnType::String), ("said", ColumnType::String), ("_version", ColumnType::Bytes)];
 
-fn versioned(id: &str, said: &str, version: i64) -> Row {
-    row([text(id), text(said), Value::Integer(version)])
+/// The version of a row that a message published at this time makes, in microseconds.
+#[must_use]
+pub fn version(micros: i64) -> Value {
+    let position = Position::of("1", Timestamp::from_micros(micros), 0);
+    Value::Version(Box::new(Version::new(None, position, 0)))
+}
+
+fn versioned(id: &str, said: &str, micros: i64) -> Row {
+    row([text(id), text(said), version(micros)])
 }
 
 /// Ensures the table and writes rows that the warehouse has no reason to refuse.
 async fn store(warehouse: &impl Warehouse, table: &Arc<TableSpec>, rows: Vec<Row>) {
     warehouse.ensure_table(table).await.expect("the table is ensured");
     let refused = warehouse.write(table, Arc::new(rows)).await.expect("the rows are written");
-    assert_eq!(refused, [], "{}", table.name);
+    assert_eq!(refused.refusals, [], "{}", table.name);
+}
+
+/// The row as a warehouse hands it back: a version is its bytes.
+#[must_use]
+pub fn read_row(row: &Row) -> Row {
+    let bytes = |value: &Value| match value {
+        Value::Version(version) => {
+            Value::Bytes(Box::new(Bytes::copy_from_slice(version.to_bytes().as_ref())))
+        }
+        other => other.clone(),
+    };
+    Row(row.0.iter().map(bytes).collect())
 }
 
 /// Asserts that the table holds exactly these rows, in whatever order.
 async fn assert_holds(warehouse: &impl ReadBack, table: &TableSpec, rows: &[Row]) {
     let sorted = |rows: &[Row]| {
-        let mut rows: Vec<_> = rows.iter().map(|row| format!("{row:?}")).collect();
+        let mut rows: Vec<_> = rows.iter().map(|row| format!("{:?}", read_row(row))).collect();
         rows.sort();
         rows
     };

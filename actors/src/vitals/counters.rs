@@ -65,6 +65,7 @@ pub struct Counters {
     /// Bytes charged for them: payloads, and the rows made from them.
     pub in_flight_bytes: Gauge,
     rows: Mutex<BTreeMap<String, Arc<Counter>>>,
+    rows_superseded: Mutex<BTreeMap<String, Arc<Counter>>>,
     backlog: Mutex<Backlog>,
 }
 
@@ -72,6 +73,11 @@ impl Counters {
     /// The count of rows committed to `table`, registered at the first call.
     pub fn rows(&self, table: &str) -> Arc<Counter> {
         Arc::clone(lock(&self.rows).entry(table.to_owned()).or_default())
+    }
+
+    /// The count of rows that a newer version kept out of `table`, registered at the first call.
+    pub fn rows_superseded(&self, table: &str) -> Arc<Counter> {
+        Arc::clone(lock(&self.rows_superseded).entry(table.to_owned()).or_default())
     }
 
     /// Notes what waits in the log, as last asked.
@@ -88,6 +94,16 @@ impl Counters {
     /// Rows committed so far, by table.
     #[must_use]
     pub fn rows_by_table(&self) -> BTreeMap<String, u64> {
-        lock(&self.rows).iter().map(|(table, rows)| (table.clone(), rows.get())).collect()
+        by_table(&self.rows)
     }
+
+    /// Rows that a newer version kept out so far, by table.
+    #[must_use]
+    pub fn rows_superseded_by_table(&self) -> BTreeMap<String, u64> {
+        by_table(&self.rows_superseded)
+    }
+}
+
+fn by_table(counters: &Mutex<BTreeMap<String, Arc<Counter>>>) -> BTreeMap<String, u64> {
+    lock(counters).iter().map(|(table, rows)| (table.clone(), rows.get())).collect()
 }

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use kappa_actors::archive::LineFormat;
 use kappa_actors::pipeline::{Intake, Pipeline, Plan, Ports};
 use kappa_actors::replay::{ArchiveLog, Paced, ReplayRange};
 use kappa_actors::time::Timestamp;
@@ -26,7 +25,7 @@ async fn archived(orders: usize) -> World {
 
 fn history(world: &World, done: HashSet<String>) -> ArchiveLog {
     let range = ReplayRange { from: Timestamp::from_micros(0), to: Timestamp::now().after(HOUR) };
-    ArchiveLog::open(Arc::new(world.archive.clone()), range, LineFormat::Payload, done)
+    ArchiveLog::open(Arc::new(world.archive.clone()), range, None, done)
 }
 
 // On the real clock: files are read on threads of their own, which hold a paused one.

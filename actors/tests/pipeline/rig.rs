@@ -71,7 +71,7 @@ pub(crate) fn plan() -> Plan {
         envelope: Arc::new(envelope),
         processors: processors.into(),
         archive: Some(ArchivePlan {
-            format: LineFormat::Payload,
+            format: LineFormat::Annotated,
             compression: Compression::None,
             exclusive: true,
         }),

@@ -6,6 +6,7 @@ use kappa_actors::testing::memory::warehouse::{Fault, Moment};
 use tokio::time::Instant;
 
 use super::rig::*;
+use super::windows::is_kept;
 use super::world::World;
 
 #[tokio::test(start_paused = true)]
@@ -19,7 +20,7 @@ async fn a_stop_settles_what_is_in_flight_and_leaves_only_finals() {
         rig.stop().await;
         assert_eq!(world.log.acknowledged().len(), 150);
         assert_eq!(world.written("orders"), each("o", 1..=50, 1));
-        assert!(world.archive.names().iter().all(|name| name.starts_with("events/")));
+        assert!(world.archive.names().iter().all(is_kept));
         assert_eq!(world.read_archive().await.len(), 100);
     })
     .await;
@@ -48,7 +49,7 @@ async fn what_a_stuck_sink_holds_is_given_back_in_time_and_comes_to_the_next_pip
         assert_eq!(world.warehouse.rows("orders").len(), 5);
         assert_eq!(world.written("users"), each("u", 1..=1, 1), "it was acknowledged");
         assert_eq!(world.log.acknowledged().len(), 7);
-        assert!(world.archive.names().iter().all(|name| name.starts_with("events/")));
+        assert!(world.archive.names().iter().all(is_kept));
     })
     .await;
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kappa_actors::archive::{
-    Compression, FinalName, Incarnation, LineFormat, ManifestName, Part, Window, store_part,
-    unfinished,
+    Compression, FinalName, Incarnation, IndexName, LineFormat, ManifestName, Part, Window,
+    store_part, unfinished,
 };
 use kappa_actors::message::{Lease, Message};
 use kappa_actors::port::ArchiveStore;
@@ -18,8 +18,25 @@ use super::crashes::window_path;
 use super::rig::*;
 use super::world::World;
 
-fn is_final(name: impl AsRef<str>) -> bool {
-    name.as_ref().parse::<FinalName>().is_ok()
+#[expect(clippy::ptr_arg, reason = "passed to iterators over names")]
+fn is_final(name: &String) -> bool {
+    name.parse::<FinalName>().is_ok()
+}
+
+#[expect(clippy::ptr_arg, reason = "passed to iterators over names")]
+fn is_index(name: &String) -> bool {
+    name.parse::<IndexName>().is_ok()
+}
+
+/// Whether nothing is unfinished.
+pub(crate) fn is_kept(name: &String) -> bool {
+    is_final(name) || is_index(name)
+}
+
+/// Whether nothing but finals and as many indexes is left, one of each for each manifest.
+fn is_closed(names: &[String], finals: usize) -> bool {
+    let count = |is: fn(&String) -> bool| names.iter().filter(|name| is(name)).count();
+    names.len() == 2 * finals && count(is_index) == finals && count(is_final) == finals
 }
 
 /// The most windows that were open at a time.
@@ -55,8 +72,9 @@ async fn many_windows_are_sealed_a_few_at_a_time() {
         assert_eq!(world.archived(), each("o", 1..=200, 1));
         assert_eq!(world.read_archive().await, each("o", 1..=200, 1));
         let names = world.archive.names();
-        assert!(names.iter().all(is_final), "{names:?}");
-        assert!(names.len() >= 40, "{}", names.len());
+        let finals = names.iter().filter(|name| is_final(name)).count();
+        assert!(is_closed(&names, finals), "{names:?}");
+        assert!(finals >= 40, "{finals}");
     })
     .await;
 }
@@ -71,13 +89,13 @@ async fn a_late_event_makes_another_manifest() {
         let rig = Rig::open(&world, plan).await;
         for number in 1..=2 {
             world.log.append([published(order(number), HOUR)]);
-            let final_alone =
-                |names: &[String]| names.len() == number && names.iter().all(is_final);
-            world.archive.wait_until(final_alone).await;
+            world.archive.wait_until(|names| is_closed(names, number)).await;
             until(|| window_path(&rig).is_none()).await;
         }
         let manifest = |name: &String| name.parse::<FinalName>().unwrap().manifest.to_string();
-        let manifests: BTreeSet<_> = world.archive.names().iter().map(manifest).collect();
+        let mut names = world.archive.names();
+        names.retain(is_final);
+        let manifests: BTreeSet<_> = names.iter().map(manifest).collect();
         assert_eq!(manifests.len(), 2);
         rig.stop().await;
         assert_eq!(world.read_archive().await, each("o", 1..=2, 1));
@@ -102,7 +120,7 @@ async fn parts_of_a_window_that_died_are_composed_by_its_next_life() {
         rig.restarted(&path, 1).await;
         until(|| world.archived().len() == 2).await;
         rig.stop().await;
-        assert!(world.archive.names().iter().all(is_final), "{:?}", world.archive.names());
+        assert!(world.archive.names().iter().all(is_kept), "{:?}", world.archive.names());
         assert_eq!(world.read_archive().await, each("o", 1..=2, 1));
     })
     .await;
@@ -134,8 +152,7 @@ async fn what_another_left_unfinished_is_finished_at_the_start() {
         leave_a_part(&world.archive, 1).await;
         leave_a_part(&world.archive, 2).await;
         let rig = Rig::open(&world, plan()).await;
-        let finals = |names: &[String]| names.len() == 2 && names.iter().all(is_final);
-        world.archive.wait_until(finals).await;
+        world.archive.wait_until(|names| is_closed(names, 2)).await;
         rig.stop().await;
         assert_eq!(world.read_archive().await, each("o", 1..=2, 1));
     })
@@ -151,7 +168,7 @@ async fn where_others_write_too_only_who_was_silent_for_the_grace_is_finished() 
         plan.archive.as_mut().unwrap().exclusive = false;
         plan.actors.archive_window.grace = Duration::from_secs(60);
         let (start, rig) = (tokio::time::Instant::now(), Rig::open(&world, plan).await);
-        world.archive.wait_until(|names| names.iter().all(is_final)).await;
+        world.archive.wait_until(|names| is_closed(names, 1)).await;
         let silent = start.elapsed();
         assert!(silent >= Duration::from_secs(60), "finished after {silent:?}");
         rig.stop().await;
@@ -174,7 +191,7 @@ async fn a_manifest_that_cannot_be_read_keeps_no_other_window_from_being_finishe
         world.archive.put_if_absent(&name.to_string(), "{".into()).await.unwrap();
         let rig = Rig::open(&world, plan()).await;
         rig.degraded_by("kappa/archive/recovery").await;
-        let only_it = |names: &[String]| names.iter().filter(|name| !is_final(name)).count() == 1;
+        let only_it = |names: &[String]| names.iter().filter(|name| !is_kept(name)).count() == 1;
         world.archive.wait_until(only_it).await;
         let stopped = rig.pipeline.stop(HOUR).await;
         assert!(!stopped.archive_closed);
@@ -204,7 +221,7 @@ async fn a_window_that_comes_again_after_its_close_has_one_life_at_a_time() {
         }
         rig.finish().await;
         assert_eq!(world.read_archive().await, each("o", 0..=199, 1));
-        assert!(world.archive.names().iter().all(is_final));
+        assert!(world.archive.names().iter().all(is_kept));
     })
     .await;
 }

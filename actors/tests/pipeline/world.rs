@@ -11,7 +11,7 @@ use kappa_actors::message::{Lease, NewMessage};
 use kappa_actors::pipeline::Ports;
 use kappa_actors::port::{
     ArchiveStore, Backlog, ByteStream, EnsureError, Ensured, EventLog, LogError, ObjectInfo,
-    ObjectRef, PublishError, Pulled, Put, Refusal, Room, Sought, StoreError, Warehouse, WriteError,
+    ObjectRef, PublishError, Pulled, Put, Room, Sought, StoreError, Warehouse, WriteError, Written,
 };
 use kappa_actors::row::{Row, TableSpec, Value};
 use kappa_actors::testing::memory::archive_store::MemoryArchive;
@@ -222,11 +222,15 @@ impl Warehouse for World {
         self.warehouse.ensure_table(table).await
     }
 
+    async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
+        self.warehouse.is_empty(table).await
+    }
+
     async fn write(
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError> {
+    ) -> Result<Written, WriteError> {
         if let Some(left) = self.notes().unanswered_writes.get_mut(&table.name)
             && *left > 0
         {

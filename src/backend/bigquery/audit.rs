@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use chrono::NaiveDate;
 use kappa_actors::dead_letter_table::{self, Stage};
 use kappa_actors::port::{AuditError, Auditable, KeyCount, LetterMark};
@@ -262,7 +263,8 @@ fn shown(value: &Value) -> Json {
         Value::Boolean(truth) => truth.to_string().into(),
         Value::Timestamp(time) => time.to_string().into(),
         Value::Date(days) => NaiveDate::from_epoch_days(*days).map(|day| day.to_string()).into(),
-        Value::Bytes(bytes) => base64::prelude::BASE64_STANDARD.encode(&**bytes).into(),
+        Value::Bytes(bytes) => BASE64_STANDARD.encode(&**bytes).into(),
+        Value::Version(version) => BASE64_STANDARD.encode(version.to_bytes()).into(),
     }
 }
 

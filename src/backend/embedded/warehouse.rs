@@ -22,7 +22,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use kappa_actors::port::{EnsureError, Ensured, Refusal, Warehouse, WriteError};
+use kappa_actors::port::{EnsureError, Ensured, Warehouse, WriteError, Written};
 use kappa_actors::row::{Row, TableSpec};
 use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
@@ -154,11 +154,18 @@ impl Warehouse for EmbeddedWarehouse {
         }
     }
 
+    async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
+        let name = table.name.clone();
+        let empty = self.call(move |connection| table::is_empty(connection, &name)).await;
+        let empty = empty.map_err(EnsureError::Unavailable)?;
+        empty.map_err(|error| EnsureError::Unavailable(self.named(table::words(&error))))
+    }
+
     async fn write(
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError> {
+    ) -> Result<Written, WriteError> {
         let table = Arc::clone(table);
         let written = self.ask(|answer| Job::Write(Write { table, rows, answer })).await;
         written.map_err(WriteError::Unavailable)?.map_err(|error| match error {

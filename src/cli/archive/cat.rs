@@ -1,9 +1,10 @@
 //! `kappa archive cat`
 
+use std::collections::HashSet;
 use std::io::{BufWriter, Write};
 
 use bytes::Bytes;
-use kappa_actors::archive::{ArchiveObject, LineFormat};
+use kappa_actors::archive::{ArchiveObject, LineFormat, Origin, Window};
 use kappa_actors::replay::{ReadFault, ReplayRange, read_lines};
 use tokio::sync::mpsc;
 
@@ -13,14 +14,25 @@ use super::{Archive, CatArgs, Failure, count};
 const READ_AHEAD: usize = 4;
 
 pub(super) async fn cat(
-    archive: &Archive<'_>,
+    archive: &Archive,
     args: &CatArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let range = args.range.range();
-    let mut out = BufWriter::new(out);
+    let objects = archive.objects(&args.range).await?;
+    let payloads = objects.iter().any(|object| object.format == LineFormat::Payload);
+    if args.unique && payloads {
+        let note = "files without a mark in their name hold no message ids: \
+                    repeated lines of theirs are written again";
+        super::tell("note", note);
+    }
+    let mut writer = Writer {
+        range: args.range.range(),
+        raw: args.raw,
+        seen: args.unique.then(Seen::default),
+        out: BufWriter::new(out),
+    };
     let mut faults = 0;
-    for object in archive.objects(&args.range).await? {
+    for object in objects {
         let (send, mut chunks) = mpsc::channel(READ_AHEAD);
         let stream = archive.store.read(&object.name).await.map_err(anyhow::Error::from)?;
         let reading = tokio::spawn(read_lines(stream, object.compression, move |lines| {
@@ -30,7 +42,7 @@ pub(super) async fn cat(
         while let Some(lines) = chunks.recv().await {
             for line in lines {
                 number += 1;
-                faults += event(archive, &object, number, line, range, &mut out)?;
+                faults += writer.line(&object, number, line)?;
             }
         }
         if let Err(fault) =
@@ -40,34 +52,70 @@ pub(super) async fn cat(
             super::tell("warning", &format!("{}:{}: {fault}", object.name, number + 1));
         }
     }
-    out.flush()?;
+    writer.out.flush()?;
     match faults {
         0 => Ok(()),
         faults => Err(anyhow::anyhow!("{} could not be read back", count(faults, "place")).into()),
     }
 }
 
-/// Writes the event of one line; how many faults it had.
-fn event(
-    archive: &Archive<'_>,
-    object: &ArchiveObject,
-    number: u64,
-    line: Bytes,
+/// Writes lines, or the payloads in them.
+struct Writer<W: Write> {
     range: ReplayRange,
-    out: &mut impl Write,
-) -> Result<u64, Failure> {
-    let format: LineFormat = archive.settings.archive.format;
-    match format.decode(line) {
-        Ok(event) => {
-            if event.origin.is_none_or(|origin| range.holds(origin.publish_time)) {
-                out.write_all(&event.payload)?;
-                out.write_all(b"\n")?;
+    raw: bool,
+    seen: Option<Seen>,
+    out: BufWriter<W>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes one line, if it belongs to the range; answers how many faults it had.
+    fn line(&mut self, object: &ArchiveObject, number: u64, line: Bytes) -> Result<u64, Failure> {
+        let (payload, faults) = match object.format.decode(line.clone()) {
+            Ok(event) => {
+                let origin = event.origin.as_ref();
+                if origin.is_some_and(|origin| !self.range.holds(origin.publish_time)) {
+                    return Ok(0);
+                }
+                let seen = self.seen.as_mut().zip(origin);
+                if seen.is_some_and(|(seen, origin)| !seen.is_new(object.window, origin)) {
+                    return Ok(0);
+                }
+                (event.payload, 0)
             }
-            Ok(0)
+            Err(error) => {
+                super::tell("warning", &format!("{}:{number}: {error}", object.name));
+                if !self.raw {
+                    return Ok(1);
+                }
+                (Bytes::new(), 1)
+            }
+        };
+        self.out.write_all(if self.raw { &line } else { &payload })?;
+        self.out.write_all(b"\n")?;
+        Ok(faults)
+    }
+}
+
+/// The messages of one window. Repeats of a message have its publish time and so lie in its
+/// window, and the files of a window follow one another.
+#[derive(Default)]
+struct Seen {
+    window: Option<Window>,
+    /// 128 bits of a hash of message id and publish time.
+    messages: HashSet<u128>,
+}
+
+impl Seen {
+    /// Notes a message; answers whether it was not there.
+    fn is_new(&mut self, window: Window, origin: &Origin) -> bool {
+        if self.window.replace(window) != Some(window) {
+            self.messages.clear();
         }
-        Err(error) => {
-            super::tell("warning", &format!("{}:{number}: {error}", object.name));
-            Ok(1)
-        }
+        let mut hash = blake3::Hasher::new();
+        hash.update(&origin.publish_time.micros().to_be_bytes());
+        hash.update(origin.message_id.as_bytes());
+        let mut mark = [0; 16];
+        hash.finalize_xof().fill(&mut mark);
+        self.messages.insert(u128::from_be_bytes(mark))
     }
 }

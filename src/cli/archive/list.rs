@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Archive, Failure, Format, ListArgs, count, output};
 
 pub(super) async fn list(
-    archive: &Archive<'_>,
+    archive: &Archive,
     args: &ListArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {

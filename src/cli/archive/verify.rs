@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use kappa_actors::archive::{ArchiveObject, LineFormat, Window};
+use kappa_actors::archive::{ArchiveObject, Indexes, LineFormat, Tally, Window, indexes_between};
 use kappa_actors::replay::read_lines;
 use serde::de::IgnoredAny;
 
@@ -15,13 +15,19 @@ use super::{Archive, Failure, VerifyArgs, count};
 const TOLD: usize = 10;
 
 pub(super) async fn verify(
-    archive: &Archive<'_>,
+    archive: &Archive,
     args: &VerifyArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let (mut files, mut lines, mut faults) = (0, 0, 0);
-    for object in archive.objects(&args.range).await? {
-        let found = examine(archive, &object).await?;
+    let objects = archive.objects(&args.range).await?;
+    let range = args.range.range();
+    let indexes = indexes_between(&*archive.store, range.from, range.to, &objects)
+        .await
+        .map_err(anyhow::Error::from)?;
+    let (mut files, mut lines) = (0, 0);
+    let mut faults = lost(&indexes, out)?;
+    for object in objects {
+        let found = examine(archive, &object, &indexes).await?;
         files += 1;
         lines += found.lines;
         faults += found.faults.len() as u64;
@@ -40,6 +46,21 @@ pub(super) async fn verify(
     }
     let hint = "`kappa archive cat` and `kappa replay` still read every line that is whole";
     Err(Failure::with_hint(anyhow::anyhow!("the archive has {}", count(faults, "fault")), hint))
+}
+
+/// Names the files that are gone, and the indexes that are; answers how many.
+fn lost(indexes: &Indexes, out: &mut impl Write) -> Result<u64, Failure> {
+    for lost in &indexes.lost {
+        let lines = lost.lines.map_or("its".to_owned(), |lines| count(lines, "line"));
+        writeln!(out, "{}: is lost, with {lines}: its index still names it", lost.name)?;
+    }
+    for name in &indexes.unindexed {
+        writeln!(out, "{name}: has no index: nothing would show that lines of it were lost")?;
+    }
+    for (name, reason) in &indexes.unreadable {
+        writeln!(out, "{name}: cannot be read: {reason}")?;
+    }
+    Ok((indexes.lost.len() + indexes.unindexed.len() + indexes.unreadable.len()) as u64)
 }
 
 /// What one file holds.
@@ -69,21 +90,28 @@ impl Found {
     }
 }
 
-async fn examine(archive: &Archive<'_>, object: &ArchiveObject) -> Result<Found, Failure> {
-    let stored = archive.store.info(&object.name).await.map_err(anyhow::Error::from)?;
-    let seen = Arc::new(Mutex::new((0_u64, 0_u32)));
+async fn examine(
+    archive: &Archive,
+    object: &ArchiveObject,
+    indexes: &Indexes,
+) -> Result<Found, Failure> {
+    // A local store reads the file for this; the index knows what it would tell.
+    let stored = match indexes.find(&object.name) {
+        Some(_) => None,
+        None => Some(archive.store.info(&object.name).await.map_err(anyhow::Error::from)?),
+    };
+    let seen = Arc::new(Mutex::new(Tally::default()));
     let found = Arc::new(Mutex::new(Found::default()));
     let stream = archive.store.read(&object.name).await.map_err(anyhow::Error::from)?;
     let stream = stream.inspect({
         let seen = Arc::clone(&seen);
         move |chunk| {
             if let Ok(chunk) = chunk {
-                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                *seen = (seen.0 + chunk.len() as u64, crc32c::crc32c_append(seen.1, chunk));
+                seen.lock().unwrap_or_else(PoisonError::into_inner).add(chunk);
             }
         }
     });
-    let (format, window) = (archive.settings.archive.format, object.window);
+    let (format, window) = (object.format, object.window);
     let read = read_lines(stream.boxed(), object.compression, {
         let found = Arc::clone(&found);
         move |lines| {
@@ -94,16 +122,20 @@ async fn examine(archive: &Archive<'_>, object: &ArchiveObject) -> Result<Found,
     });
     let read = read.await;
     let mut found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
-    let (size, crc32c) = *seen.lock().unwrap_or_else(PoisonError::into_inner);
-    match read {
-        Err(fault) => found.faults.push(format!(":{}: {fault}", found.lines + 1)),
-        Ok(()) if size != stored.size => {
-            found.faults.push(format!(": {size} bytes instead of {}", stored.size));
+    let seen = *seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = Tally { lines: found.lines, ..seen };
+    let fault = match (read, stored) {
+        (Err(fault), _) => Some(format!(":{}: {fault}", found.lines + 1)),
+        (Ok(()), Some(stored)) if seen.size != stored.size => {
+            Some(format!(": {} bytes instead of {}", seen.size, stored.size))
         }
-        Ok(()) if stored.crc32c.is_some_and(|stored| stored != crc32c) => {
-            found.faults.push(": the checksum is another than the store's".to_owned());
+        (Ok(()), Some(stored)) if stored.crc32c.is_some_and(|stored| stored != seen.crc32c) => {
+            Some(": the checksum is another than the store's".to_owned())
         }
-        Ok(()) => {}
-    }
+        (Ok(()), _) => {
+            indexes.difference(object, &seen).map(|difference| format!(": {difference}"))
+        }
+    };
+    found.faults.extend(fault);
     Ok(found)
 }

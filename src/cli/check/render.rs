@@ -117,7 +117,7 @@ impl Report<'_> {
             (
                 "archive",
                 format!(
-                    "{}, {}, lines of {}, compression {}",
+                    "{}, {}, {} lines, compression {}",
                     archive.backend.name(),
                     archive_at,
                     line_format(archive.format),
@@ -160,8 +160,9 @@ fn cells(Rule { plan, config }: &Rule) -> [String; 6] {
 
 fn line_format(format: LineFormat) -> &'static str {
     match format {
-        LineFormat::Payload => "payload",
+        LineFormat::Annotated => "annotated",
         LineFormat::Envelope => "envelope",
+        LineFormat::Payload => "payload",
     }
 }
 

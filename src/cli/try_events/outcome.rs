@@ -8,7 +8,7 @@ use compact_str::{CompactString, ToCompactString as _};
 use kappa_actors::dead_letter_table::Stage;
 use kappa_actors::envelope::Envelope;
 use kappa_actors::message::{Lease, Message};
-use kappa_actors::processor::{EventView, Matcher, Processor as _};
+use kappa_actors::processor::{EventView, Matcher, Processor as _, make_rows};
 use kappa_actors::row::{Row, TableSpec};
 use kappa_actors::time::Timestamp;
 
@@ -99,8 +99,9 @@ impl Trial {
         self.matcher.ways(&envelope.kind, &mut ways);
         for plan in ways.into_iter().map(|way| &self.blueprint.processors[way].plan) {
             let (processor, mut rows) = (plan.name().to_owned(), Vec::new());
-            match plan.rows(&EventView { message: &message, envelope: &envelope }, now, &mut rows) {
-                Ok(()) => {
+            let event = EventView { message: &message, envelope: &envelope };
+            match make_rows(&**plan, &event, now, &mut rows) {
+                Ok(_) => {
                     let table = Arc::clone(plan.table());
                     outcome.rows.push(Made { processor, table, rows });
                 }

@@ -44,6 +44,9 @@ impl Serialize for ValueJson<'_> {
                 None => to.serialize_i32(*days),
             },
             Value::Bytes(bytes) => to.serialize_str(&BASE64_STANDARD.encode(&**bytes)),
+            Value::Version(version) => {
+                to.serialize_str(&BASE64_STANDARD.encode(version.to_bytes()))
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Windows over the wire: parts composed in trees of 32, while answers are lost and connections cut.
 
 use kappa_actors::archive::{
-    Compression, Incarnation, Limits, LineFormat, Part, Window, close, store_part,
+    Compression, Incarnation, Limits, LineFormat, Part, Window, close, indexes_between,
+    objects_between, store_part,
 };
 use kappa_actors::message::{Lease, Message};
 use kappa_actors::time::Timestamp;
@@ -44,7 +45,19 @@ async fn assert_once(server: &StorageServer, parts: u32) {
     expected.sort();
     assert_eq!(lines, expected);
     let left = server.control().objects(BUCKET);
-    assert!(left.iter().all(|(name, _)| name.starts_with("events/")), "{left:?}");
+    let is_kept = |name: &str| name.starts_with("events/") || name.starts_with("index/");
+    assert!(left.iter().all(|(name, _)| is_kept(name)), "{left:?}");
+    let (from, to) = (window().start(), window().end());
+    let objects = objects_between(&reader, from, to).await.unwrap();
+    let indexes = indexes_between(&reader, from, to, &objects).await.unwrap();
+    assert_eq!((indexes.lost.len(), &*indexes.unindexed), (0, &[][..]));
+    let indexed = objects.iter().map(|object| indexes.find(&object.name).unwrap());
+    assert_eq!(indexed.map(|it| it.lines.unwrap()).sum::<u64>(), u64::from(parts * 3));
+    for object in objects {
+        // Cloud Storage computes the checksum of a composition itself.
+        let crc32c = reader.info(&object.name).await.unwrap().crc32c;
+        assert_eq!(crc32c, Some(indexes.find(&object.name).unwrap().crc32c));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,9 @@ pub(super) fn read(folder: &Path) -> Archived {
     let mut archived = Archived::default();
     for path in files_below(folder) {
         let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+        if name.starts_with("index/dt=") {
+            continue;
+        }
         let is_final = name.starts_with("events/dt=") && name.contains(".jsonl");
         if !is_final {
             archived.unfinished.push(name);
@@ -54,10 +57,16 @@ fn lines_of(path: &Path) -> Vec<u8> {
     text
 }
 
-/// The payload of a line of either format: what stands behind `"data":` in an envelope, which
-/// begins with the message's id as no event here does.
+/// The payload of a line of any format: the data of an envelope, which begins with the message's id
+/// as no event here does; the members before an annotation, the last member of an event.
 fn payload(line: &[u8]) -> Vec<u8> {
     const DATA: &[u8] = br#","data":"#;
+    const ANNOTATION: &[u8] = br#","_kappa":{"id":"#;
+    let begin = line.windows(ANNOTATION.len()).rposition(|found| found == ANNOTATION);
+    if let Some(begin) = begin {
+        let behind = line.iter().rposition(|byte| *byte == b'}').unwrap();
+        return [&line[..begin], &line[behind..]].concat();
+    }
     if !line.starts_with(br#"{"message_id":"#) {
         return line.to_vec();
     }

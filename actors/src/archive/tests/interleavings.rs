@@ -103,7 +103,9 @@ impl World {
             assert!(times >= 1, "line {number} is lost");
             assert!(times <= *puts, "line {number} was put {puts} times and stands {times} times");
         }
+        let indexed = indexed(&self.archive).now_or_never().unwrap();
         if finished {
+            assert_eq!(indexed, seen.values().sum::<usize>() as u64);
             assert!(only_finals(&self.archive), "{:?}", self.archive.names());
         }
     }
@@ -133,8 +135,8 @@ proptest! {
 /// first goes on.
 #[tokio::test]
 async fn a_finisher_that_wakes_up_amid_anothers_leavings_neither_loses_nor_repeats_a_line() {
-    for slept_after in 0..24 {
-        for killed_after in 0..16 {
+    for slept_after in 0..32 {
+        for killed_after in 0..24 {
             let mut world = World::new();
             (0..4).for_each(|_| world.take(&Action::Put));
             world.step(0, slept_after);

@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::super::*;
 use crate::archive::{
-    Compression, Incarnation, Limits, Part, WINDOW, Window, close, objects_between, store_part,
+    Compression, Incarnation, Limits, LineFormat, Part, WINDOW, Window, close, objects_between,
+    store_part,
 };
 use crate::dead_letter_table::{DeadLetter, Stage};
 use crate::envelope::EnvelopeConfig;
@@ -248,7 +249,6 @@ impl Rig {
         let processors = self.processors.iter();
         Audit {
             archive: Arc::new(self.store.clone()),
-            format: self.format,
             warehouse: Arc::clone(&self.warehouse) as Arc<dyn Auditable>,
             envelope: Arc::clone(&self.envelope),
             processors: processors.map(|plan| Arc::clone(plan) as Arc<dyn Processor>).collect(),

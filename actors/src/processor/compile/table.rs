@@ -1,5 +1,7 @@
 //! The table: its columns, its key, and what orders and lays out its rows.
 
+use std::time::Duration;
+
 use super::Compiler;
 use crate::envelope::EnvelopePlan;
 use crate::json::Pointer;
@@ -34,8 +36,10 @@ impl Compiler<'_> {
         if version.is_some() {
             columns.push(Column {
                 name: VERSION_COLUMN.to_owned(),
-                kind: ColumnType::Integer,
-                description: Some("of rows with one key the highest version stands".to_owned()),
+                kind: ColumnType::Bytes,
+                description: Some(
+                    "the row with the greatest version of a key is current".to_owned(),
+                ),
             });
         }
         Ok(TableSpec {
@@ -43,7 +47,7 @@ impl Compiler<'_> {
             columns,
             key,
             version,
-            order_by: None,
+            order_by: self.order_by_definition(),
             partition_by,
             cluster_by,
         })
@@ -89,8 +93,8 @@ impl Compiler<'_> {
         Err(self.error(key, reason, format!("use a column of type {}", kinds.join(", "))))
     }
 
-    /// Rows must be told apart: those of one event by what is the element's own, those of two
-    /// events by the event's id, or else it must be said which of them stands.
+    /// Checks that the key tells the rows of one event apart and those of two events, unless
+    /// `order_by` says which of these is current, and that a replay makes the same key.
     pub(super) fn check_key(
         &self,
         table: &TableSpec,
@@ -110,13 +114,23 @@ impl Compiler<'_> {
             let hint = "add a column with index = true, or one from the element, to the key";
             return Err(self.error("key", "does not tell the rows of one event apart", hint));
         }
+        if columns.iter().any(|column| column.now) {
+            return Err(self.now_decides("key"));
+        }
         let has_id = columns.iter().any(|column| self.holds_id(column, envelope));
         if has_id || self.config.order_by.is_some() {
             return Ok(());
         }
-        let hint = "add the column with the event's id to the key, or say with order_by which of \
-                    two events' rows stands, as in order_by = \"event_timestamp\"";
+        let hint = "add the column with the event's id to the key, or name with order_by the column \
+                    that decides between two events, as in order_by = \"event_timestamp\"";
         Err(self.error("key", "does not hold the event's id", hint))
+    }
+
+    /// The error for a table that would depend on the time of processing.
+    fn now_decides(&self, key: &str) -> PlanError {
+        let hint = "use a time of the event or message = \"publish_time\": a replay would make \
+                    other rows of the same event";
+        self.error(key, "has a column with now = true", hint)
     }
 
     /// Whether the column holds the id of the event or of its message.
@@ -140,10 +154,6 @@ impl Compiler<'_> {
             let found = columns.values().position(holds_id);
             return found.map_or(Trace::Lost("it has no key, and no event's id"), Trace::Event);
         }
-        let at = |&index: &usize| columns.get_index(index).map(|(_, column)| column);
-        if table.key.iter().filter_map(at).any(|column| column.now) {
-            return Trace::Lost("its key holds the time of processing");
-        }
         Trace::Key
     }
 
@@ -153,6 +163,52 @@ impl Compiler<'_> {
             let hint = "add a key, or leave order_by out";
             return Err(self.error("order_by", "means nothing without a key", hint));
         }
-        self.column("order_by", name, &[ColumnType::Timestamp]).map(Some)
+        if self.config.columns.get(name).is_some_and(|column| column.now) {
+            return Err(self.now_decides("order_by"));
+        }
+        let kinds = [ColumnType::Timestamp, ColumnType::Date, ColumnType::Integer];
+        self.column("order_by", name, &kinds).map(Some)
+    }
+
+    /// The column of `order_by` with its type and source: a change of one of them would make
+    /// versions that cannot be compared with the table's.
+    fn order_by_definition(&self) -> Option<String> {
+        let name = self.config.order_by.as_ref()?;
+        let column = self.config.columns.get(name)?;
+        let mut source = serde_json::to_value(column).ok()?;
+        let source = source.as_object_mut()?;
+        for described_elsewhere in ["type", "description", "required"] {
+            source.remove(described_elsewhere);
+        }
+        source.retain(|_, value| !value.is_null() && *value != false);
+        if let Some(explode) = &self.config.explode {
+            source.insert("explode".to_owned(), explode.as_str().into());
+        }
+        let source = serde_json::Value::from(std::mem::take(source));
+        Some(format!("{name} {} {source}", column.r#type.name()))
+    }
+
+    pub(super) fn max_future(
+        &self,
+        order_by: Option<usize>,
+    ) -> Result<Option<Duration>, PlanError> {
+        let Some(text) = &self.config.max_future else { return Ok(None) };
+        let column = order_by.and_then(|at| self.config.columns.get_index(at));
+        match column.map(|(_, column)| column.r#type) {
+            Some(ColumnType::Timestamp | ColumnType::Date) => {}
+            _ => {
+                let reason = "needs an order_by column of type TIMESTAMP or DATE";
+                return Err(self.error(
+                    "max_future",
+                    reason,
+                    "set order_by, or leave max_future out",
+                ));
+            }
+        }
+        let parsed = humantime::parse_duration(text).map(Some);
+        parsed.map_err(|_| {
+            let hint = "write a duration such as \"1h\" or \"7d\"";
+            self.error("max_future", format!("is {text:?}, which is no duration"), hint)
+        })
     }
 }

@@ -145,18 +145,20 @@ fn patterns_are_prefixes_or_a_star() {
 
 #[test]
 fn a_revision_fits_eleven_bits() {
-    for revision in ["-1", "2048"] {
+    for revision in ["-1", "65536"] {
         let reason = format!("is {revision}");
         refuse(&format!("revision = {revision}\n{ID}"), "processors.p.revision", &reason);
     }
-    assert!(compile(&format!("revision = 2047\n{ID}")).is_ok());
+    assert!(compile(&format!("revision = 65535\n{ID}")).is_ok());
 }
 
 #[test]
 fn columns_that_are_referred_to_exist_and_suit() {
     let columns = format!(
         "{ID}columns.f = {{ type = \"FLOAT\", from = \"/f\" }}\n\
-         columns.t = {{ type = \"TIMESTAMP\", from = \"/t\" }}"
+         columns.t = {{ type = \"TIMESTAMP\", from = \"/t\" }}\n\
+         columns.n = {{ type = \"INTEGER\", from = \"/n\" }}\n\
+         columns.now = {{ type = \"TIMESTAMP\", now = true }}"
     );
     for (line, key, reason) in [
         ("key = [\"x\"]", "key", "has \"x\", which is no column"),
@@ -169,6 +171,23 @@ fn columns_that_are_referred_to_exist_and_suit() {
         ("cluster_by = [\"id\", \"t\", \"id\", \"t\", \"id\"]", "cluster_by", "has 5 columns"),
         ("key = [\"id\"]\norder_by = \"f\"", "order_by", "has \"f\", which is FLOAT"),
         ("order_by = \"t\"", "order_by", "means nothing without a key"),
+        ("key = [\"id\", \"now\"]", "key", "has a column with now = true"),
+        ("key = [\"id\"]\norder_by = \"now\"", "order_by", "has a column with now = true"),
+        (
+            "key = [\"id\"]\nmax_future = \"1d\"",
+            "max_future",
+            "needs an order_by column of type TIMESTAMP or DATE",
+        ),
+        (
+            "key = [\"id\"]\norder_by = \"n\"\nmax_future = \"1d\"",
+            "max_future",
+            "needs an order_by column of type TIMESTAMP or DATE",
+        ),
+        (
+            "key = [\"id\"]\norder_by = \"t\"\nmax_future = \"soon\"",
+            "max_future",
+            "is \"soon\", which is no duration",
+        ),
     ] {
         refuse(&format!("{line}\n{columns}"), &format!("processors.p.{key}"), reason);
     }

@@ -51,7 +51,7 @@ fn orders_are_the_tutorials_ten_columns_in_order() {
             text("web"),
             Value::Timestamp(at),
             Value::Timestamp(NOW),
-            Value::Integer(NOW.micros()),
+            version(None, 0),
         ]
     );
 }

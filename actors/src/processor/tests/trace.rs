@@ -18,8 +18,6 @@ fn rows_are_found_by_their_key_or_else_by_the_id_of_their_event() {
     assert!(matches!(trace(total.to_owned()), Trace::Lost(_)));
     // The element's own id is none of the event's.
     assert!(matches!(trace(sku.to_owned()), Trace::Lost(_)));
-    let at = "[columns.at]\ntype = \"TIMESTAMP\"\nnow = true\n";
-    assert!(matches!(trace(format!("key = [\"id\", \"at\"]\n{ID}{at}")), Trace::Lost(_)));
 }
 
 #[test]

@@ -146,6 +146,18 @@ impl MemoryArchive {
         self.objects().by_name.get(name).map(|object| object.body.clone())
     }
 
+    /// Removes an object behind its owners' backs.
+    pub fn lose(&self, name: &str) {
+        self.objects().by_name.remove(name);
+    }
+
+    /// Puts other bytes in an object's place behind its owners' backs.
+    pub fn overwrite(&self, name: &str, body: impl Into<Bytes>) {
+        if let Some(object) = self.objects().by_name.get_mut(name) {
+            object.body = body.into();
+        }
+    }
+
     fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }

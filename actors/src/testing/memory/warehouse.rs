@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use self::gate::Post;
 use self::table::Table;
-use crate::port::{EnsureError, Ensured, Refusal, Warehouse, WriteError};
+use crate::port::{EnsureError, Ensured, Refusal, Warehouse, WriteError, Written};
 use crate::row::{Row, TableSpec};
 use crate::testing::warehouse::ReadBack;
 
@@ -151,7 +151,7 @@ impl State {
         table.ensure(spec).map_err(EnsureError::Mismatch)
     }
 
-    fn write(&mut self, spec: &TableSpec, rows: &[Row]) -> Result<Vec<Refusal>, WriteError> {
+    fn write(&mut self, spec: &TableSpec, rows: &[Row]) -> Result<Written, WriteError> {
         *self.calls.entry(spec.name.clone()).or_default() += 1;
         match self.faults.get(&spec.name) {
             Some(Fault::Unavailable) => {
@@ -163,14 +163,14 @@ impl State {
         let gone = || WriteError::Gone(format!("no table {}", spec.name));
         let table = self.tables.get_mut(&spec.name).ok_or_else(gone)?;
         let places = table.places(spec).map_err(WriteError::Gone)?;
-        let mut refused = Vec::new();
+        let mut written = Written::default();
         for (index, row) in rows.iter().enumerate() {
             match self.refusals.get(&spec.name).and_then(|refuses| refuses(row)) {
-                Some(reason) => refused.push(Refusal { row: index, reason }),
-                None => table.put(spec, &places, row),
+                Some(reason) => written.refusals.push(Refusal { row: index, reason }),
+                None => written.superseded += u64::from(table.put(spec, &places, row)),
             }
         }
-        Ok(refused)
+        Ok(written)
     }
 }
 
@@ -182,11 +182,15 @@ impl Warehouse for MemoryWarehouse {
         ensured
     }
 
+    async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
+        Ok(self.state().tables.get(&table.name).is_none_or(|held| held.rows().is_empty()))
+    }
+
     async fn write(
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError> {
+    ) -> Result<Written, WriteError> {
         self.pass(&table.name, Moment::BeforeCommit).await;
         let outcome = self.state().write(table, &rows);
         self.changed.send_replace(());
@@ -251,7 +255,7 @@ mod tests {
         warehouse.ensure_table(&spec).await.unwrap();
         warehouse.refuse("t", |row| (row.0[0] == text("1")).then(|| "a one".to_owned()));
         let refused = warehouse.write(&spec, ids(3)).await.unwrap();
-        assert_eq!(refused, [Refusal { row: 1, reason: "a one".to_owned() }]);
+        assert_eq!(refused.refusals, [Refusal { row: 1, reason: "a one".to_owned() }]);
         assert_eq!(warehouse.rows("t"), [row([text("0")]), row([text("2")])]);
     }
 
@@ -268,7 +272,7 @@ mod tests {
             gate.reached().await;
             assert_eq!(warehouse.rows("t").len(), before);
             drop(gate);
-            assert_eq!(write.await.unwrap(), []);
+            assert_eq!(write.await.unwrap(), Written::default());
         }
         warehouse.holds("t", 2).await;
     }

@@ -2,7 +2,7 @@
 
 use super::{ReadBack, VERSIONED, assert_holds, row, store, table, text, versioned};
 use crate::port::{EnsureError, Ensured};
-use crate::row::{ColumnType, Row, Value};
+use crate::row::{ColumnType, Row, TableSpec, Value};
 
 /// Ensuring a table that stands as configured does nothing.
 pub async fn a_table_is_created_once(warehouse: &impl ReadBack) {
@@ -87,4 +87,35 @@ pub async fn a_changed_key_is_a_mismatch(warehouse: &impl ReadBack) {
             }
         }
     }
+}
+
+/// Versions made under another definition of `order_by` cannot be compared with the table's.
+pub async fn a_changed_order_by_is_a_mismatch(warehouse: &impl ReadBack) {
+    let spec = |name: &str, order_by: Option<&str>| {
+        let spec = table(name, &VERSIONED, 1);
+        TableSpec { order_by: order_by.map(ToOwned::to_owned), ..(*spec).clone() }
+    };
+    let definitions = [None, Some("at TIMESTAMP {}"), Some("at DATE {}")];
+    for (nth, was) in definitions.into_iter().enumerate() {
+        let name = format!("reordered_{nth}");
+        for _ in 0..2 {
+            warehouse.ensure_table(&spec(&name, was)).await.expect("the table is made");
+        }
+        for wanted in definitions.into_iter().filter(|&wanted| wanted != was) {
+            match warehouse.ensure_table(&spec(&name, wanted)).await {
+                Err(EnsureError::Mismatch(says)) => assert!(says.contains(&name), "{says:?}"),
+                other => panic!("order_by {was:?} to {wanted:?}: {other:?}"),
+            }
+        }
+    }
+}
+
+/// A missing table is empty, and so is one without rows.
+pub async fn a_table_is_empty_until_a_row_is_written(warehouse: &impl ReadBack) {
+    let spec = table("filled", &VERSIONED, 1);
+    assert!(warehouse.is_empty(&spec).await.expect("an answer"));
+    store(warehouse, &spec, vec![]).await;
+    assert!(warehouse.is_empty(&spec).await.expect("an answer"));
+    store(warehouse, &spec, vec![versioned("a", "first", 1)]).await;
+    assert!(!warehouse.is_empty(&spec).await.expect("an answer"));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{ReadBack, VERSIONED, assert_holds, row, store, table, text, versioned};
-use crate::port::WriteError;
+use crate::port::{WriteError, Written};
 use crate::row::{ColumnType, Value};
 use crate::time::Timestamp;
 
@@ -64,12 +64,27 @@ pub async fn every_type_comes_back_as_it_went_in(warehouse: &impl ReadBack) {
     assert_holds(warehouse, &spec, &rows).await;
 }
 
-/// An equally new row replaces the one that stands.
-pub async fn a_row_replaces_what_is_as_new(warehouse: &impl ReadBack) {
-    let spec = table("replaced_as_new", &VERSIONED, 1);
+/// A row with the version of the current row changes nothing, whatever else it holds.
+pub async fn an_equal_version_changes_nothing(warehouse: &impl ReadBack) {
+    let spec = table("as_new", &VERSIONED, 1);
     for said in ["first", "second"] {
         store(warehouse, &spec, vec![versioned("a", said, 5)]).await;
-        assert_holds(warehouse, &spec, &[versioned("a", said, 5)]).await;
+        assert_holds(warehouse, &spec, &[versioned("a", "first", 5)]).await;
+    }
+}
+
+/// Only rows that a newer version keeps out are counted as superseded: no first row of a key, no
+/// replacement, no repeat.
+pub async fn rows_that_a_newer_version_keeps_out_are_counted(warehouse: &impl ReadBack) {
+    let spec = table("superseded", &VERSIONED, 1);
+    store(warehouse, &spec, vec![versioned("a", "first", 5), versioned("b", "other", 5)]).await;
+    for (rows, superseded) in [
+        (vec![versioned("a", "older", 4), versioned("b", "older", 1)], 2),
+        (vec![versioned("a", "same", 5), versioned("b", "newer", 6)], 0),
+        (vec![versioned("c", "newer", 2), versioned("c", "older", 1)], 1),
+    ] {
+        let written = warehouse.write(&spec, Arc::new(rows)).await.expect("the rows are written");
+        assert_eq!(written, Written { refusals: Vec::new(), superseded });
     }
 }
 
@@ -99,7 +114,7 @@ pub async fn rows_of_one_call_count_in_their_order(warehouse: &impl ReadBack) {
         versioned("a", "oldest", 7),
     ];
     store(warehouse, &spec, rows).await;
-    let rows = [versioned("a", "newest", 9), versioned("b", "as new", 1)];
+    let rows = [versioned("a", "newest", 9), versioned("b", "first", 1)];
     assert_holds(warehouse, &spec, &rows).await;
 }
 
@@ -126,10 +141,10 @@ pub async fn a_key_of_two_columns_needs_both_to_match(warehouse: &impl ReadBack)
     let columns = [
         ("id", ColumnType::String),
         ("part", ColumnType::Integer),
-        ("_version", ColumnType::Integer),
+        ("_version", ColumnType::Bytes),
     ];
     let spec = table("two_part_key", &columns, 2);
-    let part = |id, part, version| row([text(id), Value::Integer(part), Value::Integer(version)]);
+    let part = |id, part, version| row([text(id), Value::Integer(part), super::version(version)]);
     let rows = vec![part("a", 1, 1), part("b", 1, 1), part("a", 2, 1), part("a", 1, 2)];
     store(warehouse, &spec, rows).await;
     assert_holds(warehouse, &spec, &[part("a", 1, 2), part("a", 2, 1), part("b", 1, 1)]).await;
@@ -188,7 +203,7 @@ pub async fn writers_side_by_side_lose_nothing(warehouse: &impl ReadBack) {
     let (lost, written) = futures::join!(lost, futures::future::join_all(calls));
     assert!(matches!(lost, Err(WriteError::Gone(_))), "{lost:?}");
     for outcome in written {
-        assert_eq!(outcome.expect("the rows are written"), []);
+        assert_eq!(outcome.expect("the rows are written").refusals, []);
     }
     for spec in &specs {
         assert_holds(warehouse, spec, &rows).await;

@@ -22,7 +22,7 @@ impl Sides<'_> {
     }
 
     fn sql(&self) -> String {
-        let events = self.scope.map(|scope| format!(" LEFT {}", self.joined_events(scope)));
+        let events = self.scope.map(|_| format!(" LEFT {}", self.joined_events()));
         format!(
             "{} SELECT {} FROM (SELECT {} FROM s FULL JOIN l ON {}{})",
             self.with(),
@@ -57,7 +57,7 @@ impl Sides<'_> {
             || "FALSE".to_owned(),
             |scope| {
                 let replayed = self.is_replayed(scope);
-                format!("{s} IS NULL AND e.event_id IS NOT NULL AND {replayed}")
+                format!("{s} IS NULL AND e.position IS NOT NULL AND {replayed}")
             },
         );
         let both = format!("{s} IS NOT NULL AND {l} IS NOT NULL");

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use kappa_actors::port::{
     Comparison, MergeOptions, Merged, Refusal, ReprocessError, Scope, Warehouse, WriteError,
+    Written,
 };
 use kappa_actors::row::{Row, TableSpec, Value};
+use kappa_actors::version::Version;
 
 use super::diff::unreadable;
 use super::sides::{Sides, sql_type};
@@ -97,7 +99,7 @@ impl Sides<'_> {
                 }
             });
             source += &format!(
-                " UNION ALL SELECT {}, CAST(NULL AS INT64) AS _live_version, TRUE AS _gone {}",
+                " UNION ALL SELECT {}, CAST(NULL AS BYTES) AS _live_version, TRUE AS _gone {}",
                 keys.collect::<Vec<_>>().join(", "),
                 self.missing(scope),
             );
@@ -109,7 +111,7 @@ impl Sides<'_> {
         format!(
             "MERGE INTO {} AS l USING ({source}) AS s ON {} \
              WHEN MATCHED AND s._gone THEN DELETE \
-             WHEN MATCHED AND IFNULL(s._live_version <= {}, TRUE) \
+             WHEN MATCHED AND IFNULL(s._live_version < {}, TRUE) \
              AND {} IS NOT DISTINCT FROM s._live_version THEN UPDATE SET {} \
              WHEN NOT MATCHED AND NOT s._gone THEN INSERT ({}) VALUES ({})",
             self.live,
@@ -126,7 +128,7 @@ impl Sides<'_> {
     fn missing(&self, scope: &Scope) -> String {
         format!(
             "FROM l {} LEFT JOIN s ON {} WHERE {} IS NULL AND {}",
-            self.joined_events(scope),
+            self.joined_events(),
             self.same_key("s", "l"),
             self.mark("s"),
             self.is_replayed(scope),
@@ -142,7 +144,7 @@ impl Sides<'_> {
         let differs: Vec<_> = others.map(|at| self.differs(at)).collect();
         format!(
             "{} SELECT {} FROM s LEFT JOIN l ON {} \
-             WHERE {} IS NULL OR (IFNULL({live} <= {version}, TRUE) AND ({}))",
+             WHERE {} IS NULL OR (IFNULL({live} < {version}, TRUE) AND ({}))",
             self.with(),
             staged.join(", "),
             self.same_key("s", "l"),
@@ -197,18 +199,25 @@ impl Rows<'_> {
             values[at] = value(column.kind, cell)
                 .ok_or_else(|| unreadable(&format!("a value of column {}", column.name)))?;
         }
+        // Upserts are numbered by the version itself, not by its bytes.
+        if let Some(at) = self.table.version
+            && let Value::Bytes(bytes) = &values[at]
+        {
+            let version = Version::from_bytes(bytes).ok_or_else(|| unreadable("a version"))?;
+            values[at] = Value::Version(Box::new(version));
+        }
         Ok(Row(values.into()))
     }
 }
 
 /// A staged row has been taken once, so it is taken again.
-fn check(written: Result<Vec<Refusal>, WriteError>) -> Result<(), ReprocessError> {
+fn check(written: Result<Written, WriteError>) -> Result<(), ReprocessError> {
     match written {
-        Ok(refused) => match refused.first() {
+        Ok(Written { refusals, .. }) => match refusals.first() {
             None => Ok(()),
             Some(Refusal { reason, .. }) => Err(ReprocessError::Mismatch(format!(
                 "BigQuery refuses {} of the staged rows, the first with: {reason}",
-                refused.len()
+                refusals.len()
             ))),
         },
         Err(error) => Err(ReprocessError::Unavailable(format!(

@@ -1,6 +1,5 @@
 //! The two tables as queries name them: each with one row a key, and every configured column.
 
-use kappa_actors::dead_letter_table;
 use kappa_actors::port::{Comparison, ReprocessError, Scope, StagingTables, staging_name};
 use kappa_actors::row::{ColumnType, TableSpec};
 use serde_json::Value;
@@ -25,7 +24,7 @@ pub(super) struct Sides<'a> {
     /// The live table in SQL.
     pub(super) live: String,
     staging: String,
-    /// The ids of the replayed events that are no dead letters.
+    /// The positions of the replayed events.
     events: String,
     /// How the live table stands to the configuration; `None`: there is none.
     gap: Option<Gap>,
@@ -89,21 +88,9 @@ impl<'a> Sides<'a> {
             // Somebody began to drop what the replay left.
             scope = None;
         }
-        let mut ids = String::new();
-        if let Some(scope) = scope {
-            if table.column(&scope.event_id).is_none() {
-                let says = format!("table {} has no column {}", table.name, scope.event_id);
-                return Err(ReprocessError::Mismatch(says));
-            }
-            ids = format!("SELECT DISTINCT event_id FROM {}", rest.sql_name(&events.name));
-            if exists(rest, dead_letter_table::NAME).await? {
-                ids += &format!(
-                    " WHERE event_id NOT IN (SELECT event_id FROM {} WHERE processor = {} \
-                     AND event_id IS NOT NULL)",
-                    rest.sql_name(dead_letter_table::NAME),
-                    literal(&scope.processor)
-                );
-            }
+        let mut positions = String::new();
+        if scope.is_some() {
+            positions = format!("SELECT DISTINCT position FROM {}", rest.sql_name(&events.name));
         }
         let compared = (0..table.columns.len())
             .filter(|at| !table.key.contains(at) && *at != version)
@@ -118,7 +105,7 @@ impl<'a> Sides<'a> {
             compared,
             live: rest.sql_name(&table.name),
             staging: rest.sql_name(&staging_name(&table.name)),
-            events: ids,
+            events: positions,
             gap,
         })
     }
@@ -158,14 +145,15 @@ impl<'a> Sides<'a> {
         pairs.join(" AND ")
     }
 
-    /// That a live row may be removed: it is of a replayed event, and not newer than the replay.
+    /// That no higher revision than the replay's made a live row.
     pub(super) fn is_replayed(&self, scope: &Scope) -> String {
-        format!("IFNULL({} <= {}, TRUE)", self.version("l"), scope.up_to_version)
+        let revision = format!("FROM_HEX('{:04x}')", scope.revision);
+        format!("SUBSTR({}, -4, 2) <= {revision}", self.version("l"))
     }
 
     /// Joins the replayed events to the live rows.
-    pub(super) fn joined_events(&self, scope: &Scope) -> String {
-        format!("JOIN e ON e.event_id = l.`{}`", scope.event_id)
+    pub(super) fn joined_events(&self) -> String {
+        format!("JOIN e ON e.position = SUBSTR({}, -24, 20)", self.version("l"))
     }
 
     /// That the sides differ in a column. JSON has no equality; its text has, but NULL is a text
@@ -230,11 +218,6 @@ async fn exists(rest: &Rest, table: &str) -> Result<bool, RestError> {
 
 fn lacks(gap: Option<&Gap>, at: usize) -> bool {
     gap.is_some_and(|gap| gap.missing.contains(&at))
-}
-
-/// A text in SQL.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// A type as SQL names it.

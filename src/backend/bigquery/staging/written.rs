@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kappa_actors::port::{EnsureError, Ensured, Refusal, Warehouse, WriteError};
+use kappa_actors::port::{EnsureError, Ensured, Warehouse, WriteError, Written};
 use kappa_actors::row::{Row, TableSpec};
 
 use crate::backend::bigquery::rest::RestError;
@@ -48,11 +48,15 @@ impl Warehouse for StagedWarehouse {
         }
     }
 
+    async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
+        self.0.is_empty(table).await
+    }
+
     async fn write(
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
-    ) -> Result<Vec<Refusal>, WriteError> {
+    ) -> Result<Written, WriteError> {
         self.0.write(&Arc::new(keyless(table)), rows).await
     }
 

@@ -14,7 +14,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::insert::{bind, by_value, date};
+use super::insert::{bind, date};
 use super::table::{self, list, quoted, words};
 use super::{CACHE_KIB, FILE, VERSION};
 use crate::backend::embedded::sqlite::{self, OpenError, thread::ConnectionThread};
@@ -136,11 +136,8 @@ fn look_up(connection: &Connection, asked: &KeyCount) -> rusqlite::Result<Vec<u6
     let sql = format!("SELECT count(*) FROM {name} WHERE {}", wanted.join(" AND "));
     let mut select = connection.prepare_cached(&sql)?;
     let mut order: Vec<usize> = (0..asked.keys.len()).collect();
-    order.sort_by(|&a, &b| {
-        let pairs = asked.keys[a].0.iter().zip(&asked.keys[b].0);
-        let mut orders = pairs.map(|(a, b)| by_value(Some(a), Some(b)));
-        orders.find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
-    });
+    let all: Vec<usize> = (0..asked.columns.len()).collect();
+    order.sort_by(|&a, &b| asked.keys[a].cmp_by(&all, &asked.keys[b]));
     let (mut counts, mut text) = (vec![0; asked.keys.len()], String::new());
     for at in order {
         for (place, value) in (1..).zip(&asked.keys[at].0) {
@@ -199,6 +196,7 @@ fn stored(Row(values): &Row) -> Vec<u8> {
             Value::Timestamp(time) => put(&mut key, b't', time.to_string().as_bytes()),
             Value::Date(days) => put(&mut key, b't', date(*days).to_string().as_bytes()),
             Value::Bytes(bytes) => put(&mut key, b'b', bytes),
+            Value::Version(version) => put(&mut key, b'b', version.to_bytes().as_ref()),
         }
     }
     key

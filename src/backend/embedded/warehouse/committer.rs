@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use kappa_actors::port::{Refusal, WriteError};
+use kappa_actors::port::{WriteError, Written};
 use kappa_actors::row::{Row, TableSpec};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -40,14 +40,14 @@ pub(super) enum Job {
     Call(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
-/// What became of one call's rows.
-type Written = Result<Vec<Refusal>, WriteError>;
+/// The answer to one call.
+type Answer = Result<Written, WriteError>;
 
 /// Rows to be written, and who waits for that.
 pub(super) struct Write {
     pub(super) table: Arc<TableSpec>,
     pub(super) rows: Arc<Vec<Row>>,
-    pub(super) answer: oneshot::Sender<Written>,
+    pub(super) answer: oneshot::Sender<Answer>,
 }
 
 /// The thread's own.
@@ -117,13 +117,13 @@ impl Committer {
     }
 
     /// One outcome for each write; `Err` when nothing at all was written.
-    fn write(&mut self, writes: &[Write]) -> rusqlite::Result<Vec<Written>> {
+    fn write(&mut self, writes: &[Write]) -> rusqlite::Result<Vec<Answer>> {
         let behavior = TransactionBehavior::Immediate;
         let transaction = self.connection.transaction_with_behavior(behavior)?;
         let outcomes = writes
             .iter()
             .map(|write| match insert::insert(&transaction, &write.table, &write.rows) {
-                Ok(refused) => Ok(Ok(refused)),
+                Ok(written) => Ok(Ok(written)),
                 // Found out before the first of its rows: the others are none the worse.
                 Err(error) if table::rejects_the_statement(&error) => {
                     Ok(Err(WriteError::Gone(table::words(&error))))

@@ -1,18 +1,17 @@
 //! Rows into a table, one outcome for each.
 
-use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use chrono::NaiveDate;
-use kappa_actors::port::Refusal;
+use kappa_actors::port::{Refusal, Written};
 use kappa_actors::row::{Row, TableSpec, Value};
 use rusqlite::{CachedStatement, Connection, ffi};
 
 use super::table::{idle_columns, list, quoted, rejects_the_statement, words};
 use crate::backend::embedded::sqlite;
 
-/// Writes `rows` by the port's rule, within the caller's transaction, and names the rows that
-/// SQLite refuses.
+/// Writes `rows` by the port's rule, within the caller's transaction; names the rows that SQLite
+/// refuses and counts those that a newer version kept out.
 ///
 /// # Errors
 /// SQLite's, when it is not a row that is at fault.
@@ -20,31 +19,37 @@ pub(super) fn insert(
     connection: &Connection,
     table: &TableSpec,
     rows: &[Row],
-) -> rusqlite::Result<Vec<Refusal>> {
+) -> rusqlite::Result<Written> {
     let idle = idle_columns(connection, table)?;
     let sql = upsert(table, &idle);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut text = String::new();
-    let mut refused = Vec::new();
+    let mut written = Written::default();
+    let mut newer = newer_row(table).map(|sql| connection.prepare_cached(&sql)).transpose()?;
     for row in in_key_order(table, rows) {
         let outcome = match misfit(table, &rows[row]) {
             None => match put(&mut statement, &rows[row], &mut text) {
-                Err(error) if is_of_the_row(connection, &sql, &error) => Some(words(&error)),
+                Err(error) if is_of_the_row(connection, &sql, &error) => {
+                    Put::Refused(words(&error))
+                }
                 put => put?,
             },
-            misfit => misfit,
+            Some(reason) => Put::Refused(reason),
         };
-        if let Some(reason) = outcome {
+        if let (Put::Unchanged, Some(newer)) = (&outcome, &mut newer) {
+            written.superseded += u64::from(is_there(newer, table, &rows[row], &mut text)?);
+        }
+        if let Put::Refused(reason) = outcome {
             // A trigger of the user's can end the transaction, and with it the rows before.
             if connection.is_autocommit() {
                 let aborted = ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK);
                 return Err(rusqlite::Error::SqliteFailure(aborted, Some(reason)));
             }
-            refused.push(Refusal { row, reason });
+            written.refusals.push(Refusal { row, reason });
         }
     }
-    refused.sort_unstable_by_key(|refusal| refusal.row);
-    Ok(refused)
+    written.refusals.sort_unstable_by_key(|refusal| refusal.row);
+    Ok(written)
 }
 
 /// Whether an expression of the table's failed on the values of this row: of a trigger, a CHECK or an
@@ -73,9 +78,9 @@ fn upsert(table: &TableSpec, idle: &[String]) -> String {
         .map(|column| quoted(&table.columns[column].name))
         .map(|column| format!("{column}=excluded.{column}"))
         .chain(idle.iter().map(|column| format!("{}=NULL", quoted(column))));
-    // A standing row from before the version column has none, and is not newer.
+    // A row from before the version column has no version, and is not newer.
     sql + &format!(
-        "UPDATE SET {} WHERE ({name}.{version} > excluded.{version}) IS NOT TRUE",
+        "UPDATE SET {} WHERE ({name}.{version} >= excluded.{version}) IS NOT TRUE",
         list(replaced)
     )
 }
@@ -84,44 +89,8 @@ fn upsert(table: &TableSpec, idle: &[String]) -> String {
 /// one key stay in their order.
 fn in_key_order(table: &TableSpec, rows: &[Row]) -> Vec<usize> {
     let mut order: Vec<_> = (0..rows.len()).collect();
-    let key = |row: usize| table.key.iter().map(move |&column| rows[row].0.get(column));
-    order.sort_by(|&a, &b| {
-        key(a)
-            .zip(key(b))
-            .map(|(a, b)| by_value(a, b))
-            .find(|order| order.is_ne())
-            .unwrap_or(Ordering::Equal)
-    });
+    order.sort_by(|&a, &b| rows[a].cmp_by(&table.key, &rows[b]));
     order
-}
-
-/// SQLite's order within one type; a total order of all values, as sorting needs one.
-pub(super) fn by_value(a: Option<&Value>, b: Option<&Value>) -> Ordering {
-    match (a, b) {
-        (Some(Value::Text(a)), Some(Value::Text(b))) => a.cmp(b),
-        (Some(Value::Integer(a)), Some(Value::Integer(b))) => a.cmp(b),
-        // Adding zero makes the two zeros one, as they are one key.
-        (Some(Value::Float(a)), Some(Value::Float(b))) => (a + 0.0).total_cmp(&(b + 0.0)),
-        (Some(Value::Boolean(a)), Some(Value::Boolean(b))) => a.cmp(b),
-        (Some(Value::Timestamp(a)), Some(Value::Timestamp(b))) => a.cmp(b),
-        (Some(Value::Date(a)), Some(Value::Date(b))) => a.cmp(b),
-        (Some(Value::Bytes(a)), Some(Value::Bytes(b))) => a.cmp(b),
-        (a, b) => a.map(rank).cmp(&b.map(rank)),
-    }
-}
-
-/// The place of a value's type among the types.
-const fn rank(value: &Value) -> u8 {
-    match value {
-        Value::Null => 0,
-        Value::Text(_) => 1,
-        Value::Integer(_) => 2,
-        Value::Float(_) => 3,
-        Value::Boolean(_) => 4,
-        Value::Timestamp(_) => 5,
-        Value::Date(_) => 6,
-        Value::Bytes(_) => 7,
-    }
 }
 
 /// Why the row cannot belong to the table, if it cannot. SQLite would give a NULL in an INTEGER key
@@ -134,16 +103,46 @@ fn misfit(table: &TableSpec, row: &Row) -> Option<String> {
     Some(format!("{} is NULL, and it is part of the key", table.columns[*missing].name))
 }
 
-/// Writes one row; the text says why SQLite will never take it.
-fn put(
-    statement: &mut CachedStatement<'_>,
+/// Selects whether a row of the key has a newer version: takes the key's values, then the version.
+fn newer_row(table: &TableSpec) -> Option<String> {
+    let version = quoted(&table.columns[table.version?].name);
+    let key = table.key.iter().map(|&column| format!("{}=?", quoted(&table.columns[column].name)));
+    let key = key.collect::<Vec<_>>().join(" AND ");
+    let name = quoted(&table.name);
+    (!table.key.is_empty()).then(|| format!("SELECT 1 FROM {name} WHERE {key} AND {version} > ?"))
+}
+
+/// Whether `newer`, the statement of [`newer_row`], finds a row for `row`.
+fn is_there(
+    newer: &mut CachedStatement<'_>,
+    table: &TableSpec,
     row: &Row,
     text: &mut String,
-) -> rusqlite::Result<Option<String>> {
+) -> rusqlite::Result<bool> {
+    for (at, column) in (1..).zip(table.key.iter().copied().chain(table.version)) {
+        bind(newer, at, &row.0[column], text)?;
+    }
+    let found = newer.raw_query().next()?.is_some();
+    Ok(found)
+}
+
+/// What became of one row.
+enum Put {
+    /// It is written.
+    Written,
+    /// The table has a row of its key that is as new or newer.
+    Unchanged,
+    /// SQLite will never take it, for this reason.
+    Refused(String),
+}
+
+/// Writes one row.
+fn put(statement: &mut CachedStatement<'_>, row: &Row, text: &mut String) -> rusqlite::Result<Put> {
     let bound = (1..).zip(&row.0).try_for_each(|(at, value)| bind(statement, at, value, text));
     match bound.and_then(|()| statement.raw_execute()) {
-        Ok(_) => Ok(None),
-        Err(error) if sqlite::refuses_the_row(&error) => Ok(Some(words(&error))),
+        Ok(0) => Ok(Put::Unchanged),
+        Ok(_) => Ok(Put::Written),
+        Err(error) if sqlite::refuses_the_row(&error) => Ok(Put::Refused(words(&error))),
         Err(error) => Err(error),
     }
 }
@@ -163,6 +162,9 @@ pub(super) fn bind(
         Value::Float(value) => return statement.raw_bind_parameter(at, value),
         Value::Boolean(value) => return statement.raw_bind_parameter(at, value),
         Value::Bytes(value) => return statement.raw_bind_parameter(at, &value[..]),
+        Value::Version(version) => {
+            return statement.raw_bind_parameter(at, version.to_bytes().as_ref());
+        }
         // Writing into a string cannot fail.
         Value::Timestamp(time) => drop(write!(text, "{time}")),
         Value::Date(days) => drop(write!(text, "{}", date(*days))),

@@ -6,7 +6,7 @@
 
 use kappa_actors::port::Ensured;
 use kappa_actors::row::{Column, ColumnType, TableSpec};
-use rusqlite::{Connection, TransactionBehavior, ffi};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, ffi};
 
 /// Each type, and how a column of it is declared.
 const DECLARED: [(ColumnType, &str); 9] = [
@@ -50,10 +50,12 @@ pub(super) fn ensure(connection: &mut Connection, table: &TableSpec) -> Result<E
     let standing = standing(&transaction, "main", &table.name)?;
     let ensured = if standing.is_empty() {
         transaction.execute_batch(&create(table))?;
+        note_order_by(&transaction, table)?;
         Ensured { created: true, ..Ensured::default() }
     } else {
         check_is_table(&transaction, &table.name)?;
         check_key(table, &standing)?;
+        check_order_by(&transaction, "main", table)?;
         Ensured {
             created: false,
             added: add_columns(&transaction, table, &standing)?,
@@ -84,6 +86,7 @@ pub(super) fn fit(
         return Ok(None);
     }
     check_key(table, &standing)?;
+    check_order_by(connection, schema, table)?;
     let mut lacking = Vec::new();
     for column in &table.columns {
         match standing.iter().find(|standing| standing.name.eq_ignore_ascii_case(&column.name)) {
@@ -160,6 +163,54 @@ fn check_key(table: &TableSpec, standing: &[Standing]) -> Result<(), Error> {
         named(&is),
         named(&wanted)
     )))
+}
+
+/// The table that holds the definition of `order_by` of each table that has one.
+const ORDERS: &str = "kappa_order_by";
+
+fn note_order_by(connection: &Connection, table: &TableSpec) -> rusqlite::Result<()> {
+    if table.order_by.is_some() {
+        connection.execute_batch(&format!(
+            "CREATE TABLE IF NOT EXISTS {ORDERS}(name TEXT PRIMARY KEY, definition TEXT) STRICT"
+        ))?;
+        let sql = format!("INSERT OR REPLACE INTO {ORDERS} VALUES (?, ?)");
+        connection.execute(&sql, (&table.name, &table.order_by))?;
+    } else if connection.table_exists(Some("main"), ORDERS)? {
+        // Of a table of this name that was dropped.
+        connection.execute(&format!("DELETE FROM {ORDERS} WHERE name = ?"), [&table.name])?;
+    }
+    Ok(())
+}
+
+fn check_order_by(connection: &Connection, schema: &str, table: &TableSpec) -> Result<(), Error> {
+    let is: Option<String> = if connection.table_exists(Some(schema), ORDERS)? {
+        let sql = format!("SELECT definition FROM {schema}.{ORDERS} WHERE name = ?");
+        connection.query_row(&sql, [&table.name], |row| row.get(0)).optional()?
+    } else {
+        None
+    };
+    if is == table.order_by || table.version.is_none() {
+        return Ok(());
+    }
+    let named = |order_by: &Option<String>| match order_by {
+        Some(definition) => format!("order_by {definition}"),
+        None => "no order_by".to_owned(),
+    };
+    Err(Error::Mismatch(format!(
+        "table {} has {}, and the configuration says {}: set it back, or fill another table",
+        table.name,
+        named(&is),
+        named(&table.order_by)
+    )))
+}
+
+/// Whether the table has no row, or is missing.
+pub(super) fn is_empty(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
+    if !connection.table_exists(Some("main"), table)? {
+        return Ok(true);
+    }
+    let sql = format!("SELECT 1 FROM {} LIMIT 1", quoted(table));
+    Ok(connection.query_row(&sql, (), |_| Ok(())).optional()?.is_none())
 }
 
 /// Adds what the table lacks; a column of another type is a mismatch.

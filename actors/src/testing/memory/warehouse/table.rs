@@ -1,5 +1,6 @@
 //! One table in memory.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::port::Ensured;
@@ -22,6 +23,9 @@ impl Table {
         let name = &spec.name;
         if key_names(&self.spec) != key_names(spec) {
             return Err(format!("table {name} has another key"));
+        }
+        if self.spec.order_by != spec.order_by {
+            return Err(format!("table {name} has another order_by"));
         }
         let mut ensured = Ensured::default();
         for column in &spec.columns {
@@ -55,7 +59,8 @@ impl Table {
     }
 
     /// Puts a row of `spec`, whose columns stand at `places`, if the port's rule lets it stand.
-    pub(super) fn put(&mut self, spec: &TableSpec, places: &[usize], row: &Row) {
+    /// Returns whether a newer version kept it out.
+    pub(super) fn put(&mut self, spec: &TableSpec, places: &[usize], row: &Row) -> bool {
         let mut values = vec![Value::Null; self.spec.columns.len()];
         for (&place, value) in places.iter().zip(&row.0) {
             values[place] = value.clone();
@@ -67,13 +72,14 @@ impl Table {
         } else {
             format!("{key:?}")
         };
-        let stands = self.rows.get(&key).is_some_and(|standing| match spec.version {
-            Some(version) => version_of(standing, places[version]) > version_of(row, version),
-            None => true,
+        let current = self.rows.get(&key).map(|current| match spec.version {
+            Some(version) => current.0[places[version]].total_cmp(&row.0[version]),
+            None => Ordering::Equal,
         });
-        if !stands {
+        if current.is_none_or(Ordering::is_lt) {
             self.rows.insert(key, Row(values.into()));
         }
+        current.is_some_and(Ordering::is_gt)
     }
 
     /// Removes rows.
@@ -101,11 +107,4 @@ impl Table {
 
 fn key_names(spec: &TableSpec) -> Vec<&str> {
     spec.key.iter().map(|&column| spec.columns[column].name.as_str()).collect()
-}
-
-fn version_of(row: &Row, column: usize) -> Option<i64> {
-    match row.0[column] {
-        Value::Integer(version) => Some(version),
-        _ => None,
-    }
 }

@@ -4,13 +4,10 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use kappa_actors::dead_letter_table;
-use kappa_actors::port::{
-    ColumnDiff, Comparison, Diff, Example, ReprocessError, Scope, Shown, StagingTables,
-};
+use kappa_actors::port::{ColumnDiff, Comparison, Diff, Example, Shown, StagingTables};
 use kappa_actors::row::{ColumnType, TableSpec};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row};
 
 use super::{Error, join};
 use crate::backend::embedded::warehouse::table::{self, list, quoted};
@@ -41,12 +38,6 @@ impl<'a> Compare<'a> {
         let StagingTables { rows: staging, events } = StagingTables::of(table, replay);
         join::check_staging(connection, &staging)?;
         let live = table::fit(connection, "live", table)?;
-        if let Some(Scope { event_id, .. }) = &how.scope
-            && table.column(event_id).is_none()
-        {
-            let says = format!("table {} has no column {event_id}", table.name);
-            return Err(Error::Says(ReprocessError::Mismatch(says)));
-        }
         let compared = (0..table.columns.len())
             .filter(|at| !table.key.contains(at) && *at != version)
             .filter(|&at| !how.passed_over.contains(&table.columns[at].name))
@@ -89,7 +80,7 @@ impl<'a> Compare<'a> {
         let sql = format!(
             "INSERT INTO live.{} AS l({all}) SELECT {all} FROM {} WHERE true ORDER BY {key} \
              ON CONFLICT({key}) DO UPDATE SET {} \
-             WHERE (l.{version} > excluded.{version}) IS NOT TRUE",
+             WHERE (l.{version} >= excluded.{version}) IS NOT TRUE",
             quoted(&self.table.name),
             self.staging,
             list(replaced),
@@ -101,10 +92,10 @@ impl<'a> Compare<'a> {
     /// Removes the live rows that [`Compare::diff`] counts as missing.
     pub(super) fn remove_missing(&self) -> Result<(), Error> {
         if let (Some(scope), Some(_)) = (&self.how.scope, &self.live) {
-            let condition = self.is_missing(scope)?;
+            let condition = self.is_missing();
             let live = quoted(&self.table.name);
             let sql = format!("DELETE FROM live.{live} AS l WHERE {condition}");
-            self.connection.execute(&sql, params![scope.up_to_version, scope.processor])?;
+            self.connection.execute(&sql, [scope.revision.to_be_bytes()])?;
         }
         Ok(())
     }
@@ -204,31 +195,19 @@ impl<'a> Compare<'a> {
             .collect()
     }
 
-    /// True of a live row `l` of a replayed event that staging does not have.
-    ///
-    /// Takes the highest version and the processor as parameters.
-    fn is_missing(&self, scope: &Scope) -> rusqlite::Result<String> {
+    /// True of a live row `l` whose event was replayed, that no higher revision made, and whose key
+    /// staging does not have. Takes the replay's revision, big-endian, as parameter.
+    fn is_missing(&self) -> String {
         let same_key: Vec<_> =
             self.table.key.iter().map(|&at| format!("s.{0} = l.{0}", self.name(at))).collect();
-        let event_id = self.table.column(&scope.event_id);
-        let event_id = event_id.map_or_else(|| "NULL".to_owned(), |at| self.live_value(at));
-        // The parameter is always there, so that both callers can always give it.
-        let letters = if self.connection.table_exists(Some("live"), dead_letter_table::NAME)? {
-            format!(
-                "SELECT event_id FROM live.{} WHERE processor = ?2 AND event_id IS NOT NULL",
-                dead_letter_table::NAME
-            )
-        } else {
-            "SELECT ?2 WHERE false".to_owned()
-        };
-        Ok(format!(
-            "{event_id} IN (SELECT event_id FROM {}) AND {event_id} NOT IN ({letters}) \
-             AND ({} > ?1) IS NOT TRUE AND NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})",
+        let version = self.live_value(self.version);
+        format!(
+            "substr({version}, -24, 20) IN (SELECT position FROM {}) \
+             AND substr({version}, -4, 2) <= ?1 AND NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})",
             self.events,
-            self.live_value(self.version),
             self.staging,
             same_key.join(" AND ")
-        ))
+        )
     }
 
     fn missing(&self, diff: &mut Diff) -> Result<(), Error> {
@@ -238,10 +217,10 @@ impl<'a> Compare<'a> {
         let sql = format!(
             "SELECT {key} FROM live.{} AS l WHERE {}",
             quoted(&self.table.name),
-            self.is_missing(scope)?
+            self.is_missing()
         );
         let mut statement = self.connection.prepare(&sql)?;
-        let mut rows = statement.query(params![scope.up_to_version, scope.processor])?;
+        let mut rows = statement.query([scope.revision.to_be_bytes()])?;
         let mut count = 0;
         while let Some(row) = rows.next()? {
             count += 1;
