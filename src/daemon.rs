@@ -46,13 +46,10 @@ impl Daemon {
         let lock = lock.transpose()?;
         let board = Board::new();
         board.set_instance(&settings.instance);
-        let rules = RuleBook::of(&settings).await?;
-        for change in rules.changed(&blueprint.processors).await? {
-            tracing::warn!("{change}");
-            board.warn(change.to_string());
-        }
-        rules.note(&blueprint.processors).await?;
         let ports = open_ports(&settings).await?;
+        let rules = RuleBook::of(&settings).await?;
+        rules.check(&blueprint.processors, &*ports.warehouse).await?;
+        rules.note(&blueprint.processors).await?;
         let options = StatusOptions::of(&settings);
         let (address, others) = status_branch(&settings, options, &board, &ports.log).await?;
         if lock.is_some() {

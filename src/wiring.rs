@@ -56,6 +56,8 @@ pub struct Rule {
     pub plan: Arc<ProcessorPlan>,
     /// As configured.
     pub config: ProcessorConfig,
+    /// A hash of all that decides which rows are made of which events, the revision aside.
+    pub fingerprint: String,
 }
 
 impl Blueprint {
@@ -69,8 +71,9 @@ impl Blueprint {
         let processors = settings.compile_processors(|name, config: ProcessorConfig| {
             let most = settings.actors.processor.of(name).max_rows_per_event;
             let plan = ProcessorPlan::compile(name, &config, &envelope, most)?;
-            Ok(Rule { plan: Arc::new(plan), config })
+            Ok(Rule { plan: Arc::new(plan), config, fingerprint: String::new() })
         })?;
+        let processors = fingerprinted(settings, processors);
         let mut faults = shared_tables(&processors);
         faults.extend(unreplayable_columns(settings, &processors));
         faults.extend(missing_sinks(settings, &processors));
@@ -110,6 +113,22 @@ impl Blueprint {
             replay: None,
         }
     }
+}
+
+/// Fills in the fingerprints. The envelope decides which events are valid; a processor of `*` gets
+/// the events that no other processor takes, so the patterns of the others are a part of its rule.
+fn fingerprinted(settings: &Settings, mut processors: Vec<Rule>) -> Vec<Rule> {
+    let mut all: Vec<String> =
+        processors.iter().flat_map(|rule| rule.plan.patterns()).cloned().collect();
+    all.sort_unstable();
+    for rule in &mut processors {
+        let takes_the_rest = rule.plan.patterns().iter().any(|pattern| pattern == "*");
+        let routing: &[String] = if takes_the_rest { &all } else { &[] };
+        let parts = serde_json::json!([rule.config.fingerprint(), settings.envelope, routing]);
+        let hash = blake3::hash(parts.to_string().as_bytes());
+        hash.to_hex()[..32].clone_into(&mut rule.fingerprint);
+    }
+    processors
 }
 
 /// Two processors, or one and the dead letters, may not fill one table.

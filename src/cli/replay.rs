@@ -18,7 +18,7 @@ use super::range::time;
 use crate::replay::{Ended, Job, Options, ReplayError, ReplayPlan, Source, Target};
 use crate::settings::Settings;
 use crate::telemetry;
-use crate::wiring::{Blueprint, RuleBook};
+use crate::wiring::{Blueprint, RuleBook, open_archive, open_warehouse};
 use progress::Progress;
 
 /// How long freed memory is kept at least: a job works as fast as it can, and at that rate the pages
@@ -94,8 +94,13 @@ async fn run(
 ) -> Result<(), Failure> {
     // Listened to before anything is begun: a signal during the start is not lost.
     let mut signals = Signals::listen()?;
-    for change in RuleBook::of(settings).await?.changed(&blueprint.processors).await? {
-        tell("warning", &change.to_string());
+    let book = RuleBook::of(settings).await?;
+    if !book.changed(&blueprint.processors).await?.is_empty() {
+        let warehouse = open_warehouse(settings, open_archive(settings).await?).await?;
+        book.check(&blueprint.processors, &*warehouse).await?;
+    }
+    if args.into == Target::Live {
+        book.note(&blueprint.processors).await?;
     }
     let mut job = tokio::select! {
         job = start(args, settings, blueprint) => job?,

@@ -130,7 +130,7 @@ impl ReplayPlan {
 
 /// A rule's name, and what tells it from another rule or revision.
 fn fingerprint(rule: &Rule) -> (String, String) {
-    let told = format!("{}:{}", rule.config.revision, rule.config.fingerprint());
+    let told = format!("{}:{}", rule.config.revision, rule.fingerprint);
     (rule.plan.name().to_owned(), told)
 }
 

@@ -1,16 +1,17 @@
-//! Remembers which rule ran under which revision, so that a rule changed under the same revision
-//! is told: rows made by the old and the new rule could not be told apart.
+//! Remembers which rule ran under which revision. A rule that changed under its revision is refused:
+//! the rows that the old and the new rule make of one event would have the same version.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use kappa_actors::port::ArchiveStore;
+use kappa_actors::port::{ArchiveStore, Warehouse};
 use kappa_actors::processor::Processor as _;
+use kappa_actors::row::TableSpec;
 use serde::{Deserialize, Serialize};
 
 use super::Rule;
@@ -23,7 +24,7 @@ const FILE: &str = "rules.json";
 const OBJECTS: &str = "rules/";
 const SUFFIX: &str = ".json";
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Noted {
     revision: i64,
     fingerprint: String,
@@ -32,22 +33,26 @@ struct Noted {
 /// By the processor's name.
 type Notes = BTreeMap<String, Noted>;
 
-/// A rule that is not what it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A rule that changed without a higher revision.
+#[derive(Clone, Debug)]
 pub struct RuleChange {
     /// The processor.
     pub processor: String,
-    /// The revision that both rules have.
+    /// Its table.
+    pub table: Arc<TableSpec>,
+    /// The highest revision under which another rule ran.
     pub revision: i64,
 }
 
 impl std::fmt::Display for RuleChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { processor, revision } = self;
+        let Self { processor, revision, .. } = self;
+        let next = revision + 1;
         write!(
             f,
-            "processor {processor} makes its rows by another rule than before under the same \
-             revision, {revision}: raise processors.{processor}.revision, so that a replay's rows win"
+            "the rule of processor {processor} has changed since revision {revision} (its own \
+             configuration, the envelope, or which events reach it): set \
+             processors.{processor}.revision = {next}, so that its rows win over the earlier ones"
         )
     }
 }
@@ -74,39 +79,63 @@ impl RuleBook {
         }
     }
 
-    /// The rules that changed under their revision since they were noted. Writes nothing.
+    /// The rules that changed since they were noted and have no higher revision. Writes nothing.
     ///
     /// # Errors
     /// When the note cannot be read.
     pub async fn changed(&self, rules: &[Rule]) -> anyhow::Result<Vec<RuleChange>> {
         let before = self.read().await?.1;
-        let changed = notes(rules).into_iter().filter(|(name, now)| {
-            before.get(name).is_some_and(|before| {
-                before.revision == now.revision && before.fingerprint != now.fingerprint
+        let change = |rule: &Rule| {
+            let before = before.get(rule.plan.name())?;
+            let changed =
+                before.fingerprint != rule.fingerprint && rule.config.revision <= before.revision;
+            changed.then(|| RuleChange {
+                processor: rule.plan.name().to_owned(),
+                table: Arc::clone(rule.plan.table()),
+                revision: before.revision,
             })
-        });
-        Ok(changed
-            .map(|(processor, Noted { revision, .. })| RuleChange { processor, revision })
-            .collect())
+        };
+        Ok(rules.iter().filter_map(change).collect())
     }
 
-    /// Notes the rules that run from now on.
+    /// Refuses rules that changed without a higher revision, unless their tables are empty.
+    ///
+    /// # Errors
+    /// All such changes, or why the note or a table cannot be read.
+    pub async fn check(&self, rules: &[Rule], warehouse: &dyn Warehouse) -> anyhow::Result<()> {
+        let mut refused = Vec::new();
+        for change in self.changed(rules).await? {
+            if !warehouse.is_empty(&change.table).await? {
+                refused.push(change.to_string());
+            }
+        }
+        anyhow::ensure!(refused.is_empty(), refused.join("\n"));
+        Ok(())
+    }
+
+    /// Notes the rules that run from now on. Processors that are not among them keep their notes.
     ///
     /// # Errors
     /// When the note cannot be written.
     pub async fn note(&self, rules: &[Rule]) -> anyhow::Result<()> {
-        let now = notes(rules);
+        let (number, before) = self.read().await?;
+        let mut now = before.clone();
+        for rule in rules {
+            let noted = now.entry(rule.plan.name().to_owned()).or_default();
+            let same = noted.fingerprint == rule.fingerprint;
+            let at_least = if same { noted.revision } else { 0 };
+            noted.revision = rule.config.revision.max(at_least);
+            noted.fingerprint.clone_from(&rule.fingerprint);
+        }
+        if before == now {
+            return Ok(());
+        }
         let text = serde_json::to_vec_pretty(&now)?;
         match self {
-            Self::File(path) => {
-                std::fs::write(path, text).with_context(|| path.display().to_string())
-            }
+            Self::File(path) => replace(path, &text).with_context(|| path.display().to_string()),
             Self::Objects(store) => {
-                let (number, before) = self.read().await?;
-                if before != now {
-                    // If the name is taken, a replica that starts at the same time was faster.
-                    store.put_if_absent(&object(number + 1), text.into()).await?;
-                }
+                // If the name is taken, a replica that starts at the same time was faster.
+                store.put_if_absent(&object(number + 1), text.into()).await?;
                 Ok(())
             }
         }
@@ -114,11 +143,12 @@ impl RuleBook {
 
     /// The last note and its number.
     async fn read(&self) -> anyhow::Result<(u32, Notes)> {
-        // A torn note only means that a change goes unnoticed once.
-        let parse = |text: &[u8]| serde_json::from_slice(text).unwrap_or_default();
+        let parse = |text: &[u8]| {
+            serde_json::from_slice(text).context("the notes of the rules cannot be read")
+        };
         match self {
             Self::File(path) => match std::fs::read(path) {
-                Ok(text) => Ok((0, parse(&text))),
+                Ok(text) => Ok((0, parse(&text).with_context(|| path.display().to_string())?)),
                 Err(error) if is_gone(&error) => Ok((0, Notes::new())),
                 Err(error) => Err(error).with_context(|| path.display().to_string()),
             },
@@ -130,7 +160,7 @@ impl RuleBook {
                     return Ok((0, Notes::new()));
                 };
                 let chunks: Vec<Bytes> = store.read(&object(last)).await?.try_collect().await?;
-                Ok((last, parse(&chunks.concat())))
+                Ok((last, parse(&chunks.concat()).with_context(|| object(last))?))
             }
         }
     }
@@ -140,12 +170,13 @@ fn object(number: u32) -> String {
     format!("{OBJECTS}{number:06}{SUFFIX}")
 }
 
-fn notes(rules: &[Rule]) -> Notes {
-    let note = |Rule { plan, config }: &Rule| {
-        let noted = Noted { revision: config.revision, fingerprint: config.fingerprint() };
-        (plan.name().to_owned(), noted)
-    };
-    rules.iter().map(note).collect()
+/// Replaces the file as a whole: a torn note would let a change pass.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("json.new");
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)
 }
 
 /// There is no note; nor is there where the data folder is no folder, which others complain of.
@@ -155,7 +186,9 @@ fn is_gone(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use kappa_actors::row::{Row, Value};
     use kappa_actors::testing::memory::archive_store::MemoryArchive;
+    use kappa_actors::testing::memory::warehouse::MemoryWarehouse;
 
     use super::*;
     use crate::settings::Sources;
@@ -168,24 +201,59 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rule_changed_under_its_revision_is_told_until_it_is_noted() {
+    async fn a_rule_changed_without_a_higher_revision_is_refused_unless_its_table_is_empty() {
         let dir = tempfile::tempdir().unwrap();
         let archive: Arc<dyn ArchiveStore> = Arc::new(MemoryArchive::new());
         for book in [RuleBook::File(dir.path().join(FILE)), RuleBook::Objects(archive)] {
+            let warehouse = MemoryWarehouse::new();
+            let refused = async |rules: &[Rule]| match book.check(rules, &warehouse).await {
+                Ok(()) => String::new(),
+                Err(error) => error.to_string(),
+            };
             let changed = rules(&["processors.orders.columns.currency.default=EUR"]);
-            let told = async |rules: &[Rule]| book.changed(rules).await.unwrap();
-            assert_eq!(told(&rules(&[])).await, [], "nothing ran yet");
+            let raised = |revision: i64| {
+                let revision = format!("processors.orders.revision={revision}");
+                rules(&["processors.orders.columns.currency.default=EUR", &revision])
+            };
+            assert_eq!(refused(&rules(&[])).await, "", "nothing ran yet");
             book.note(&rules(&[])).await.unwrap();
-            book.note(&rules(&[])).await.unwrap();
-            let change = RuleChange { processor: "orders".to_owned(), revision: 0 };
-            assert_eq!(told(&changed).await, [change]);
-            assert_eq!(told(&rules(&["processors.orders.revision=1"])).await, []);
-            book.note(&changed).await.unwrap();
-            assert_eq!(told(&changed).await, []);
-            // Back again is a change as well.
-            assert_eq!(told(&rules(&[])).await.len(), 1);
-            book.note(&rules(&[])).await.unwrap();
-            assert_eq!(told(&rules(&[])).await, []);
+            assert_eq!(refused(&changed).await, "", "the table is empty");
+            let orders = Arc::clone(rules(&[])[0].plan.table());
+            warehouse.ensure_table(&orders).await.unwrap();
+            let row = Row(vec![Value::Null; orders.columns.len()].into());
+            warehouse.write(&orders, Arc::new(vec![row])).await.unwrap();
+            let says = refused(&changed).await;
+            assert!(says.contains("set processors.orders.revision = 1"), "{says}");
+            assert_eq!(refused(&raised(1)).await, "");
+            book.note(&raised(1)).await.unwrap();
+            // The old rule comes back only under a revision of its own.
+            for revision in [0, 1] {
+                let back = format!("processors.orders.revision={revision}");
+                let says = refused(&rules(&[&back])).await;
+                assert!(says.contains("set processors.orders.revision = 2"), "{says}");
+            }
+            assert_eq!(refused(&rules(&["processors.orders.revision=2"])).await, "");
+            // The same rule under a lower revision is the same rule, and the note stays.
+            assert_eq!(refused(&raised(0)).await, "");
+            book.note(&raised(0)).await.unwrap();
+            assert!(!refused(&rules(&["processors.orders.revision=1"])).await.is_empty());
         }
+    }
+
+    #[test]
+    fn the_envelope_and_the_routing_are_parts_of_a_rule() {
+        let fingerprints = |sets: &[&str]| {
+            let rules = rules(sets).into_iter();
+            rules
+                .map(|rule| (rule.plan.name().to_owned(), rule.fingerprint))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let plain = fingerprints(&[]);
+        let envelope = fingerprints(&["envelope.time=/data/at"]);
+        assert!(plain.iter().all(|(name, rule)| envelope[name] != *rule));
+        // `other` takes what no prefix takes, so every prefix is a part of its rule.
+        let routed = fingerprints(&["processors.users.match=[\"user.\", \"account.\"]"]);
+        let differ = plain.iter().filter(|(name, rule)| routed[*name] != **rule);
+        assert_eq!(differ.map(|(name, _)| name).collect::<Vec<_>>(), ["other", "users"]);
     }
 }

@@ -16,7 +16,7 @@ impl Report<'_> {
     /// One object.
     pub(super) fn json(&self) -> Value {
         let settings = self.settings;
-        let processor = |Rule { plan, config }: &Rule| {
+        let processor = |Rule { plan, config, .. }: &Rule| {
             json!({
                 "name": plan.name(),
                 "match": config.r#match,
@@ -143,7 +143,7 @@ impl Report<'_> {
     }
 }
 
-fn cells(Rule { plan, config }: &Rule) -> [String; 6] {
+fn cells(Rule { plan, config, .. }: &Rule) -> [String; 6] {
     let list = |all: &[String]| match all {
         [] => "none".to_owned(),
         all => all.join(" "),

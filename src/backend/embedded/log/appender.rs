@@ -101,7 +101,7 @@ impl Appender {
                 return Ok(Err(PublishError::Full(text)));
             }
             self.events.append(&mut head, now, message)?;
-            Ok(Ok(head.last_offset.to_string()))
+            Ok(Ok(self.events.message_id(head.generation, head.last_offset).into()))
         };
         let outcomes = calls
             .iter()

@@ -16,7 +16,9 @@ use kappa_actors::time::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::file::forget;
-pub(super) use self::file::{all_acknowledged, open, tidy};
+pub(super) use self::file::{
+    Seen, all_acknowledged, drop_beyond, last_noted, open, seen, set_seen, tidy,
+};
 use self::state::{State, lease, offset};
 use super::events::{Events, Head};
 use super::ranges::{Range, RangeSet};
@@ -107,7 +109,9 @@ impl Subscription {
     ) -> rusqlite::Result<()> {
         self.refresh(events)?;
         let expires = self.renewal();
+        let head = events.head()?;
         self.change(|state, transaction, name| {
+            file::note_seen(transaction, events.id, &head)?;
             let offsets: RangeSet = state.current(leases).collect();
             if archived {
                 state.note_archived(transaction, name, leases)?;
@@ -207,7 +211,8 @@ impl Subscription {
     /// removed: from there on the log is whole.
     fn begin(&mut self, events: &Events) -> rusqlite::Result<()> {
         let _lock = events.lock()?;
-        let floor = events.head()?.removed_offset;
+        let head = events.head()?;
+        let floor = head.removed_offset;
         let expires = self.renewal();
         self.change(|state, transaction, name| {
             if state.read(transaction, name, events.id)? {
@@ -216,6 +221,7 @@ impl Subscription {
             const UPSERT: &str = "INSERT INTO subscriptions VALUES (?, ?, 0, NULL, ?) \
                                   ON CONFLICT DO UPDATE SET log = excluded.log, skip_until = NULL";
             transaction.prepare_cached(UPSERT)?.execute((name, events.id, expires))?;
+            file::note_seen(transaction, events.id, &head)?;
             *state = State { epoch: state.epoch, ..State::default() };
             state.restart(transaction, name, floor)
         })?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use kappa_actors::message::{Lease, Message, NewMessage};
 use kappa_actors::port::{Acknowledged, EventLog, PublishError, Pulled, Room};
+use kappa_actors::position::Position;
 use kappa_actors::testing::event_log::{Abilities, conforms};
 use kappa_actors::time::Timestamp;
 
@@ -52,8 +53,13 @@ async fn pull(log: &EmbeddedLog) -> Vec<Message> {
     }
 }
 
-fn ids(messages: &[Message]) -> Vec<i64> {
-    messages.iter().map(|message| message.id.parse().unwrap()).collect()
+/// The offset that a message id ends with.
+fn offset_in(id: &str) -> i64 {
+    id.rsplit_once('-').unwrap().1.parse().unwrap()
+}
+
+fn offsets(messages: &[Message]) -> Vec<i64> {
+    messages.iter().map(|message| offset_in(&message.id)).collect()
 }
 
 fn leases(messages: &[Message]) -> Vec<Lease> {
@@ -96,7 +102,20 @@ async fn after_a_restart_everything_unacknowledged_comes_again_in_order() {
     log.acknowledge(&[messages[1].lease, messages[4].lease]).await.unwrap();
     drop(log);
     let log = open(dir.path());
-    assert_eq!(ids(&pull(&log).await), [1, 3, 4, 6]);
+    assert_eq!(offsets(&pull(&log).await), [1, 3, 4, 6]);
+}
+
+#[tokio::test]
+async fn a_message_id_names_log_generation_and_offset_and_is_the_one_that_publish_returns() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let published = publish(&log, (0..3).map(|n| n.to_string())).await;
+    let id = Events::open(&dir.path().join("log.db")).unwrap().id.cast_unsigned();
+    let expected = (1..=3).map(|offset| format!("{:012x}.1-{offset}", id & ((1 << 48) - 1)));
+    assert_eq!(published, expected.collect::<Vec<_>>());
+    let pulled: Vec<_> = pull(&log).await.into_iter().map(|message| message.id).collect();
+    assert_eq!(pulled, published);
+    assert!(pulled.iter().all(|id| !id.is_heap_allocated()), "{pulled:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +138,7 @@ async fn publishers_side_by_side_lose_nothing_and_leave_no_offset_out() {
             nothing => panic!("{nothing:?} after {} messages", messages.len()),
         }
     }
-    assert_eq!(ids(&messages), (1..=1_000).collect::<Vec<_>>());
+    assert_eq!(offsets(&messages), (1..=1_000).collect::<Vec<_>>());
     assert!(messages.is_sorted_by_key(|message| message.publish_time));
     for publisher in publishers {
         publisher.await.unwrap();
@@ -135,7 +154,7 @@ async fn a_publisher_leaves_no_subscription_behind() {
     let id = Events::open(&dir.path().join("log.db")).unwrap().id;
     assert!(subscription::all_acknowledged(&subscriptions, id).unwrap().is_empty());
     assert!(!retain(dir.path(), NOTHING), "what nobody reads stays");
-    assert_eq!(ids(&pull(&log).await), [1]);
+    assert_eq!(offsets(&pull(&log).await), [1]);
 }
 
 #[tokio::test]
@@ -161,7 +180,7 @@ async fn a_seek_by_another_process_reaches_the_one_that_pulls() {
     let sought = command.seek(messages[0].publish_time).await.unwrap();
     assert_eq!(sought.messages, Some(4));
     daemon.acknowledge(&leases(&messages[2..])).await.unwrap();
-    assert_eq!(ids(&pull(&daemon).await), [1, 2, 3, 4], "in flight or acknowledged, all again");
+    assert_eq!(offsets(&pull(&daemon).await), [1, 2, 3, 4], "in flight or acknowledged, all again");
 }
 
 #[tokio::test]
@@ -176,7 +195,7 @@ async fn a_seek_into_the_future_skips_what_comes_before_it() {
     assert!(pull(&log).await.is_empty());
     now.store(2_000, Ordering::Relaxed);
     publish(&log, ["in time".to_owned()]).await;
-    assert_eq!(ids(&pull(&log).await), [2]);
+    assert_eq!(offsets(&pull(&log).await), [2]);
     assert_eq!(log.backlog().await.unwrap().messages, Some(1));
 }
 
@@ -200,9 +219,9 @@ async fn retention_takes_only_what_is_acknowledged_and_a_seek_there_is_refused()
          the oldest still there is of 1970-01-01T00:00:04.000000Z"
     );
     log.give_back(&leases(&messages)).await.unwrap();
-    assert_eq!(ids(&pull(&log).await), [1, 4, 5]);
+    assert_eq!(offsets(&pull(&log).await), [1, 4, 5]);
     assert_eq!(log.seek(messages[3].publish_time).await.unwrap().messages, Some(2));
-    assert_eq!(ids(&pull(&log).await), [4, 5]);
+    assert_eq!(offsets(&pull(&log).await), [4, 5]);
 }
 
 #[tokio::test]
@@ -214,8 +233,8 @@ async fn offsets_never_come_again_even_when_nothing_is_left() {
     retain(dir.path(), NOTHING);
     drop(log);
     let log = open(dir.path());
-    assert_eq!(publish(&log, ["next".to_owned()]).await, ["4"]);
-    assert_eq!(ids(&pull(&log).await), [4]);
+    assert_eq!(offset_in(&publish(&log, ["next".to_owned()]).await[0]), 4);
+    assert_eq!(offsets(&pull(&log).await), [4]);
 }
 
 #[tokio::test]
@@ -237,7 +256,7 @@ async fn a_log_full_of_unacknowledged_events_refuses_more_until_some_are_acknowl
     }
     assert!(matches!(log.publish(message()).await[0], Err(PublishError::Full(_))));
     log.give_back(&leases(&messages)).await.unwrap();
-    assert_eq!(ids(&pull(&log).await), (6..=15).collect::<Vec<_>>(), "none was lost");
+    assert_eq!(offsets(&pull(&log).await), (6..=15).collect::<Vec<_>>(), "none was lost");
 }
 
 #[tokio::test]
@@ -247,10 +266,10 @@ async fn a_message_too_large_is_refused_and_its_neighbours_are_taken() {
         EmbeddedLog::open(dir.path(), LogOptions { max_event_bytes: 3, ..options() }).unwrap();
     let payloads = ["abc", "abcd", "x"].map(NewMessage::from_payload);
     let outcomes = log.publish(payloads.into()).await;
-    assert_eq!(outcomes[0].as_ref().unwrap(), "1");
+    assert_eq!(offset_in(outcomes[0].as_ref().unwrap()), 1);
     let Err(PublishError::Refused(text)) = &outcomes[1] else { panic!("{outcomes:?}") };
     assert_eq!(text, "the event has 4 bytes, and at most 3 are taken");
-    assert_eq!(outcomes[2].as_ref().unwrap(), "2");
+    assert_eq!(offset_in(outcomes[2].as_ref().unwrap()), 2);
 }
 
 #[tokio::test]
@@ -296,4 +315,84 @@ async fn what_is_acknowledged_is_told_without_a_subscription_made_for_it() {
     daemon.seek(messages[1].publish_time).await.unwrap();
     let waits = Acknowledged::Before(messages[1].publish_time);
     assert_eq!(auditor.acknowledged().await.unwrap(), waits);
+}
+
+/// Copies `log.db` as `sqlite3 .backup` does.
+fn back_up(dir: &Path, to: &Path) {
+    let log = rusqlite::Connection::open(dir.join("log.db")).unwrap();
+    log.execute("VACUUM INTO ?", [to.to_str().unwrap()]).unwrap();
+}
+
+fn remove_log(dir: &Path) {
+    for file in ["log.db", "log.db-wal", "log.db-shm"] {
+        let _ = fs::remove_file(dir.join(file));
+    }
+}
+
+#[tokio::test]
+async fn no_new_event_of_a_restored_log_counts_as_acknowledged() {
+    let (dir, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let backup = copies.path().join("backup.db");
+    let log = open(dir.path());
+    let mut before = publish(&log, (0..5).map(|n| n.to_string())).await;
+    back_up(dir.path(), &backup);
+    before.extend(publish(&log, (5..10).map(|n| n.to_string())).await);
+    log.acknowledge(&leases(&pull(&log).await)).await.unwrap();
+    drop(log);
+    // Twice the same backup: the ids of the first recovery do not come again either.
+    for generation in [2, 3] {
+        remove_log(dir.path());
+        fs::copy(&backup, dir.path().join("log.db")).unwrap();
+        let log = open(dir.path());
+        let after = publish(&log, (0..8).map(|n| format!("new {n}"))).await;
+        assert!(after.iter().all(|id| !before.contains(id)), "{after:?}");
+        assert!(after[0].contains(&format!(".{generation}-")), "{after:?}");
+        let messages = pull(&log).await;
+        let new = messages.iter().filter(|message| message.payload.starts_with(b"new"));
+        assert_eq!(new.map(|message| message.id.to_string()).collect::<Vec<_>>(), after);
+        log.acknowledge(&leases(&messages)).await.unwrap();
+        assert_eq!(log.backlog().await.unwrap().messages, Some(0));
+        before.extend(after);
+    }
+}
+
+#[tokio::test]
+async fn acknowledgements_of_lost_events_do_not_count_for_those_in_their_place() {
+    let (dir, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let [old_log, old_notes] = ["log", "notes"].map(|name| copies.path().join(name));
+    let log = open(dir.path());
+    publish(&log, (0..5).map(|n| n.to_string())).await;
+    back_up(dir.path(), &old_log);
+    publish(&log, (5..10).map(|n| n.to_string())).await;
+    log.acknowledge(&leases(&pull(&log).await)).await.unwrap();
+    drop(log);
+    fs::copy(dir.path().join("subscriptions.db"), &old_notes).unwrap();
+    remove_log(dir.path());
+    fs::copy(&old_log, dir.path().join("log.db")).unwrap();
+    let log = open(dir.path());
+    let after = publish(&log, (0..8).map(|n| format!("new {n}"))).await;
+    drop(log);
+    // Now the notes are the older file, and tell of events that the first restore lost.
+    for file in ["subscriptions.db-wal", "subscriptions.db-shm"] {
+        let _ = fs::remove_file(dir.path().join(file));
+    }
+    fs::copy(&old_notes, dir.path().join("subscriptions.db")).unwrap();
+    let messages = pull(&open(dir.path())).await;
+    let ids: Vec<_> = messages.iter().map(|message| message.id.to_string()).collect();
+    assert_eq!(ids, after);
+}
+
+#[tokio::test]
+async fn a_replaced_log_goes_on_above_the_generation_of_the_one_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let before = publish(&log, ["old".to_owned()]).await;
+    log.acknowledge(&leases(&pull(&log).await)).await.unwrap();
+    drop(log);
+    remove_log(dir.path());
+    // A publisher opens it first.
+    let after = publish(&open(dir.path()), ["new".to_owned()]).await;
+    let position = |id: &str| Position::of(id, Timestamp::from_micros(0), 0);
+    assert!(position(&before[0]) < position(&after[0]), "{before:?} {after:?}");
+    assert_eq!(pull(&open(dir.path())).await[0].payload, "new");
 }
