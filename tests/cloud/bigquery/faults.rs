@@ -88,12 +88,12 @@ async fn rows_that_are_stored_unanswered_are_not_doubled() {
 
 /// The second answer is a clear no, but only to the second sending.
 #[tokio::test]
-async fn a_refusal_of_what_may_be_stored_already_is_not_believed() {
+async fn a_refused_repeat_does_not_double_rows_that_its_first_sending_stored() {
     for code in [Code::ResourceExhausted, Code::PermissionDenied, Code::FailedPrecondition] {
         let (cloud, spec) = ready(WriteMode::Append).await;
         cloud.control().fail_appends(1, AppendFault::LosesAnswer);
         cloud.control().fail_appends(1, AppendFault::Answers(code));
-        // Where the stream may be gone its length tells at once.
+        // The length of a stream that may be gone settles the rows at once.
         let outcome = cloud.write(&spec, many(0, 3)).await;
         assert_eq!(outcome.is_err(), code == Code::ResourceExhausted, "{outcome:?}");
         let rest = if outcome.is_ok() { many(3, 1) } else { many(0, 4) };
