@@ -14,7 +14,10 @@ use kappa_actors::position::Position;
 use kappa_actors::testing::event_log::{Abilities, conforms};
 use kappa_actors::time::Timestamp;
 
-use super::{Clock, EmbeddedLog, LogOptions, events::Events, reader, retention, subscription};
+use super::{
+    Clock, EmbeddedLog, LogOptions, begin_generation_at, events::Events, reader, retention,
+    subscription,
+};
 
 const ROOM: Room = Room { messages: 1_000, bytes: 1 << 20 };
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -395,4 +398,34 @@ async fn a_replaced_log_goes_on_above_the_generation_of_the_one_before_it() {
     let position = |id: &str| Position::of(id, Timestamp::from_micros(0), 0);
     assert!(position(&before[0]) < position(&after[0]), "{before:?} {after:?}");
     assert_eq!(pull(&open(dir.path())).await[0].payload, "new");
+}
+
+#[tokio::test]
+async fn a_new_generation_follows_a_corrected_clock_and_outranks_the_times_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = Arc::new(AtomicI64::new(9_000_000));
+    let log = open_with(dir.path(), options(), &now);
+    publish(&log, ["ahead".to_owned()]).await;
+    now.store(1_000_000, Ordering::Relaxed);
+    publish(&log, ["pinned".to_owned()]).await;
+    // Another process begins it, beside the one that publishes.
+    let began = begin_generation_at(dir.path(), Timestamp::from_micros(1_000_000)).unwrap();
+    assert_eq!(began, 2);
+    for time in [1_500_000, 2_000_000] {
+        now.store(time, Ordering::Relaxed);
+        publish(&log, [time.to_string()]).await;
+    }
+    let messages = pull(&log).await;
+    let times: Vec<_> = messages.iter().map(|it| it.publish_time.micros()).collect();
+    assert_eq!(times, [9_000_000, 9_000_000, 1_500_000, 2_000_000]);
+    let positions = messages.iter().map(|it| Position::of(&it.id, it.publish_time, 0));
+    assert!(positions.is_sorted_by(|a, b| a < b));
+    log.acknowledge(&leases(&messages)).await.unwrap();
+    // Nothing of that time or later is left out, and retention by age is not held up by the clock.
+    log.seek(Timestamp::from_micros(2_000_000)).await.unwrap();
+    assert!(pull(&log).await.iter().any(|it| it.payload == "2000000"));
+    log.seek(Timestamp::from_micros(10_000_000)).await.unwrap();
+    retain(dir.path(), retention::Keep { since: 1_400_000, bytes: u64::MAX });
+    log.seek(Timestamp::from_micros(1_400_000)).await.unwrap();
+    assert_eq!(offsets(&pull(&log).await), [3, 4]);
 }
