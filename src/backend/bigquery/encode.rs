@@ -222,7 +222,7 @@ mod tests {
         let row = Row(Box::new([Value::Text("ab".into()), Value::Version(Box::new(version))]));
         let plain = [b"\x0a\x02ab\x12\x18", version.to_bytes().as_ref()].concat();
         let numbered = |change: &[u8], number: String| {
-            [&plain, b"\x1a\x06", change, b"\x22\x32", number.as_bytes()].concat()
+            [plain.as_slice(), b"\x1a\x06", change, b"\x22\x32", number.as_bytes()].concat()
         };
         let bytes = encode(&spec, WriteMode::Upsert, &row, Change::Arrival);
         assert_eq!(bytes, numbered(b"UPSERT", version.to_string()));
