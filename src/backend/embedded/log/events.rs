@@ -62,6 +62,9 @@ const EVENT_BYTES: &str = "length(payload) + ifnull(octet_length(attributes), 0)
                            + octet_length(ordering_key) + 24";
 const ROW_BYTES: u64 = 24;
 
+/// Generations with a rank of their own in a position.
+const RANKED_GENERATIONS: u32 = 15;
+
 /// The log's running figures, written with every change of the events.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
@@ -273,7 +276,10 @@ impl Events {
         let first = head.last_offset + 1;
         self.connection.prepare_cached(INSERT)?.execute((first, number, now.micros(), reason))?;
         head.generation = number;
-        head.last_time = 0;
+        // Later generations share the highest rank, where only publish times order them.
+        if number <= RANKED_GENERATIONS {
+            head.last_time = 0;
+        }
         head.removed_time = head.removed_time.min(now.micros());
         self.set_head(head)
     }
