@@ -18,6 +18,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, Transaction, Transacti
 
 use super::generations::Generations;
 use super::ranges::Range;
+use crate::backend::embedded::sqlite::identity::OpenFiles;
 use crate::backend::embedded::sqlite::{self, OpenError};
 
 pub(super) const VERSION: i64 = 2;
@@ -84,6 +85,7 @@ pub(super) struct Head {
 #[derive(Debug)]
 pub(super) struct Events {
     connection: Connection,
+    files: OpenFiles,
     /// Which log this is.
     pub(super) id: i64,
 }
@@ -94,7 +96,12 @@ impl Events {
         let connection = sqlite::open_with_pages(path, PAGE_BYTES, VERSION, SCHEMA)?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(at)?;
         let id = connection.query_row("SELECT id FROM log", (), |row| row.get(0)).map_err(at)?;
-        Ok(Self { connection, id })
+        Ok(Self { connection, files: OpenFiles::of(path), id })
+    }
+
+    /// Checks that the log is still where it was opened.
+    pub(super) fn check_place(&self) -> rusqlite::Result<()> {
+        self.files.check()
     }
 
     /// Keeps every other writer of the log out until the transaction ends.
