@@ -32,6 +32,8 @@ pub(super) enum Change {
     Correction,
     /// Nothing is to stand, unless it has a higher version; of the row the key and the version count.
     Removal,
+    /// It takes the place of the newer row of this version, which is removed.
+    InPlaceOf(Version),
 }
 
 /// The message type that the rows of `table` are encoded as.
@@ -134,7 +136,11 @@ const MAX_SEQUENCE: usize = 4 * 16 + 3;
 fn sequence(version: Option<&Value>, change: Change) -> ([u8; MAX_SEQUENCE], usize) {
     let mut out = [0; MAX_SEQUENCE];
     if let Some(Value::Version(version)) = version {
-        let version = if change == Change::Removal { version.removed() } else { **version };
+        let version = match change {
+            Change::Removal => version.removed(),
+            Change::InPlaceOf(removed) => removed.removed(),
+            Change::Arrival | Change::Correction => **version,
+        };
         return sections(version.to_bytes().as_ref());
     }
     if change == Change::Removal {
