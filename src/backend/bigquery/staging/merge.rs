@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use kappa_actors::port::{
-    Comparison, MergeOptions, Merged, Refusal, ReprocessError, Warehouse, WriteError,
-    Written,
+    Comparison, MergeOptions, Merged, Refusal, ReprocessError, Warehouse, WriteError, Written,
 };
 use kappa_actors::row::{ColumnType, Row, TableSpec, Value};
 use kappa_actors::version::Version;

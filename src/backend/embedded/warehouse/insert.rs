@@ -27,7 +27,8 @@ pub(super) fn insert(
     let mut statement = connection.prepare_cached(&sql)?;
     let mut text = String::new();
     let mut written = Written::default();
-    let mut newer = newer_row(table, removals).map(|sql| connection.prepare_cached(&sql)).transpose()?;
+    let mut newer =
+        newer_row(table, removals).map(|sql| connection.prepare_cached(&sql)).transpose()?;
     for row in in_key_order(table, rows) {
         let outcome = match misfit(table, &rows[row]) {
             None => match put(&mut statement, &rows[row], &mut text) {

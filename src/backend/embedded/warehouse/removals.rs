@@ -49,8 +49,7 @@ pub(super) fn record(
     let key = list(table.key.iter().map(|&at| format!("l.{}", quoted(&table.columns[at].name))));
     let version = format!("l.{}", quoted(&table.columns[version].name));
     // As `Version::removed` does. SQLite concatenates to text, which holds the same bytes.
-    let removed =
-        format!("CAST(substr({version}, 1, length({version}) - 1) || X'01' AS BLOB)");
+    let removed = format!("CAST(substr({version}, 1, length({version}) - 1) || X'01' AS BLOB)");
     connection.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS {schema}.{to}({}, PRIMARY KEY({names})) WITHOUT ROWID; \
          INSERT OR IGNORE INTO {schema}.{to}({names}) \

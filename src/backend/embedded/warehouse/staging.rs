@@ -219,8 +219,7 @@ fn merge(
     let transaction = connection.transaction_with_behavior(behavior)?;
     let staged = notes::standing(&transaction, &table.name)?;
     join::check_complete(&staged, &table.name)?;
-    let compare =
-        Compare::new(&transaction, table, &staged.replay, how, options.remove_missing)?;
+    let compare = Compare::new(&transaction, table, &staged.replay, how, options.remove_missing)?;
     let diff = compare.diff()?;
     let mut merged = Merged {
         inserted: diff.added,
