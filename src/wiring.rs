@@ -110,7 +110,9 @@ impl Blueprint {
                 supervisor: actors.supervisor.clone(),
             },
             panic_on: settings.faults.panic_on.iter().cloned().collect(),
-            replay: None,
+            staging_replay: None,
+            requeued: None,
+            event_time: None,
         }
     }
 }

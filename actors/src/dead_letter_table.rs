@@ -1,7 +1,13 @@
 //! The table of dead letters: events that could not become rows, whole, each with the reason.
 //!
-//! A letter's id is made of its message, the stage and the duty that failed: a second delivery
-//! that fails the same way is the same letter, and the first one stands.
+//! A letter's id is a hash of its message (id and publish time), the stage and the duty that failed,
+//! and the replay that it failed in, if that was a staging replay. A second delivery that fails the
+//! same way is the same letter.
+//!
+//! A letter is open until it is requeued. Its version is (time of the failure, position of the
+//! message, 1 once it is requeued), and the greatest version of an id counts: so the mark counts for
+//! the failure that it was set on, and a failure that follows makes the letter open again. Whoever
+//! requeues a letter writes a new failure with a later time than the one before.
 
 use std::sync::Arc;
 
@@ -9,15 +15,18 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use crate::message::Attributes;
+use crate::position::Position;
+use crate::processor::VERSION_COLUMN;
 use crate::row::{Column, ColumnType, Row, TableSpec, Value};
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// The table's name.
 pub const NAME: &str = "dead_letters";
 
 /// The columns, in the order of [`DeadLetter::row`].
-const COLUMNS: [(&str, ColumnType, &str); 17] = [
-    ("id", ColumnType::String, "hash of message, stage and duty"),
+const COLUMNS: [(&str, ColumnType, &str); 19] = [
+    ("id", ColumnType::String, "hash of message, stage, duty and staging replay"),
     ("event_id", ColumnType::String, "the event's id, where it could be read"),
     ("event_type", ColumnType::String, "the event's type, where it could be read"),
     ("stage", ColumnType::String, "parse, process, write or poison"),
@@ -30,11 +39,26 @@ const COLUMNS: [(&str, ColumnType, &str); 17] = [
     ("publish_time", ColumnType::Timestamp, "when the log took the message in"),
     ("failed_at", ColumnType::Timestamp, "when it became a dead letter"),
     ("attempts", ColumnType::Integer, "how often it was tried"),
-    ("requeued_at", ColumnType::Timestamp, "when it was published again, if it was"),
-    ("replay_id", ColumnType::String, "the replay it failed in, if it was one"),
+    (
+        "requeued_at",
+        ColumnType::Timestamp,
+        "when it was requeued after this failure; NULL: it is open",
+    ),
+    ("replay_id", ColumnType::String, "the staging replay that it failed in, if it was one"),
     ("ordering_key", ColumnType::String, "the message's ordering key, if it had one"),
     (PAYLOAD_OBJECT, ColumnType::String, "the archive's object with a payload too large for a row"),
+    (
+        "duty",
+        ColumnType::String,
+        "what failed: a processor's name, archive, or route for all duties",
+    ),
+    (VERSION_COLUMN, ColumnType::Bytes, "time of failure, position, requeued: the greatest counts"),
 ];
+
+/// The duty of an event that never was valid, or that no actor could route: all duties failed.
+pub const ROUTE: &str = "route";
+/// The duty of an event that could not be archived.
+pub const ARCHIVE: &str = "archive";
 
 /// The column that names where a payload is that no row of the warehouse can hold.
 pub const PAYLOAD_OBJECT: &str = "payload_object";
@@ -43,6 +67,15 @@ pub const PAYLOAD_OBJECT: &str = "payload_object";
 const PAYLOAD: usize = 7;
 /// Index of [`PAYLOAD_OBJECT`] among the columns.
 const OBJECT: usize = 16;
+/// Index of the duty among the columns.
+const DUTY: usize = 17;
+/// Index of the version among the columns.
+const VERSION: usize = 18;
+/// Index of the time of the mark among the columns.
+const REQUEUED_AT: usize = 13;
+
+/// What comes first in the version of a letter.
+const ORDER_BY: &str = "failed_at TIMESTAMP";
 
 /// The table as every warehouse is asked to hold it.
 #[must_use]
@@ -56,8 +89,8 @@ pub fn spec() -> TableSpec {
         name: NAME.to_owned(),
         columns: columns.into(),
         key: vec![0],
-        version: None,
-        order_by: None,
+        version: Some(VERSION),
+        order_by: Some(ORDER_BY.to_owned()),
         partition_by: None,
         cluster_by: vec![],
     }
@@ -113,6 +146,8 @@ pub struct DeadLetter {
     pub actor: String,
     /// The processor concerned, if one was.
     pub processor: Option<String>,
+    /// The duty that failed: a processor's name, [`ARCHIVE`], or [`ROUTE`] for all duties.
+    pub duty: String,
     /// What went wrong, in words.
     pub reason: String,
     /// The event as it arrived, whole.
@@ -127,24 +162,47 @@ pub struct DeadLetter {
     pub failed_at: Timestamp,
     /// How often it was tried.
     pub attempts: u32,
-    /// When it was published again, if it was.
+    /// When it was requeued after this failure; `None`: it is open.
     pub requeued_at: Option<Timestamp>,
-    /// The replay it failed in, if it was one.
+    /// The staging replay that it failed in, if it was one.
     pub replay_id: Option<String>,
     /// The message's ordering key; empty where there is none.
     pub ordering_key: CompactString,
 }
 
 impl DeadLetter {
-    /// The id of the letter for this message, stage and duty: 32 hexadecimal digits.
+    /// The id of the letter for this message, stage and duty, and for the staging replay that it
+    /// failed in, if it was one: 32 hexadecimal digits.
     #[must_use]
-    pub fn id(message_id: &str, stage: Stage, duty: &str) -> String {
+    pub fn id(
+        (message_id, publish_time): (&str, Timestamp),
+        stage: Stage,
+        duty: &str,
+        staging: Option<&str>,
+    ) -> String {
         let mut hasher = blake3::Hasher::new();
-        for part in [message_id, stage.name(), duty] {
+        hasher.update(&publish_time.micros().to_le_bytes());
+        for part in [message_id, stage.name(), duty, staging.unwrap_or_default()] {
             // The length keeps apart what would read the same run together.
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
         }
         hasher.finalize().to_hex()[..32].to_owned()
+    }
+
+    /// The version of the letter's row.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        let position = Position::of(&self.message_id, self.publish_time, 0);
+        let requeued = u16::from(self.requeued_at.is_some());
+        Version::new(Some(self.failed_at.micros()), position, requeued)
+    }
+
+    /// The mark that this failure was requeued at this time.
+    #[must_use]
+    pub fn mark(&self, at: Timestamp) -> Mark {
+        let version =
+            Self { requeued_at: Some(at), payload: Bytes::new(), ..self.clone() }.version();
+        Mark { id: self.id.clone(), at, version }
     }
 
     /// The letter as a row of [`spec`].
@@ -170,6 +228,8 @@ impl DeadLetter {
             optional(self.replay_id.as_ref()),
             optional(ordering_key),
             Value::Null,
+            text(&self.duty),
+            version_value(&self.version()),
         ]))
     }
 
@@ -215,8 +275,38 @@ impl DeadLetter {
             requeued_at: time(13),
             replay_id: text(14).map(String::from),
             ordering_key: text(15).unwrap_or_default(),
+            duty: text(DUTY).unwrap_or_default().into(),
         })
     }
+}
+
+/// That a letter was requeued. It counts until the letter fails again: then its version is the lower
+/// one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The letter's id.
+    pub id: String,
+    /// When it was requeued.
+    pub at: Timestamp,
+    /// The version of the marked row.
+    pub version: Version,
+}
+
+impl Mark {
+    /// Puts the mark into a row of [`spec`].
+    pub fn put_into(&self, row: &mut Row) {
+        for (at, value) in
+            [(REQUEUED_AT, Value::Timestamp(self.at)), (VERSION, version_value(&self.version))]
+        {
+            if let Some(cell) = row.0.get_mut(at) {
+                *cell = value;
+            }
+        }
+    }
+}
+
+fn version_value(version: &Version) -> Value {
+    Value::Version(Box::new(*version))
 }
 
 /// A row of dead letters that somebody else wrote.
@@ -267,61 +357,4 @@ fn optional(text: Option<impl AsRef<str>>) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_id_tells_message_stage_and_duty_apart() {
-        let id = DeadLetter::id("17", Stage::Parse, "dead letter");
-        assert_eq!(id.len(), 32);
-        assert_eq!(id, DeadLetter::id("17", Stage::Parse, "dead letter"));
-        for other in [
-            DeadLetter::id("1", Stage::Parse, "dead letter"),
-            DeadLetter::id("17", Stage::Poison, "dead letter"),
-            DeadLetter::id("17", Stage::Parse, "archive"),
-            DeadLetter::id("17p", Stage::Parse, "dead letter"),
-        ] {
-            assert_ne!(id, other);
-        }
-    }
-
-    #[test]
-    fn a_letter_comes_back_from_its_row() {
-        let letter = DeadLetter {
-            id: "1".to_owned(),
-            event_id: Some("e".into()),
-            event_type: None,
-            stage: Stage::Write,
-            actor: "kappa.writer".to_owned(),
-            processor: Some("orders".to_owned()),
-            reason: "too long".to_owned(),
-            payload: Bytes::from_static(b"{}"),
-            attributes: Some(Arc::default()),
-            message_id: "17".into(),
-            publish_time: Timestamp::from_micros(1),
-            failed_at: Timestamp::from_micros(2),
-            attempts: 3,
-            requeued_at: None,
-            replay_id: None,
-            ordering_key: "k".into(),
-        };
-        let mut row = letter.row();
-        assert_eq!(row.0.len(), COLUMNS.len());
-        assert_eq!(DeadLetter::from_row(&row).as_ref(), Ok(&letter));
-        let places = [PAYLOAD, OBJECT].map(|at| COLUMNS[at].0);
-        assert_eq!(places, ["payload", PAYLOAD_OBJECT]);
-        assert_eq!((payload(&row), payload_object(&row)), (Some(&letter.payload), None));
-        move_payload(&mut row, "there");
-        assert_eq!((payload(&row), payload_object(&row)), (None, Some("there")));
-        row.0[3] = text("posted");
-        assert_eq!(DeadLetter::from_row(&row), Err(UnreadableLetter("stage")));
-    }
-
-    #[test]
-    fn stages_are_found_by_their_names() {
-        for stage in Stage::ALL {
-            assert_eq!(Stage::from_name(stage.name()), Some(stage));
-        }
-        assert_eq!(Stage::from_name("Parse"), None);
-    }
-}
+mod tests;

@@ -35,7 +35,7 @@ pub use posting::Posting;
 pub(crate) use quarantine::doubled;
 pub use quarantine::{Redelivery, RedeliveryPolicy};
 
-use crate::dead_letter_table::Stage;
+use crate::dead_letter_table::{self, Stage};
 use crate::envelope::Envelope;
 use crate::message::Message;
 
@@ -159,6 +159,8 @@ pub(crate) struct History {
     pub(crate) isolated: bool,
     /// Why it is to be a dead letter.
     pub(crate) verdict: Option<Arc<Verdict>>,
+    /// The duty that failed, once it is to be a dead letter.
+    pub(crate) failed: Option<Duty>,
 }
 
 impl Claim {
@@ -204,6 +206,18 @@ impl Claim {
         self.held().history.as_ref()?.verdict.as_ref()
     }
 
+    /// The name of the duty that failed; only with [`Duty::DeadLetter`].
+    #[must_use]
+    pub fn failed_duty(&self) -> Option<&str> {
+        let held = self.held();
+        let failed = held.history.as_ref()?.failed?;
+        Some(match failed {
+            Duty::Process(_) => held.delivery.ledger.duties().processor(failed)?,
+            Duty::Archive => dead_letter_table::ARCHIVE,
+            Duty::Route | Duty::DeadLetter => dead_letter_table::ROUTE,
+        })
+    }
+
     /// Whether it is a suspect tried again alone: never join it with others.
     #[must_use]
     pub fn is_isolated(&self) -> bool {
@@ -217,7 +231,8 @@ impl Claim {
         let duties = held.delivery.ledger.duties();
         duties.change(held.duty, Change::ended(held.delivery.cost_bytes));
         duties.change(Duty::DeadLetter, Change::opened(1, held.delivery.cost_bytes));
-        let history = History { verdict: Some(Arc::new(verdict)), ..History::default() };
+        let failed = Some(held.duty);
+        let history = History { verdict: Some(Arc::new(verdict)), failed, ..History::default() };
         held.duty = Duty::DeadLetter;
         held.history = Some(Box::new(history));
         Claim::again(held)

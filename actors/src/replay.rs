@@ -10,7 +10,9 @@
 
 mod archive_log;
 mod feed;
+mod file_feed;
 mod journal;
+mod letter_log;
 mod loans;
 mod log_range;
 mod object;
@@ -19,7 +21,9 @@ mod witness;
 
 pub use archive_log::{ArchiveLog, ReplayRange};
 pub(crate) use feed::Decoder;
+pub use file_feed::{FileSource, ImportFile};
 pub use journal::{Journal, JournalError, Resumed, unfinished_replays};
+pub use letter_log::{LetterLog, OpenLetters, Selection};
 pub use loans::{Fault, Progress};
 pub use log_range::{EndedBy, Ending, LogRange, RangeProgress};
 pub use object::{ReadFault, read_lines};

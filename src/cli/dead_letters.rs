@@ -1,18 +1,23 @@
 //! `kappa dead-letters`
 
+mod edit;
 mod render;
 mod requeue;
 mod shelf;
+mod trial;
 
 use std::io::Write;
+use std::path::PathBuf;
 
+use super::Failure;
 use super::output::{self, tell};
-use super::process::runtime;
-use super::{Failure, output::count};
+use super::process::{run_to_end, runtime};
 use crate::settings::Settings;
+use crate::telemetry;
+use crate::wiring::Blueprint;
 use shelf::Shelf;
 
-/// List, show and requeue events that could not be processed
+/// List, show, requeue and correct events that could not be processed
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// What to do with them.
@@ -27,6 +32,7 @@ pub enum Command {
     List(ListArgs),
     Show(ShowArgs),
     Requeue(RequeueArgs),
+    Edit(EditArgs),
 }
 
 /// List dead letters, the newest first
@@ -67,15 +73,18 @@ pub struct ShowArgs {
     pub json: bool,
 }
 
-/// Publish dead letters again, once what refused them is mended
+/// Process dead letters again, once what refused them is mended
 ///
-/// Payload, attributes and ordering key go to the log again with the attribute
-/// `kappa-requeued-from`, the oldest first, and then the dead letter is marked. Without --reason and
-/// --id it takes all that are not marked yet; a marked one goes again only by its id. If the command is killed in between, some
-/// are requeued twice, which adds no row to a table with a key.
+/// Each event goes to the duty that failed, with its old position: to one processor, or, if it
+/// never was valid, to all of them and to the archive. Nothing that is stored is stored again, and
+/// a newer row of the same key stays. It works beside a running daemon. A letter whose event fails
+/// again is open again. Without --reason and --id it takes all open letters but those of replays
+/// into staging; a letter that was requeued goes again only by its id. Rows of a table without a
+/// key may be added twice if the command is killed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  kappa dead-letters requeue --try
   kappa dead-letters requeue --reason 'total_amount'
   kappa dead-letters requeue --id 7f3a --id 91bc
   kappa dead-letters requeue")]
@@ -86,14 +95,41 @@ pub struct RequeueArgs {
     /// Only this one; its beginning will do; may be given again
     #[arg(long, value_name = "ID", conflicts_with = "reason")]
     pub id: Vec<String>,
+    /// Report how many would succeed by the present rules, by reason, and write nothing
+    #[arg(long)]
+    pub r#try: bool,
+}
+
+/// Publish a corrected event in place of a dead letter
+///
+/// The corrected event is a new event: it comes from --file, or from the editor named by VISUAL or
+/// EDITOR. It gets the letter's attributes, `kappa-corrects` and the ordering key. Then the letter
+/// is marked as requeued.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kappa dead-letters edit 7f3a
+  kappa dead-letters edit 7f3a --file corrected.json")]
+pub struct EditArgs {
+    /// The dead letter's id, as `list` shows it; its beginning will do
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The corrected event
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 /// Does it, and writes to `out` what was found or done.
-pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+pub(super) fn main(
+    args: &Args,
+    mut settings: Settings,
+    out: &mut (impl Write + Send),
+) -> Result<(), Failure> {
     match &args.command {
-        Command::List(args) => list(args, settings, out),
-        Command::Show(args) => show(args, settings, out),
-        Command::Requeue(args) => requeue(args, settings, out),
+        Command::List(args) => list(args, &settings, out),
+        Command::Show(args) => show(args, &settings, out),
+        Command::Requeue(args) => requeue(args, &mut settings, out),
+        Command::Edit(args) => edit(args, &settings, out),
     }
 }
 
@@ -102,7 +138,7 @@ fn list(args: &ListArgs, settings: &Settings, out: &mut impl Write) -> Result<()
     runtime()?.block_on(async {
         let shelf = Shelf::open(settings).await?;
         // One more than is shown tells whether that is all.
-        let mut ids = shelf.find(args.reason.clone(), None, limit.saturating_add(1)).await?;
+        let mut ids = shelf.find(args.reason.clone(), limit.saturating_add(1)).await?;
         let is_all = ids.len() <= limit;
         ids.truncate(limit);
         if ids.is_empty() {
@@ -132,23 +168,41 @@ fn show(args: &ShowArgs, settings: &Settings, out: &mut impl Write) -> Result<()
     Ok(out.flush()?)
 }
 
-fn requeue(args: &RequeueArgs, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
-    let (requeued, done) = runtime()?.block_on(async {
+fn requeue(
+    args: &RequeueArgs,
+    settings: &mut Settings,
+    out: &mut (impl Write + Send),
+) -> Result<(), Failure> {
+    let blueprint = Blueprint::of(settings)?;
+    if settings.is_default("logging.filter") {
+        "warn".clone_into(&mut settings.logging.filter);
+    }
+    telemetry::install_for(&settings.logging)?;
+    run_to_end(async {
         let shelf = Shelf::open(settings).await?;
         let ids = match &args.id[..] {
             [] => shelf.waiting(args.reason.clone()).await?,
             prefixes => shelf.resolve(prefixes).await?,
         };
-        if ids.is_empty() {
+        let store = shelf.store().filter(|_| !ids.is_empty());
+        let Some(store) = store else {
             tell("note", &shelf.nothing_found(args.reason.as_deref()));
-            return Ok::<_, Failure>((0, Ok(())));
+            writeln!(out, "requeued 0 events")?;
+            return Ok(out.flush()?);
+        };
+        if args.r#try {
+            return trial::run(&shelf, &blueprint, &ids, out).await;
         }
-        let mut requeuer = requeue::Requeuer::new(&shelf, settings, !args.id.is_empty()).await?;
-        let done = requeuer.all(&ids).await;
-        requeuer.close().await;
-        Ok((requeuer.requeued(), done))
-    })?;
-    let said = writeln!(out, "requeued {}", count(requeued, "event")).and_then(|()| out.flush());
-    // What was not requeued counts more than that nobody reads what was.
-    done.and(said.map_err(Failure::from))
+        let again = !args.id.is_empty();
+        requeue::requeue(settings, &blueprint, (store, ids), again, out).await
+    })
+}
+
+fn edit(args: &EditArgs, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+    let blueprint = Blueprint::of(settings)?;
+    runtime()?.block_on(async {
+        let shelf = Shelf::open(settings).await?;
+        let what = (&*args.id, args.file.as_deref());
+        edit::run((settings, &blueprint), &shelf, what, out).await
+    })
 }

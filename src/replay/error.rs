@@ -26,6 +26,10 @@ pub enum ReplayError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The replay's own subscription expired or was removed, and with it the knowledge which events
+    /// were replayed.
+    #[error("the subscription of the replay {0} is gone: it expired or was removed")]
+    Gone(String),
     /// The pipeline did not start.
     #[error(transparent)]
     Start(#[from] StartError),

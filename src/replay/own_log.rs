@@ -7,6 +7,7 @@ use kappa_actors::port::{EventLog, LogError};
 use kappa_actors::replay::Ending;
 use kappa_actors::time::Timestamp;
 
+use super::ReplayError;
 use crate::backend::embedded::log::EmbeddedLog;
 #[cfg(feature = "gcp")]
 use crate::backend::pubsub::PubSubLog;
@@ -34,39 +35,43 @@ pub(super) enum OwnLog {
 }
 
 impl OwnLog {
-    /// That of the replay of this id, at the events published from `from` on: where it has stood
-    /// there before and `is_begun` says so, it goes on.
+    /// Opens the subscription of the replay of this id. One that `is_begun` goes on; a new one is
+    /// moved to the events published from `from` on.
+    ///
+    /// # Errors
+    /// [`ReplayError::Gone`] where the subscription of a replay that `is_begun` is not there: it
+    /// alone held which events were replayed.
     pub(super) async fn open(
         settings: &Settings,
         id: &str,
         from: Timestamp,
         is_begun: bool,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, ReplayError> {
         let own = format!("kappa-replay-{id}");
         match settings.event_log.backend {
             EventLogBackend::Embedded => {
                 let log = wiring::open_embedded_log(settings, &own, LIFE).await?;
-                let stands = is_begun && log.has_subscription().await?;
-                Self::Embedded(Arc::new(log)).at(from, stands).await
+                Self::Embedded(Arc::new(log)).begin(id, from, is_begun).await
             }
             #[cfg(feature = "gcp")]
             EventLogBackend::PubSub => {
                 let mut options = wiring::cloud::pubsub_options(settings)?;
                 options.subscription = own;
                 let log = PubSubLog::connect(options).await?;
-                let made = log.make_own(&settings.event_log.subscription, from).await?;
-                Self::PubSub(Arc::new(log)).at(from, is_begun && !made).await
+                if !is_begun {
+                    log.make_own(&settings.event_log.subscription, from).await?;
+                }
+                Self::PubSub(Arc::new(log)).begin(id, from, is_begun).await
             }
             #[cfg(not(feature = "gcp"))]
-            EventLogBackend::PubSub => anyhow::bail!("this build has no Pub/Sub"),
+            EventLogBackend::PubSub => Err(anyhow::anyhow!("this build has no Pub/Sub").into()),
         }
     }
 
-    /// Moves the subscription there unless it `stands` where it is to be; where that cannot be, none
-    /// is left.
-    async fn at(self, from: Timestamp, stands: bool) -> anyhow::Result<Self> {
-        if stands {
-            return Ok(self);
+    /// Moves a new subscription to `from`; where that fails, none is left.
+    async fn begin(self, id: &str, from: Timestamp, is_begun: bool) -> Result<Self, ReplayError> {
+        if is_begun {
+            return if self.exists().await? { Ok(self) } else { Err(ReplayError::Gone(id.into())) };
         }
         match self.log().seek(from).await {
             Ok(_) => Ok(self),
@@ -91,6 +96,15 @@ impl OwnLog {
             Self::Embedded(_) => IN_ORDER,
             #[cfg(feature = "gcp")]
             Self::PubSub(_) => UNORDERED,
+        }
+    }
+
+    /// Whether the subscription is still there.
+    pub(super) async fn exists(&self) -> Result<bool, LogError> {
+        match self {
+            Self::Embedded(log) => log.has_subscription().await,
+            #[cfg(feature = "gcp")]
+            Self::PubSub(log) => log.has_own().await,
         }
     }
 

@@ -57,49 +57,155 @@ fn a_letter_is_shown_whole_whatever_its_payload_holds() {
     assert!(!show(" --reason JSON", "").stdout.contains('\x1b'));
 }
 
+fn query(folder: &Folder, sql: &str) -> String {
+    let rows = rusqlite::Connection::open(folder.data().join("warehouse.db")).unwrap();
+    rows.query_row(sql, (), |row| row.get::<_, Option<String>>(0)).unwrap().unwrap_or_default()
+}
+
+/// Rules under which the letters of `/event_type` are valid.
+const MENDED: &str = " --set envelope.type=/kind";
+
+/// The events `a` and `c` are valid by [`MENDED`], and `b` no longer; it is a row already.
+const OTHERS: &str = "SELECT group_concat(event_id ORDER BY event_id) FROM other";
+
 #[test]
-fn requeued_events_are_processed_again_and_each_once() {
+fn a_requeued_event_that_never_was_valid_becomes_its_row_and_its_archive_line_once() {
     let folder = with_letters();
-    let [first, second] = &ids(&folder, " --reason /event_type")[..] else { panic!() };
-    let requeue = "dead-letters requeue --reason /event_type";
-    folder.run(requeue).done().says("requeued 2 events\n");
-    folder.run(requeue).done().says("requeued 0 events\n");
-    let again = folder.published(7);
-    let from = |at: usize| again[at].attributes.as_ref().unwrap()["kappa-requeued-from"].clone();
-    assert_eq!([from(5), from(6)], [second.clone(), first.clone()], "the oldest first");
-    assert_eq!(again[5].payload, again[0].payload);
+    let archived = || folder.run("archive cat").done().stdout.lines().count();
+    assert_eq!(archived(), 1);
+    let requeue = format!("dead-letters requeue --reason /event_type{MENDED}");
+    let first = folder.run(&requeue).done();
+    assert!(first.stdout.starts_with("requeued 2 events\nrows other\t2\n"), "{first}");
+    assert_eq!((query(&folder, OTHERS), archived()), ("a,b,c".to_owned(), 3));
+    for _ in 0..2 {
+        folder.run(&requeue).done().says("requeued 0 events\n");
+    }
+    assert_eq!(archived(), 3);
+    assert_eq!(folder.published(5).len(), 5, "nothing is published again");
     let listed = folder.run("dead-letters list --reason /event_type --json").done().json();
     assert!(listed.iter().all(|letter| letter["requeued_at"].is_string()), "{listed:?}");
-    // The rule is mended: they become rows.
-    folder.drain(" --set envelope.type=/kind");
-    let rows = rusqlite::Connection::open(folder.data().join("warehouse.db")).unwrap();
-    let ids: String = rows
-        .query_row("SELECT group_concat(event_id ORDER BY event_id) FROM other", (), |row| {
-            row.get(0)
-        })
-        .unwrap();
-    assert_eq!(ids, "a,b,c");
+    // The daemon has nothing to do with it.
+    folder.drain(MENDED);
+    assert_eq!((query(&folder, OTHERS), archived()), ("a,b,c".to_owned(), 3));
+}
+
+/// An order, and a click: a processor with a key and one without.
+const RULES: [(&str, &str); 2] = [
+    (
+        "config/processors/totals.toml",
+        "match = ['t.']\ntable = 'totals'\nkey = ['id']\n[columns]\nid = { type = 'STRING', from = '/event_id' }\ntotal = { type = 'INTEGER', from = '/total', required = true }\n",
+    ),
+    (
+        "config/processors/clicks.toml",
+        "match = ['t.']\ntable = 'clicks'\n[columns]\nid = { type = 'STRING', from = '/id' }\n",
+    ),
+];
+
+/// An event without the total that one of the two processors needs, `sum` instead.
+fn with_a_failed_processor() -> Folder {
+    let folder = Folder::new();
+    std::fs::create_dir_all(folder.data().join("../config/processors")).unwrap();
+    for (name, rule) in RULES {
+        folder.file(name, rule.as_bytes());
+    }
+    let event = r#"{"event_id":"e1","event_type":"t.made","timestamp":"2026-02-17T14:30:00Z","id":"x","sum":7}"#;
+    folder.feed("publish -", event.as_bytes()).done();
+    folder.drain("");
+    folder
 }
 
 #[test]
-fn a_letter_named_by_its_id_may_be_requeued_again() {
+fn only_the_duty_that_failed_is_repeated() {
+    let folder = with_a_failed_processor();
+    let [id] = &ids(&folder, "")[..] else { panic!("one letter") };
+    let shown = folder.run(&format!("dead-letters show {id}")).done();
+    assert!(shown.stdout.contains("duty         totals\n"), "{shown}");
+    let mended =
+        " --set processors.totals.columns.total.from=/sum --set processors.totals.revision=1";
+    let done = folder.run(&format!("dead-letters requeue{mended}")).done();
+    done.says("requeued 1 event\nrows totals\t1\n");
+    assert_eq!(query(&folder, "SELECT id || total FROM totals"), "e17");
+    assert_eq!(query(&folder, "SELECT '' || count(*) FROM clicks"), "1", "no key, and no double");
+    assert_eq!(folder.run("archive cat").done().stdout.lines().count(), 1);
+    for _ in 0..2 {
+        // By its id a letter that is requeued goes again, to its duty alone.
+        folder.run(&format!("dead-letters requeue --id {id}{mended}")).done();
+    }
+    assert_eq!(query(&folder, "SELECT '' || count(*) FROM clicks"), "1");
+    assert_eq!(folder.run("archive cat").done().stdout.lines().count(), 1);
+}
+
+#[test]
+fn an_event_that_fails_again_has_an_open_letter_again_and_is_an_error() {
+    let folder = with_a_failed_processor();
+    let open = "SELECT '' || count(*) FROM dead_letters WHERE requeued_at IS NULL";
+    let all = "SELECT '' || count(*) FROM dead_letters";
+    for _ in 0..3 {
+        let failed = folder.run("dead-letters requeue").ended_with(1);
+        failed.says("requeued 1 event\n").tells("failed again");
+        assert_eq!((query(&folder, open), query(&folder, all)), ("1".to_owned(), "1".to_owned()));
+    }
+    let moved =
+        " --set processors.totals.columns.total.from=/sum --set processors.totals.revision=1";
+    folder.run(&format!("dead-letters requeue{moved}")).done();
+    assert_eq!(query(&folder, open), "0");
+    // A later failure of the same message, in the daemon: it is open again.
+    folder.run("seek --time 2020-01-01").done();
+    folder.drain(" --set processors.totals.revision=2");
+    assert_eq!((query(&folder, open), query(&folder, all)), ("1".to_owned(), "1".to_owned()));
+}
+
+#[test]
+fn a_requeue_works_beside_a_running_daemon() {
+    let folder = with_letters();
+    let _daemon = folder.daemon();
+    folder.run(&format!("dead-letters requeue --reason /event_type{MENDED}")).done();
+    assert_eq!(query(&folder, OTHERS), "a,b,c");
+}
+
+#[test]
+fn a_trial_counts_by_reason_and_writes_nothing() {
+    let folder = with_letters();
+    let before = query(&folder, "SELECT group_concat(requeued_at) FROM dead_letters");
+    let tried = folder.run(&format!("dead-letters requeue --try{MENDED}")).done();
+    assert!(tried.stdout.starts_with("would succeed\t2\nwould fail\t2\n"), "{tried}");
+    assert!(tried.stdout.contains("\nsucceeds\t2\t/event_type: missing\n"), "{tried}");
+    assert!(tried.stdout.contains("\nfails\t1\tnot UTF-8\tnot UTF-8\n"), "{tried}");
+    assert_eq!(query(&folder, OTHERS), "b");
+    assert_eq!(query(&folder, "SELECT group_concat(requeued_at) FROM dead_letters"), before);
+}
+
+#[test]
+fn a_corrected_event_is_published_as_a_new_one_and_closes_the_letter() {
     let folder = with_letters();
     let id = &ids(&folder, " --reason UTF")[0];
-    for _ in 0..2 {
-        let line = format!("dead-letters requeue --id {id} --id {}", &id[..16]);
-        folder.run(&line).done().says("requeued 1 event\n");
-    }
-    folder.run("dead-letters requeue").done().says("requeued 3 events\n");
+    let edit = format!("dead-letters edit {id} --file corrected.json");
+    folder.file("corrected.json", b"{}");
+    folder.run(&edit).ended_with(1).says("").tells("not valid").tells("nothing was published");
+    folder.file("corrected.json", b"\xff\xfe\n");
+    folder.run(&edit).ended_with(1).tells("unchanged");
+    let event =
+        r#"{"event_id":"new","event_type":"cart.filled","timestamp":"2026-02-17T14:30:00Z"}"#;
+    folder.file("corrected.json", format!("{event}\n").as_bytes());
+    let done = folder.run(&edit).done();
+    assert!(done.stdout.starts_with("published "), "{done}");
+    let published = &folder.published(6)[5];
+    assert_eq!(published.payload, event.as_bytes());
+    assert_eq!(published.attributes.as_ref().unwrap()["kappa-corrects"], *id);
+    folder.drain("");
+    assert_eq!(query(&folder, OTHERS), "b,new");
+    assert_eq!(ids(&folder, " --reason UTF").len(), 1);
+    folder.run("dead-letters requeue --reason UTF").done().says("requeued 0 events\n");
 }
 
 #[test]
-fn requeue_publishes_nothing_when_one_of_the_ids_is_unknown() {
+fn requeue_does_nothing_when_one_of_the_ids_is_unknown() {
     let folder = with_letters();
     folder.run("dead-letters requeue --reason x --id 1").ended_with(2);
     let known = &ids(&folder, "")[0];
     let line = format!("dead-letters requeue --id {known} --id xyz");
     folder.run(&line).ended_with(1).says("").tells("begins with \"xyz\"\nhint: ");
-    assert_eq!(folder.published(5).len(), 5, "nothing was published");
+    assert_eq!(query(&folder, "SELECT '' || count(requeued_at) FROM dead_letters"), "0");
 }
 
 #[test]

@@ -5,9 +5,11 @@
 mod archive;
 mod audit;
 mod dead_letters;
+mod lost_subscription;
 mod publish;
 mod questions;
 mod replay;
+mod sources;
 mod staging;
 mod util;
 

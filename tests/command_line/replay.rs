@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use super::util::{Folder, Ran};
 
 /// All that ever was, and will be.
-const EVER: &str = "--from 2020-01-01 --to 2100-01-01";
+pub(crate) const EVER: &str = "--from 2020-01-01 --to 2100-01-01";
 
 /// A rule with a fault in it, and the rule put right under the next revision.
 const WRONG: &str = " --set processors.orders.columns.item_count.len=/data/no_items";
@@ -23,7 +23,7 @@ fn order(id: usize) -> String {
 }
 
 /// A folder in which so many orders have been processed and archived.
-fn with_orders(count: usize, settings: &str) -> Folder {
+pub(crate) fn with_orders(count: usize, settings: &str) -> Folder {
     let folder = Folder::new();
     publish(&folder, 0..count);
     folder.drain(settings);
@@ -126,7 +126,7 @@ fn only_the_named_processors_have_a_part_and_the_rest_stays_the_rest() {
 }
 
 /// Reads the note that a replay begins with; the rest of stderr is read aside.
-fn id_of(replay: &mut Child) -> String {
+pub(crate) fn id_of(replay: &mut Child) -> String {
     let mut lines = BufReader::new(replay.stderr.take().unwrap()).lines();
     let id = lines.find_map(|line| {
         let line = line.unwrap();

@@ -14,6 +14,7 @@ pub(crate) fn letter(id: &str, payload: Bytes) -> DeadLetter {
         stage: Stage::Process,
         actor: "kappa.processor.orders".to_owned(),
         processor: Some("orders".to_owned()),
+        duty: "orders".to_owned(),
         reason: "no order_id".to_owned(),
         payload,
         attributes: None,
@@ -29,5 +30,5 @@ pub(crate) fn letter(id: &str, payload: Bytes) -> DeadLetter {
 
 /// Looks for any letter.
 pub(crate) fn any() -> DeadLetterFilter {
-    DeadLetterFilter { id_prefix: None, reason: None, requeued: None, limit: 10 }
+    DeadLetterFilter { id_prefix: None, reason: None, requeued: None, live_only: false, limit: 10 }
 }

@@ -125,7 +125,8 @@ async fn letters_are_found_and_marked(patient: &PatientDataset) {
     let rows = Arc::new(vec![one.row(), letter("two", Bytes::new()).row()]);
     assert_eq!(patient.write(&spec, rows).await.unwrap(), []);
     assert_eq!(warehouse.get("one").await.unwrap(), Some(one));
-    warehouse.mark_requeued(&["one".to_owned()], Timestamp::now()).await.unwrap();
+    let one = warehouse.get("one").await.unwrap().unwrap();
+    warehouse.mark_requeued(&[one.mark(Timestamp::now())]).await.unwrap();
     let marked = DeadLetterFilter { requeued: Some(true), ..any() };
     assert_eq!(warehouse.find(&marked).await.unwrap(), ["one"]);
     let by_prefix = DeadLetterFilter { id_prefix: Some("tw".into()), ..any() };

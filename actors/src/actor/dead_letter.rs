@@ -4,9 +4,11 @@
 //! others reach it. If it crashes, the condemned events it held come round again, to it alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::dead_letter_table::DeadLetter;
 use crate::delivery::{Claim, Verdict};
+use crate::replay::OpenLetters;
 use crate::supervision::Address;
 use crate::time::Timestamp;
 
@@ -16,14 +18,20 @@ use super::writer::{Rows, WriterMessage};
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
     address: Address<WriterMessage>,
-    replay: Option<Arc<str>>,
+    staging: Option<Arc<str>>,
+    requeued: Option<Arc<OpenLetters>>,
 }
 
 impl DeadLetters {
-    /// Those of the actor at `address`, marked with the id of the replay, if this is one.
+    /// Those of the actor at `address`, with the id of the staging replay, if this is one. In a
+    /// requeue, `requeued` knows the letters that are being requeued.
     #[must_use]
-    pub fn new(address: Address<WriterMessage>, replay: Option<Arc<str>>) -> Self {
-        Self { address, replay }
+    pub fn new(
+        address: Address<WriterMessage>,
+        staging: Option<Arc<str>>,
+        requeued: Option<Arc<OpenLetters>>,
+    ) -> Self {
+        Self { address, staging, requeued }
     }
 
     /// Has condemned claims stored, and then settled. If the actor is dead, they come round again.
@@ -42,14 +50,21 @@ impl DeadLetters {
         let Verdict { stage, actor, processor, reason, salvaged, attempts } = &**claim.verdict()?;
         let message = claim.message();
         let envelope = claim.delivery().envelope();
-        let duty = processor.as_deref().unwrap_or_default();
+        let duty = claim.failed_duty()?;
+        let staging = self.staging.as_deref();
+        // Above the failure that is being requeued, whatever the clocks of the two processes: the
+        // mark on that one must not count for this one.
+        let before = self.requeued.as_ref().and_then(|all| all.failed_at(&message.id));
+        let failed_at =
+            before.map_or(failed_at, |at| failed_at.max(at.after(Duration::from_micros(1))));
         Some(DeadLetter {
-            id: DeadLetter::id(&message.id, *stage, duty),
+            id: DeadLetter::id((&message.id, message.publish_time), *stage, duty, staging),
             event_id: envelope.map(|event| event.id.clone()).or_else(|| salvaged.id.clone()),
             event_type: envelope.map(|event| event.kind.clone()).or_else(|| salvaged.kind.clone()),
             stage: *stage,
             actor: actor.clone(),
             processor: processor.clone(),
+            duty: duty.to_owned(),
             reason: reason.clone(),
             payload: message.payload.clone(),
             attributes: message.attributes.clone(),
@@ -58,7 +73,7 @@ impl DeadLetters {
             failed_at,
             attempts: *attempts,
             requeued_at: None,
-            replay_id: self.replay.as_deref().map(str::to_owned),
+            replay_id: staging.map(str::to_owned),
             ordering_key: message.ordering_key.clone(),
         })
     }

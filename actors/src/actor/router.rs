@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use super::archive::KeeperMessage;
 use super::processor::Process;
+use crate::dead_letter_table;
 use crate::delivery::{Claim, Duty, Posting};
 use crate::processor::Matcher;
+use crate::replay::OpenLetters;
 use crate::supervision::{Address, Me, Role, RoleError};
 use crate::vitals::Board;
 
@@ -24,6 +26,10 @@ pub struct Router {
     pub matcher: Arc<Matcher>,
     /// The processors that see every event.
     pub observers: Vec<usize>,
+    /// The dead letters that are being requeued, each to the duty that failed.
+    pub requeued: Option<Arc<OpenLetters>>,
+    /// The processors' names, by index.
+    pub names: Vec<String>,
     /// The processors, by index.
     pub processors: Vec<Address<Process>>,
     /// The archive, unless history is replayed.
@@ -73,8 +79,17 @@ impl Router {
             self.board.counters().unrouted.add(1);
         }
         ways.retain(|&way| way < self.processors.len());
-        ways.extend_from_slice(&self.observers);
         duties.clear();
+        let failed = self.requeued.as_ref().and_then(|all| all.only(&claim.message().id));
+        if let Some(failed) = failed {
+            // The other duties are done. A processor that no longer takes the type makes no row.
+            ways.retain(|&way| self.names.get(way).is_some_and(|name| *name == failed));
+            duties.extend(ways.iter().map(|&processor| Duty::Process(processor)));
+            let to_archive = self.archive.is_some() && failed == dead_letter_table::ARCHIVE;
+            duties.extend(to_archive.then_some(Duty::Archive));
+            return;
+        }
+        ways.extend_from_slice(&self.observers);
         duties.extend(ways.iter().map(|&processor| Duty::Process(processor)));
         let to_archive = self.archive.is_some() && !claim.message().archived;
         duties.extend(to_archive.then_some(Duty::Archive));

@@ -65,7 +65,7 @@ impl Tree {
         let tables: Vec<_> =
             plan.processors.iter().map(|spec| &spec.processor.table().name).collect();
         let dead_letter = address(&board, "dead-letter/dead-letter", "dead-letter");
-        let replay = plan.replay.as_deref().map(Arc::from);
+        let staging = plan.staging_replay.as_deref().map(Arc::from);
         Arc::new(Self {
             root: board.actor(ROOT, "supervisor"),
             reader: address(&board, "intake/reader", "reader"),
@@ -81,7 +81,7 @@ impl Tree {
                 .iter()
                 .map(|name| address(&board, &format!("warehouse/writer.{name}"), "writer"))
                 .collect(),
-            dead_letters: DeadLetters::new(dead_letter.clone(), replay),
+            dead_letters: DeadLetters::new(dead_letter.clone(), staging, plan.requeued.clone()),
             dead_letter,
             archive: plan.archive.map(|form| Archive::plant(&plan, form, &ports, &board)),
             plan,
@@ -177,12 +177,15 @@ impl Tree {
         let router = Router {
             matcher: Arc::new(self.matcher()),
             observers: self.observers(),
+            requeued: self.plan.requeued.clone(),
+            names: self.plan.processors.iter().map(|it| it.processor.name().to_owned()).collect(),
             processors: self.processors.clone(),
             archive: self.archive.as_ref().map(|archive| archive.keeper.clone()),
             board: Arc::clone(&self.board),
         };
         let parser = Parser {
             envelope: Arc::clone(&self.plan.envelope),
+            event_time: self.plan.event_time,
             router: self.router.clone(),
             dead_letters: self.dead_letters.clone(),
             board: Arc::clone(&self.board),

@@ -2,8 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::dead_letter_table::DeadLetter;
-use crate::time::Timestamp;
+use crate::dead_letter_table::{DeadLetter, Mark};
 
 /// Which dead letters are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +11,10 @@ pub struct DeadLetterFilter {
     pub id_prefix: Option<String>,
     /// Only those whose reason contains this text; case counts.
     pub reason: Option<String>,
-    /// Only those that were published again (`true`), or only those that were not.
+    /// Only those that are requeued (`true`), or only those that are open.
     pub requeued: Option<bool>,
+    /// Not those that a staging replay left.
+    pub live_only: bool,
     /// At most this many.
     pub limit: usize,
 }
@@ -42,14 +43,10 @@ pub trait DeadLetterStore: Send + Sync + 'static {
     /// [`DeadLettersUnavailable`]: ask later.
     async fn get(&self, id: &str) -> Result<Option<DeadLetter>, DeadLettersUnavailable>;
 
-    /// Notes durably that these letters were published again at `at`. Ids that are not there are
-    /// passed over.
+    /// Notes durably that these letters were requeued. Ids that are not there are passed over, and so
+    /// are letters with a version above the mark's: they have failed again and stay open.
     ///
     /// # Errors
     /// [`DeadLettersUnavailable`]: any of them may or may not be marked; mark them again.
-    async fn mark_requeued(
-        &self,
-        ids: &[String],
-        at: Timestamp,
-    ) -> Result<(), DeadLettersUnavailable>;
+    async fn mark_requeued(&self, marks: &[Mark]) -> Result<(), DeadLettersUnavailable>;
 }

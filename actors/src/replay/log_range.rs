@@ -1,5 +1,6 @@
 //! A range of the log's own history, as a log with an end.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -59,6 +60,8 @@ struct State {
     /// Since when they have brought nothing at all.
     quiet_since: Option<Instant>,
     later_seen: bool,
+    /// Messages outside the range that are still to be acknowledged.
+    outside: Vec<Lease>,
     /// Something was given back: it comes again, also behind the end.
     given_back: bool,
 }
@@ -80,19 +83,15 @@ impl LogRange {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Passes over what is not of the range.
-    async fn sift(&self, messages: Vec<Message>) -> Vec<Message> {
+    /// Keeps the messages of the range; the leases of the others wait for
+    /// [`Self::pass_over`]. It does not await: a pull cancelled between taking messages from the
+    /// inner log and returning them would lose them.
+    fn sift(&self, messages: Vec<Message>) -> Vec<Message> {
         let later = messages.iter().any(|message| message.publish_time >= self.range.to);
         let (within, outside): (Vec<_>, Vec<_>) =
             messages.into_iter().partition(|message| self.range.holds(message.publish_time));
-        if !outside.is_empty() {
-            let leases: Vec<_> = outside.iter().map(|message| message.lease).collect();
-            // Where that fails they come again, and are passed over again.
-            if let Err(error) = self.log.acknowledge(&leases).await {
-                tracing::debug!(%error, "events outside the range could not be passed over");
-            }
-        }
         let mut state = self.state();
+        state.outside.extend(outside.iter().map(|message| message.lease));
         state.later_seen |= later;
         state.quiet_since = None;
         if let Some(latest) = within.iter().map(|message| message.publish_time).max() {
@@ -101,6 +100,24 @@ impl LogRange {
             state.barren_since = None;
         }
         within
+    }
+
+    /// Acknowledges the messages outside the range. Their leases are forgotten only afterwards, so
+    /// a cancelled or failed call is repeated by the next one.
+    async fn pass_over(&self) {
+        let leases = self.state().outside.clone();
+        if leases.is_empty() {
+            return;
+        }
+        match self.log.acknowledge(&leases).await {
+            Ok(()) => {
+                let done: HashSet<_> = leases.into_iter().collect();
+                self.state().outside.retain(|lease| !done.contains(lease));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "events outside the range could not be acknowledged yet");
+            }
+        }
     }
 }
 
@@ -135,22 +152,33 @@ impl EventLog for LogRange {
                 return Ok(Pulled::End);
             }
         }
-        let quiet = match self.log.pull(room, patience).await? {
-            Pulled::Messages(messages) => {
-                let within = self.sift(messages).await;
-                if !within.is_empty() {
-                    return Ok(Pulled::Messages(within));
+        let deadline = Instant::now() + patience;
+        loop {
+            self.pass_over().await;
+            let patience = deadline.saturating_duration_since(Instant::now());
+            let quiet = match self.log.pull(room, patience).await? {
+                // No await from here to the answer.
+                Pulled::Messages(messages) => {
+                    let within = self.sift(messages);
+                    if !within.is_empty() {
+                        return Ok(Pulled::Messages(within));
+                    }
+                    false
                 }
-                false
-            }
-            Pulled::Quiet => true,
-            Pulled::End => {
-                self.state().progress.ended_by.get_or_insert(EndedBy::Quiet);
+                Pulled::Quiet => true,
+                Pulled::End => {
+                    self.state().progress.ended_by.get_or_insert(EndedBy::Quiet);
+                    return Ok(Pulled::End);
+                }
+            };
+            let now = Instant::now();
+            if self.state().is_end(self.ending, quiet, now) {
                 return Ok(Pulled::End);
             }
-        };
-        let ended = self.state().is_end(self.ending, quiet, Instant::now());
-        Ok(if ended { Pulled::End } else { Pulled::Quiet })
+            if quiet || now >= deadline {
+                return Ok(Pulled::Quiet);
+            }
+        }
     }
 
     async fn acknowledge(&self, leases: &[Lease]) -> Result<(), LogError> {
@@ -176,6 +204,7 @@ impl EventLog for LogRange {
     }
 
     async fn close(&self) {
+        self.pass_over().await;
         self.log.close().await;
     }
 }
@@ -183,7 +212,9 @@ impl EventLog for LogRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::event_log::{Abilities, conforms};
     use crate::testing::memory::event_log::MemoryLog;
+    use crate::testing::memory::yielding::Yielding;
 
     const ROOM: Room = Room { messages: 2, bytes: 1 << 20 };
     const ENDING: Ending = Ending { quiet: Duration::from_secs(30), straggling: Duration::ZERO };
@@ -217,6 +248,24 @@ mod tests {
                 Pulled::End => return all,
             }
         }
+    }
+
+    /// Each message of the range is between two that lie outside, so that every pull has messages
+    /// to pass over.
+    #[tokio::test]
+    async fn it_keeps_the_promises_of_an_event_log_among_events_outside_its_range() {
+        let fresh = |messages: Vec<NewMessage>| async {
+            let log = MemoryLog::default();
+            for message in messages {
+                log.append_at([NewMessage::from_payload("before")], at(1));
+                log.append_at([message], at(10));
+                log.append_at([NewMessage::from_payload("before")], at(2));
+            }
+            let range = ReplayRange { from: at(10), to: Timestamp::now().after(ENDING.quiet) };
+            LogRange::new(Arc::new(Yielding(log)), range, ENDING)
+        };
+        let abilities = Abilities { seek: false, backlog: false, ..Abilities::ALL };
+        conforms(fresh, abilities).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -66,12 +66,20 @@ impl<L: EventLog> EventLog for Paced<L> {
     async fn pull(&self, room: Room, patience: Duration) -> Result<Pulled, LogError> {
         let Some(rate) = self.rate else { return self.inner.pull(room, patience).await };
         let rate = f64::from(rate.get());
-        let allowed = self.allowed(rate);
-        if allowed == 0 {
-            // Until the next event is earned; nothing waits that may be taken, so it is quiet.
-            tokio::time::sleep(patience.min(Duration::from_secs_f64(1.0 / rate))).await;
-            return Ok(Pulled::Quiet);
-        }
+        let deadline = Instant::now() + patience;
+        let allowed = loop {
+            let allowed = self.allowed(rate);
+            if allowed > 0 {
+                break allowed;
+            }
+            // Until the next event is earned; before that none may be taken, so the log is quiet.
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(Pulled::Quiet);
+            }
+            tokio::time::sleep(left.min(Duration::from_secs_f64(1.0 / rate))).await;
+        };
+        let patience = deadline.saturating_duration_since(Instant::now());
         let room = Room { messages: room.messages.min(allowed), ..room };
         let pulled = self.inner.pull(room, patience).await?;
         if let Pulled::Messages(messages) = &pulled {
@@ -108,7 +116,9 @@ impl<L: EventLog> EventLog for Paced<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::event_log::{Abilities, conforms};
     use crate::testing::memory::event_log::MemoryLog;
+    use crate::testing::memory::yielding::Yielding;
 
     async fn with_messages(count: usize, rate: Option<u32>) -> Paced<MemoryLog> {
         let log = MemoryLog::new();
@@ -130,6 +140,18 @@ mod tests {
             }
         }
         taken
+    }
+
+    #[tokio::test]
+    async fn it_keeps_the_promises_of_an_event_log_at_any_rate() {
+        for rate in [None, NonZeroU32::new(2_000)] {
+            let fresh = |messages| async move {
+                let log = MemoryLog::new();
+                log.append(messages);
+                Paced::new(Yielding(log), rate)
+            };
+            conforms(fresh, Abilities { backlog: false, ..Abilities::ALL }).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

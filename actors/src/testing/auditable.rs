@@ -157,11 +157,12 @@ fn letter(message: &str, published: i64) -> DeadLetter {
     let processor = (published % 2 == 0).then(|| "orders".to_owned());
     let stage = if processor.is_some() { Stage::Write } else { Stage::Parse };
     DeadLetter {
-        id: DeadLetter::id(message, stage, ""),
+        id: DeadLetter::id((message, Timestamp::from_micros(published)), stage, "route", None),
         event_id: processor.is_some().then(|| format!("event of {message}").into()),
         event_type: None,
         stage,
         actor: String::new(),
+        duty: processor.clone().unwrap_or_else(|| "route".to_owned()),
         processor,
         reason: "it's \"so\"".to_owned(),
         payload: Bytes::from_static(b"{}"),

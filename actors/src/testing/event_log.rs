@@ -63,6 +63,8 @@ where
     named("a_large_message_comes_alone", pulling::a_large_message_comes_alone(log().await)).await;
     named("a_cancelled_pull_loses_nothing", pulling::a_cancelled_pull_loses_nothing(log().await))
         .await;
+    let cancelled = pulling::a_pull_cancelled_at_any_await_loses_nothing(log().await);
+    named("a_pull_cancelled_at_any_await_loses_nothing", cancelled).await;
     named("pulls_share_nothing", pulling::pulls_share_nothing(log().await)).await;
     let given_back = acknowledging::given_back_comes_again(log().await, order);
     named("given_back_comes_again", given_back).await;

@@ -36,7 +36,7 @@ async fn a_replay_goes_to_the_end_of_history_however_quiet_it_is_in_between() {
         // Slower than the pipeline by far: between two events nothing is left to do.
         let log = Arc::new(Paced::new(history(&world, HashSet::new()), NonZeroU32::new(5)));
         let ports = Ports { log: log.clone(), ..world.ports() };
-        let plan = Plan { archive: None, replay: Some("r1".to_owned()), ..plan() };
+        let plan = Plan { archive: None, staging_replay: Some("r1".to_owned()), ..plan() };
         let (board, others) = (Board::new(), Arc::new(Vec::new));
         let mut pipeline =
             Pipeline::start(plan, ports, board, Intake::ToTheEnd, others).await.unwrap();

@@ -78,7 +78,9 @@ pub(crate) fn plan() -> Plan {
         actors: actors(),
         elsewhere: Vec::new(),
         panic_on: Default::default(),
-        replay: None,
+        staging_replay: None,
+        requeued: None,
+        event_time: None,
     }
 }
 

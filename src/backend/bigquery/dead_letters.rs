@@ -9,12 +9,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use kappa_actors::dead_letter_table::{self, DeadLetter};
+use kappa_actors::dead_letter_table::{self, DeadLetter, Mark};
 use kappa_actors::port::{
     DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable, StoreError, WriteError,
 };
 use kappa_actors::row::{Column, Row, TableSpec, Value};
-use kappa_actors::time::Timestamp;
 use serde_json::Value as Json;
 
 use super::BigQueryWarehouse;
@@ -95,6 +94,9 @@ impl DeadLetterStore for BigQueryWarehouse {
             wanted.push("INSTR(reason, @reason) > 0");
             parameters.push(("reason", reason.as_str()));
         }
+        if filter.live_only {
+            wanted.push("replay_id IS NULL");
+        }
         wanted.extend(filter.requeued.map(|requeued| {
             if requeued { "requeued_at IS NOT NULL" } else { "requeued_at IS NULL" }
         }));
@@ -129,19 +131,17 @@ impl DeadLetterStore for BigQueryWarehouse {
         DeadLetter::from_row(&row).map(Some).map_err(unavailable)
     }
 
-    async fn mark_requeued(
-        &self,
-        ids: &[String],
-        at: Timestamp,
-    ) -> Result<(), DeadLettersUnavailable> {
+    async fn mark_requeued(&self, marks: &[Mark]) -> Result<(), DeadLettersUnavailable> {
         let spec = Arc::new(dead_letter_table::spec());
-        for id in ids {
+        for mark in marks {
+            let id = &mark.id;
             let row = self.letter_row(&spec, id).await.map_err(unavailable)?;
             let Some(mut row) = row else { continue };
-            if let Some(mark) = spec.column("requeued_at").and_then(|column| row.0.get_mut(column))
-            {
-                *mark = Value::Timestamp(at);
+            // It failed again meanwhile, and stays open.
+            if DeadLetter::from_row(&row).is_ok_and(|letter| letter.version() > mark.version) {
+                continue;
             }
+            mark.put_into(&mut row);
             let writer = self.writer(&spec).await;
             let refused = writer.write(&Arc::new(vec![row]), Change::Correction).await;
             if let Some(refusal) = refused.map_err(unavailable)?.first() {

@@ -10,6 +10,8 @@
 
 mod appender;
 mod events;
+mod generations;
+mod heal;
 mod ranges;
 mod reader;
 mod retention;
@@ -30,6 +32,7 @@ use kappa_actors::port::{
     Acknowledged, Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought,
 };
 use kappa_actors::time::Timestamp;
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use self::appender::{Append, Appender};
@@ -91,9 +94,11 @@ impl EmbeddedLog {
 
     fn open_at(dir: &Path, options: LogOptions, clock: Clock) -> Result<Self, OpenError> {
         let (log, subscriptions) = (dir.join(FILE), dir.join("subscriptions.db"));
+        let events = Events::open(&log)?;
+        heal(dir, &events, &subscription::open(&subscriptions)?, clock())?;
         let reader = Reader {
             dir: dir.to_path_buf(),
-            events: Events::open(&log)?,
+            events,
             subscription: Subscription::new(
                 subscription::open(&subscriptions)?,
                 options.subscription.clone(),
@@ -202,6 +207,44 @@ impl EventLog for EmbeddedLog {
     async fn acknowledged(&self) -> Result<Acknowledged, LogError> {
         self.reader.ask(Command::Acknowledged).await.map_err(ended)?
     }
+}
+
+/// Begins a new generation of the log in `dir`, so that publish times follow the clock again. Its
+/// number.
+///
+/// # Errors
+/// [`OpenError`](sqlite::OpenError), naming the file.
+pub fn begin_generation(dir: &Path) -> Result<u32, sqlite::OpenError> {
+    begin_generation_at(dir, Timestamp::now())
+}
+
+fn begin_generation_at(dir: &Path, now: Timestamp) -> Result<u32, sqlite::OpenError> {
+    let at = |reason| sqlite::OpenError::Sqlite { path: dir.join(FILE), reason };
+    let events = Events::open(&dir.join(FILE))?;
+    heal(dir, &events, &subscription::open(&dir.join("subscriptions.db"))?, now)?;
+    let begin = || {
+        let lock = events.lock()?;
+        let mut head = events.head()?;
+        let generation = head.generation + 1;
+        events.begin_generation(&mut head, generation, now, "by command")?;
+        lock.commit()?;
+        Ok(generation)
+    };
+    begin().map_err(at)
+}
+
+/// Heals files that do not belong together, and reports it.
+fn heal(
+    dir: &Path,
+    events: &Events,
+    subscriptions: &Connection,
+    now: Timestamp,
+) -> Result<(), sqlite::OpenError> {
+    let at = |reason| sqlite::OpenError::Sqlite { path: dir.join(FILE), reason };
+    if let Some(found) = heal::heal(events, subscriptions, now).map_err(at)? {
+        tracing::warn!(dir = %dir.display(), "{found}; a new generation of the log begins");
+    }
+    Ok(())
 }
 
 fn ended(ended: Ended) -> LogError {

@@ -1,5 +1,6 @@
 //! How every SQLite file of ours is opened: durable, shared with other processes, versioned.
 
+pub mod identity;
 pub mod thread;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +27,11 @@ pub enum OpenError {
         reason: rusqlite::Error,
     },
     /// The file was written by another version of kappa.
-    #[error("{}: schema version {found}, and this kappa knows {known}", path.display())]
+    #[error(
+        "{}: schema version {found}, and this kappa knows {known}: finish its events with the kappa \
+         that wrote it and move the data folder away, or choose another with --data-dir",
+        path.display()
+    )]
     Version {
         /// The file.
         path: PathBuf,

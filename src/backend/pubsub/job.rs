@@ -50,6 +50,18 @@ impl PubSubLog {
         self.admin.create_subscription(own).await.map_err(managed)
     }
 
+    /// Whether the service still has the subscription that this log reads.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: ask again later.
+    pub async fn has_own(&self) -> Result<bool, LogError> {
+        let name = self.options.subscription_name();
+        let found = self.admin.subscription(&name).await;
+        found
+            .map(|found| found.is_some())
+            .map_err(|error| LogError::Unavailable(fault::managing(&name, &error)))
+    }
+
     /// Closes this log and removes the subscription that it read.
     ///
     /// # Errors

@@ -87,6 +87,7 @@ pub(super) fn show(letter: &DeadLetter, json: bool, out: &mut impl Write) -> io:
         ("stage", Some(letter.stage.name())),
         ("actor", Some(&*letter.actor)),
         ("processor", letter.processor.as_deref()),
+        ("duty", Some(&*letter.duty)),
         ("reason", Some(&*letter.reason)),
         ("message_id", Some(&*letter.message_id)),
         ("ordering_key", Some(&*letter.ordering_key)),
@@ -128,6 +129,7 @@ struct LetterJson<'a> {
     stage: &'static str,
     actor: &'a str,
     processor: Option<&'a str>,
+    duty: &'a str,
     reason: &'a str,
     attributes: Option<&'a Attributes>,
     message_id: &'a str,
@@ -151,6 +153,7 @@ impl<'a> LetterJson<'a> {
             stage: letter.stage.name(),
             actor: &letter.actor,
             processor: letter.processor.as_deref(),
+            duty: &letter.duty,
             reason: &letter.reason,
             attributes: letter.attributes.as_deref(),
             message_id: &letter.message_id,
@@ -174,12 +177,13 @@ mod tests {
 
     fn letter() -> DeadLetter {
         DeadLetter {
-            id: DeadLetter::id("17", Stage::Parse, ""),
+            id: DeadLetter::id(("17", Timestamp::from_micros(0)), Stage::Parse, "route", None),
             event_id: None,
             event_type: Some("order.\x1b[2Jplaced".into()),
             stage: Stage::Parse,
             actor: "kappa/intake/parser.0".to_owned(),
             processor: None,
+            duty: "route".to_owned(),
             reason: "/timestamp: missing".to_owned(),
             payload: b"\x1b[2J"[..].into(),
             attributes: None,

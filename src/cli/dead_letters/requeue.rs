@@ -1,120 +1,74 @@
-//! Publishes dead letters again, and then marks them.
-//!
-//! In this order: killed in between, a letter is requeued a second time, which a key makes
-//! harmless; the other way round its event would be lost.
+//! `kappa dead-letters requeue`
 
+use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use kappa_actors::dead_letter_table::DeadLetter;
-use kappa_actors::message::NewMessage;
-use kappa_actors::port::{EventLog, PublishError};
-use tokio_util::sync::CancellationToken;
+use kappa_actors::port::DeadLetterStore;
 
-use super::shelf::Shelf;
+use crate::cli::Failure;
 use crate::cli::output::{count, tell};
-use crate::cli::{Failure, patience};
+use crate::cli::process::Signals;
+use crate::replay::{Requeue, Requeued};
 use crate::settings::Settings;
-use crate::wiring::open_log;
+use crate::wiring::{Blueprint, RuleBook};
 
-/// The attribute that names the letter an event comes from.
-const REQUEUED_FROM: &str = "kappa-requeued-from";
-
-/// Letters that are published and marked together, at most; few enough that little is requeued
-/// twice after a kill.
-const BATCH_LETTERS: usize = 500;
-
-/// Payload bytes that are held at once, but for a single larger letter.
-const BATCH_BYTES: usize = 8 << 20;
-
-/// Requeues letters.
-pub(super) struct Requeuer<'a> {
-    shelf: &'a Shelf,
-    log: Arc<dyn EventLog>,
-    /// Whether those that were requeued before are meant too.
+/// Requeues the letters with these ids, the ones that are requeued already too if `again`.
+pub(super) async fn requeue(
+    settings: &Settings,
+    blueprint: &Blueprint,
+    (store, ids): (Arc<dyn DeadLetterStore>, Vec<String>),
     again: bool,
-    requeued: u64,
-    refused: u64,
+    out: &mut (impl Write + Send),
+) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    for change in RuleBook::of(settings).await?.changed(&blueprint.processors).await? {
+        tell("warning", &change.to_string());
+    }
+    let mut requeue = tokio::select! {
+        started = Requeue::start(settings, blueprint, (store, ids), again) => {
+            started.map_err(anyhow::Error::from)?
+        }
+        _ = signals.next() => return Err(anyhow!("stopped before anything was requeued").into()),
+    };
+    let worked = tokio::select! {
+        worked = requeue.run() => worked,
+        signal = signals.next() => {
+            tell("note", &format!("{signal}: stopping"));
+            Ok(())
+        }
+    };
+    let done = requeue.end().await;
+    report(&done, out)?;
+    worked.map_err(anyhow::Error::from)?;
+    outcome(&done)
 }
 
-impl<'a> Requeuer<'a> {
-    /// Opens the log. `again`: letters that are marked are meant too.
-    pub(super) async fn new(
-        shelf: &'a Shelf,
-        settings: &Settings,
-        again: bool,
-    ) -> anyhow::Result<Self> {
-        let log = open_log(settings).await?;
-        Ok(Self { shelf, log, again, requeued: 0, refused: 0 })
+/// Writes what was done, a line each.
+fn report(done: &Requeued, out: &mut impl Write) -> Result<(), Failure> {
+    writeln!(out, "requeued {}", count(done.events, "event"))?;
+    for (table, rows) in &done.rows {
+        writeln!(out, "rows {table}\t{rows}")?;
     }
-
-    /// Lets go of the log.
-    pub(super) async fn close(&self) {
-        self.log.close().await;
-    }
-
-    /// How many are durable in the log again.
-    pub(super) fn requeued(&self) -> u64 {
-        self.requeued
-    }
-
-    /// Requeues all of these, in their order.
-    pub(super) async fn all(&mut self, ids: &[String]) -> Result<(), Failure> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        for id in ids {
-            let Some(letter) = self.shelf.get(id).await? else { continue };
-            if letter.requeued_at.is_some() && !self.again {
-                // Somebody else was faster.
-                continue;
-            }
-            bytes += letter.payload.len();
-            batch.push(letter);
-            if batch.len() == BATCH_LETTERS || bytes >= BATCH_BYTES {
-                self.publish_and_mark(std::mem::take(&mut batch)).await?;
-                bytes = 0;
-            }
-        }
-        self.publish_and_mark(batch).await?;
-        match self.refused {
-            0 => Ok(()),
-            refused => Err(anyhow!("the log refused {}", count(refused, "event")).into()),
-        }
-    }
-
-    async fn publish_and_mark(&mut self, letters: Vec<DeadLetter>) -> Result<(), Failure> {
-        let messages: Vec<_> = letters.iter().map(message).collect();
-        let waits = |why: &str| tell("waiting", why);
-        let stop = CancellationToken::new();
-        let outcomes = patience::publish(&*self.log, &messages, &stop, waits).await;
-        let (mut published, mut missing) = (Vec::new(), None);
-        for (letter, outcome) in letters.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(_) => published.push(letter.id),
-                Err(PublishError::Refused(why)) => {
-                    self.refused += 1;
-                    tell("refused", &format!("dead letter {}: {why}", letter.id));
-                }
-                Err(why) => missing = Some(why),
-            }
-        }
-        self.requeued += published.len() as u64;
-        self.shelf.mark(&published).await.map_err(|why| {
-            let events = count(published.len() as u64, "event");
-            Failure::with_hint(
-                anyhow!("{why}: {events} published again, but not marked as requeued"),
-                "requeue them once more: a table with a key gets no second row",
-            )
-        })?;
-        let hint = "what is published is marked: the same command goes on with the rest";
-        missing.map_or(Ok(()), |why| Err(Failure::with_hint(why, hint)))
-    }
+    Ok(out.flush()?)
 }
 
-/// The event as it first came, with the letter it comes from.
-fn message(letter: &DeadLetter) -> NewMessage {
-    let mut attributes = letter.attributes.as_deref().cloned().unwrap_or_default();
-    attributes.insert(REQUEUED_FROM.to_owned(), letter.id.clone());
-    let ordering_key = letter.ordering_key.to_string();
-    NewMessage { payload: letter.payload.clone(), attributes, ordering_key }
+/// An error where letters are still open.
+fn outcome(done: &Requeued) -> Result<(), Failure> {
+    if done.unfinished > 0 {
+        let what = count(done.unfinished, "event");
+        return Err(Failure::with_hint(
+            anyhow!("stopped with {what} under way"),
+            "their letters are still open: the same command goes on with them",
+        ));
+    }
+    if done.failed_again > 0 {
+        let what = count(done.failed_again, "duty of an event");
+        let what = what.replace("duty of an events", "duties of events");
+        return Err(Failure::with_hint(
+            anyhow!("{what} failed again; the letters are open again"),
+            "`kappa dead-letters list` shows the reasons, `requeue --try` tries a mended rule",
+        ));
+    }
+    Ok(())
 }

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use kappa_actors::dead_letter_table::DeadLetter;
+use kappa_actors::dead_letter_table::{DeadLetter, Mark};
 use kappa_actors::port::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
-use kappa_actors::time::Timestamp;
 
 use crate::cli::Failure;
 use crate::settings::Settings;
@@ -39,20 +38,27 @@ impl Shelf {
     pub(super) async fn find(
         &self,
         reason: Option<String>,
-        requeued: Option<bool>,
         limit: usize,
     ) -> Result<Vec<String>, DeadLettersUnavailable> {
-        let filter = DeadLetterFilter { id_prefix: None, reason, requeued, limit };
+        let filter =
+            DeadLetterFilter { id_prefix: None, reason, requeued: None, live_only: false, limit };
         self.matching(&filter).await
     }
 
-    /// Ids of those that were not requeued, the oldest failure first. All at once, some 60 bytes
-    /// each: what fails while they are requeued is not taken again and again.
+    /// Ids of the open ones that no staging replay left, the oldest failure first. All at once, some
+    /// 60 bytes each: what fails while they are requeued is not taken again and again.
     pub(super) async fn waiting(
         &self,
         reason: Option<String>,
     ) -> Result<Vec<String>, DeadLettersUnavailable> {
-        let mut ids = self.find(reason, Some(false), usize::MAX).await?;
+        let filter = DeadLetterFilter {
+            id_prefix: None,
+            reason,
+            requeued: Some(false),
+            live_only: true,
+            limit: usize::MAX,
+        };
+        let mut ids = self.matching(&filter).await?;
         ids.reverse();
         Ok(ids)
     }
@@ -83,10 +89,15 @@ impl Shelf {
         }
     }
 
-    /// Marks letters as requeued now.
-    pub(super) async fn mark(&self, ids: &[String]) -> Result<(), DeadLettersUnavailable> {
+    /// The store; `None` where there is no warehouse.
+    pub(super) fn store(&self) -> Option<Arc<dyn DeadLetterStore>> {
+        self.store.clone()
+    }
+
+    /// Marks letters as requeued.
+    pub(super) async fn mark(&self, marks: &[Mark]) -> Result<(), DeadLettersUnavailable> {
         match &self.store {
-            Some(store) => store.mark_requeued(ids, Timestamp::now()).await,
+            Some(store) => store.mark_requeued(marks).await,
             None => Ok(()),
         }
     }
@@ -96,6 +107,7 @@ impl Shelf {
             id_prefix: Some(prefix.to_owned()),
             reason: None,
             requeued: None,
+            live_only: false,
             limit: CANDIDATES + 1,
         };
         let mut ids = self.matching(&filter).await?;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kappa::backend::embedded::archive::LocalArchive;
-use kappa_actors::dead_letter_table;
+use kappa_actors::dead_letter_table::{self, Mark};
 use kappa_actors::port::{DeadLetterFilter, DeadLetterStore};
 
 use super::*;
@@ -26,7 +26,7 @@ async fn letters_are_found_marked_and_kept_marked() {
     assert!(made["maxStaleness"].is_null(), "{made}");
 
     assert_eq!(warehouse.get("small").await.unwrap(), Some(small));
-    assert_eq!(warehouse.get("large").await.unwrap(), Some(large));
+    assert_eq!(warehouse.get("large").await.unwrap(), Some(large.clone()));
     let stored = cloud.control().rows("p.d.dead_letters");
     assert_eq!(stored[1]["payload_object"], json!("dead-letters/large"));
     let found = |filter| async move { warehouse.find(&filter).await.unwrap() };
@@ -35,8 +35,8 @@ async fn letters_are_found_marked_and_kept_marked() {
     assert_eq!(found(DeadLetterFilter { reason: Some("other".into()), ..any() }).await, [""; 0]);
 
     let at = Timestamp::from_micros(1_800_000_000_000_000);
-    let ids = ["large".to_owned(), "nobody".to_owned()];
-    warehouse.mark_requeued(&ids, at).await.unwrap();
+    let unknown = Mark { id: "unknown".to_owned(), ..large.mark(at) };
+    warehouse.mark_requeued(&[large.mark(at), unknown]).await.unwrap();
     // The same failure again is the same letter, and stays marked.
     assert_eq!(warehouse.write(&spec, rows).await.unwrap(), []);
     let marked = warehouse.get("large").await.unwrap().unwrap();

@@ -224,12 +224,18 @@ impl Rig {
         let message = Self::message(window, payload);
         let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
         let letter = DeadLetter {
-            id: DeadLetter::id(&message.id, stage, processor.unwrap_or_default()),
+            id: DeadLetter::id(
+                (&message.id, message.publish_time),
+                stage,
+                processor.unwrap_or("route"),
+                None,
+            ),
             event_id: json["event_id"].as_str().map(Into::into),
             event_type: None,
             stage,
             actor: String::new(),
             processor: processor.map(str::to_owned),
+            duty: processor.unwrap_or("route").to_owned(),
             reason: String::new(),
             payload: message.payload,
             attributes: None,

@@ -245,6 +245,7 @@ fn letter(event: &str, processor: &str, micros: i64) -> DeadLetter {
         stage: Stage::Process,
         actor: String::new(),
         processor: Some(processor.to_owned()),
+        duty: processor.to_owned(),
         reason: "bad".to_owned(),
         payload: Bytes::new(),
         attributes: None,

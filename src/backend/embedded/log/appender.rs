@@ -101,7 +101,7 @@ impl Appender {
                 return Ok(Err(PublishError::Full(text)));
             }
             self.events.append(&mut head, now, message)?;
-            Ok(Ok(head.last_offset.to_string()))
+            Ok(Ok(self.events.message_id(head.generation, head.last_offset).into()))
         };
         let outcomes = calls
             .iter()
@@ -109,6 +109,8 @@ impl Appender {
             .collect::<rusqlite::Result<_>>()?;
         self.events.set_head(&head)?;
         transaction.commit()?;
+        // After the commit: into a removed file it succeeds, and is lost.
+        self.events.check_place()?;
         Ok(outcomes)
     }
 

@@ -1,24 +1,27 @@
 //! `log.db`: the events themselves.
 //!
-//! Offsets begin at 1, leave out none and never come again, whatever retention removes. Publish
-//! times never decrease from one offset to the next. Above [`Head::removed_offset`] every event
-//! up to [`Head::last_offset`] is there.
+//! Offsets begin at 1, leave out none and never come again, whatever retention removes. Within a
+//! generation, publish times never decrease from one offset to the next. Above
+//! [`Head::removed_offset`] every event up to [`Head::last_offset`] is there.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use compact_str::ToCompactString;
+use compact_str::CompactString;
 use kappa_actors::message::{Attributes, Lease, Message, NewMessage};
 use kappa_actors::port::Room;
+use kappa_actors::position::embedded_id;
 use kappa_actors::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Row, Transaction, TransactionBehavior};
 
+use super::generations::Generations;
 use super::ranges::Range;
+use crate::backend::embedded::sqlite::identity::OpenFiles;
 use crate::backend::embedded::sqlite::{self, OpenError};
 
-const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 const SCHEMA: &str = "
 CREATE TABLE events (
     offset INTEGER PRIMARY KEY,
@@ -36,7 +39,14 @@ CREATE TABLE log (
     removed_offset INTEGER NOT NULL, -- the highest that retention has removed
     removed_time INTEGER NOT NULL -- and its publish time
 ) STRICT;
+CREATE TABLE generations (
+    first_offset INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL, -- of the events from there up to the next row's
+    began INTEGER NOT NULL, -- the clock then, in microseconds
+    reason TEXT NOT NULL
+) STRICT;
 INSERT INTO log VALUES (1, random(), 0, 0, 0, 0, 0);
+INSERT INTO generations VALUES (1, 1, 0, 'the log was made');
 ";
 
 /// Events only ever follow each other, so large pages fit them: with 4 KiB, publishing costs half
@@ -52,16 +62,22 @@ const EVENT_BYTES: &str = "length(payload) + ifnull(octet_length(attributes), 0)
                            + octet_length(ordering_key) + 24";
 const ROW_BYTES: u64 = 24;
 
+/// Generations with a rank of their own in a position.
+const RANKED_GENERATIONS: u32 = 15;
+
 /// The log's running figures, written with every change of the events.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
+    /// The generation of the next event.
+    pub(super) generation: u32,
     pub(super) last_offset: i64,
     pub(super) last_time: i64,
     /// Bytes of all events held.
     pub(super) bytes: u64,
     /// The highest offset that retention has removed; 0 for none.
     pub(super) removed_offset: i64,
-    /// That event's publish time in microseconds.
+    /// That event's publish time in microseconds, or when a later generation began, whichever is
+    /// earlier.
     pub(super) removed_time: i64,
 }
 
@@ -69,6 +85,7 @@ pub(super) struct Head {
 #[derive(Debug)]
 pub(super) struct Events {
     connection: Connection,
+    files: OpenFiles,
     /// Which log this is.
     pub(super) id: i64,
 }
@@ -79,7 +96,12 @@ impl Events {
         let connection = sqlite::open_with_pages(path, PAGE_BYTES, VERSION, SCHEMA)?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(at)?;
         let id = connection.query_row("SELECT id FROM log", (), |row| row.get(0)).map_err(at)?;
-        Ok(Self { connection, id })
+        Ok(Self { connection, files: OpenFiles::of(path), id })
+    }
+
+    /// Checks that the log is still where it was opened.
+    pub(super) fn check_place(&self) -> rusqlite::Result<()> {
+        self.files.check()
     }
 
     /// Keeps every other writer of the log out until the transaction ends.
@@ -88,8 +110,8 @@ impl Events {
     }
 
     pub(super) fn head(&self) -> rusqlite::Result<Head> {
-        const SELECT: &str =
-            "SELECT last_offset, last_time, bytes, removed_offset, removed_time FROM log";
+        const SELECT: &str = "SELECT last_offset, last_time, bytes, removed_offset, removed_time, \
+             (SELECT generation FROM generations ORDER BY first_offset DESC LIMIT 1) FROM log";
         self.connection.prepare_cached(SELECT)?.query_row((), |row| {
             Ok(Head {
                 last_offset: row.get(0)?,
@@ -97,8 +119,17 @@ impl Events {
                 bytes: row.get::<_, i64>(2)?.cast_unsigned(),
                 removed_offset: row.get(3)?,
                 removed_time: row.get(4)?,
+                generation: row.get(5)?,
             })
         })
+    }
+
+    /// Both as of the same moment.
+    pub(super) fn head_and_generations(&self) -> rusqlite::Result<(Head, Generations)> {
+        let snapshot =
+            self.connection.is_autocommit().then(|| self.connection.unchecked_transaction());
+        let _snapshot = snapshot.transpose()?;
+        Ok((self.head()?, self.generations()?))
     }
 
     /// Stores the figures after a change; in the transaction of that change.
@@ -113,6 +144,11 @@ impl Events {
             head.removed_time,
         ))?;
         Ok(())
+    }
+
+    /// The id of the message at `offset`.
+    pub(super) fn message_id(&self, generation: u32, offset: i64) -> CompactString {
+        embedded_id(self.id.cast_unsigned(), generation, offset)
     }
 
     /// Appends one message, published at `now` or when its predecessor was, whichever is later.
@@ -152,6 +188,7 @@ impl Events {
                               FROM events WHERE offset BETWEEN ? AND ? ORDER BY offset";
         let mut select = self.connection.prepare_cached(SELECT)?;
         let mut rows = select.query((range.first, range.last))?;
+        let mut generations = None;
         while room.messages > 0 {
             let Some(row) = rows.next()? else { return Ok(true) };
             let bytes = row.get_ref(2)?.as_blob()?.len() as u64;
@@ -160,7 +197,14 @@ impl Events {
             }
             room.messages -= 1;
             room.bytes = room.bytes.saturating_sub(bytes);
-            into.push(message(row, &lease)?);
+            // The open statement holds the snapshot, so the generations are those of its events.
+            let generations = match &mut generations {
+                Some(generations) => generations,
+                none => none.insert(self.generations()?),
+            };
+            let offset = row.get(0)?;
+            let id = self.message_id(generations.number_of(offset), offset);
+            into.push(message(row, id, lease(offset))?);
         }
         Ok(false)
     }
@@ -171,24 +215,73 @@ impl Events {
         self.connection.prepare_cached(SELECT)?.query_row([offset], |row| row.get(0)).optional()
     }
 
+    /// The first event in `range` that is there: its offset and publish time.
+    pub(super) fn first_in(&self, range: Range) -> rusqlite::Result<Option<(i64, i64)>> {
+        const SELECT: &str = "SELECT offset, publish_time FROM events \
+                              WHERE offset BETWEEN ? AND ? ORDER BY offset LIMIT 1";
+        let mut select = self.connection.prepare_cached(SELECT)?;
+        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        select.query_row((range.first, range.last), row).optional()
+    }
+
     /// The lowest offset above `above` published at `to` or later: one more than the last offset
-    /// when there is none yet. Nothing above `above` may have been removed.
+    /// when there is none yet. Events of a later generation may lie behind it and be older. Nothing above `above` may have been removed.
     pub(super) fn first_published_at(
         &self,
         to: i64,
         above: i64,
         head: &Head,
     ) -> rusqlite::Result<i64> {
-        let (mut low, mut high) = (above + 1, head.last_offset + 1);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.time_at(middle)?.is_some_and(|time| time >= to) {
-                high = middle;
-            } else {
-                low = middle + 1;
+        let range = Range { first: above + 1, last: head.last_offset };
+        for part in self.generations()?.parts(range) {
+            let first = self.first_of_part(to, part)?;
+            if first <= part.last {
+                return Ok(first);
             }
         }
-        Ok(low)
+        Ok(head.last_offset + 1)
+    }
+
+    /// The lowest offset of `part`, whose events are of one generation, published at `to` or later;
+    /// one more than its last when there is none. A hole belongs to the event behind it.
+    fn first_of_part(&self, to: i64, part: Range) -> rusqlite::Result<i64> {
+        let (mut low, mut high) = (part.first, part.last + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.first_in(Range { first: middle, last: high - 1 })? {
+                Some((offset, time)) if time < to => low = offset + 1,
+                // Nothing from the middle on, or all of it is later: look before it.
+                Some(_) | None => high = middle,
+            }
+        }
+        let found = self.first_in(Range { first: low, last: part.last })?;
+        Ok(found.map_or(part.last + 1, |(offset, _)| offset))
+    }
+
+    /// The generations of this log.
+    pub(super) fn generations(&self) -> rusqlite::Result<Generations> {
+        Generations::read(&self.connection)
+    }
+
+    /// Begins the next generation, within the caller's lock; publish times follow the clock again.
+    pub(super) fn begin_generation(
+        &self,
+        head: &mut Head,
+        number: u32,
+        now: Timestamp,
+        reason: &str,
+    ) -> rusqlite::Result<()> {
+        // One that has no event yet is replaced.
+        const INSERT: &str = "INSERT OR REPLACE INTO generations VALUES (?, ?, ?, ?)";
+        let first = head.last_offset + 1;
+        self.connection.prepare_cached(INSERT)?.execute((first, number, now.micros(), reason))?;
+        head.generation = number;
+        // Later generations share the highest rank, where only publish times order them.
+        if number <= RANKED_GENERATIONS {
+            head.last_time = 0;
+        }
+        head.removed_time = head.removed_time.min(now.micros());
+        self.set_head(head)
     }
 
     /// Calls `visit` with offset, publish time and bytes of each event up to `last`, oldest
@@ -238,8 +331,7 @@ fn attributes_text(attributes: &Attributes) -> rusqlite::Result<Option<String>> 
         .map_err(|error| Error::ToSqlConversionFailure(error.into()))
 }
 
-fn message(row: &Row<'_>, lease: impl Fn(i64) -> Lease) -> rusqlite::Result<Message> {
-    let offset: i64 = row.get(0)?;
+fn message(row: &Row<'_>, id: CompactString, lease: Lease) -> rusqlite::Result<Message> {
     let attributes = match row.get_ref(3)?.as_str_or_null()? {
         None => None,
         Some(text) => Some(Arc::new(
@@ -248,14 +340,14 @@ fn message(row: &Row<'_>, lease: impl Fn(i64) -> Lease) -> rusqlite::Result<Mess
         )),
     };
     Ok(Message {
-        id: offset.to_compact_string(),
+        id,
         payload: Bytes::copy_from_slice(row.get_ref(2)?.as_blob()?),
         publish_time: Timestamp::from_micros(row.get(1)?),
         attributes,
         ordering_key: row.get_ref(4)?.as_str()?.into(),
         attempt: None,
         archived: false,
-        lease: lease(offset),
+        lease,
     })
 }
 

@@ -33,7 +33,10 @@ pub(super) fn remove(
     let Some(last) = acknowledged.iter().map(RangeSet::last).min() else { return Ok(false) };
     let (mut freed, mut more) = (0, false);
     let mut removed = Vec::new();
+    let generations = events.generations()?;
     events.visit(last, |offset, time, bytes| {
+        // So counted, times never decrease with the offset, not even over generations.
+        let time = time.min(generations.published_by(offset));
         if time >= keep.since && head.bytes - freed <= keep.bytes {
             return false;
         }

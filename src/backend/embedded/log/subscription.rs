@@ -16,7 +16,9 @@ use kappa_actors::time::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::file::forget;
-pub(super) use self::file::{all_acknowledged, open, tidy};
+pub(super) use self::file::{
+    Seen, all_acknowledged, drop_beyond, last_noted, open, seen, set_seen, tidy,
+};
 use self::state::{State, lease, offset};
 use super::events::{Events, Head};
 use super::ranges::{Range, RangeSet};
@@ -33,6 +35,8 @@ pub(super) struct Subscription {
     /// How long it is kept while nobody uses it; `None`: for ever.
     life: Option<Duration>,
     renewed: i64,
+    /// This process has seen it in the file.
+    known: bool,
     /// The file's version that the rest was read from; `None`: read it anew.
     seen: Option<i64>,
     state: State,
@@ -40,7 +44,15 @@ pub(super) struct Subscription {
 
 impl Subscription {
     pub(super) fn new(connection: Connection, name: String, life: Option<Duration>) -> Self {
-        Self { connection, name, life, renewed: 0, seen: None, state: State::default() }
+        Self {
+            connection,
+            name,
+            life,
+            renewed: 0,
+            known: false,
+            seen: None,
+            state: State::default(),
+        }
     }
 
     /// Whether the file has it.
@@ -51,6 +63,7 @@ impl Subscription {
     /// Forgets it, here and in the file.
     pub(super) fn forget(&mut self) -> rusqlite::Result<()> {
         self.seen = None;
+        self.known = false;
         self.state = State::default();
         forget(&self.connection, &self.name)
     }
@@ -105,9 +118,13 @@ impl Subscription {
         leases: &[Lease],
         archived: bool,
     ) -> rusqlite::Result<()> {
+        // An offset of a log that is gone may be another event's in the present one.
+        events.check_place()?;
         self.refresh(events)?;
         let expires = self.renewal();
+        let head = events.head()?;
         self.change(|state, transaction, name| {
+            file::note_seen(transaction, events.id, &head)?;
             let offsets: RangeSet = state.current(leases).collect();
             if archived {
                 state.note_archived(transaction, name, leases)?;
@@ -140,6 +157,7 @@ impl Subscription {
         events: &Events,
         to: i64,
     ) -> rusqlite::Result<Result<i64, String>> {
+        events.check_place()?;
         self.refresh(events)?;
         // Holds off retention until the new position is committed: it would go by the old one.
         let _lock = events.lock()?;
@@ -181,6 +199,12 @@ impl Subscription {
     /// Brings the state up to what the file and the log say.
     fn refresh(&mut self, events: &Events) -> rusqlite::Result<()> {
         if !self.is_current()? && !self.load(events.id)? {
+            if self.known && self.life.is_some() {
+                // A job that began again would lose its place, and call its range complete.
+                let gone =
+                    format!("the subscription {} is gone: it expired or was removed", self.name);
+                return Err(rusqlite::Error::ToSqlConversionFailure(gone.into()));
+            }
             self.begin(events)?;
         }
         match self.state.skip_until {
@@ -200,6 +224,7 @@ impl Subscription {
         // In the snapshot, so that no change slips in between.
         let version = data_version(&snapshot)?;
         self.seen = found.then_some(version);
+        self.known |= found;
         Ok(found)
     }
 
@@ -207,7 +232,8 @@ impl Subscription {
     /// removed: from there on the log is whole.
     fn begin(&mut self, events: &Events) -> rusqlite::Result<()> {
         let _lock = events.lock()?;
-        let floor = events.head()?.removed_offset;
+        let head = events.head()?;
+        let floor = head.removed_offset;
         let expires = self.renewal();
         self.change(|state, transaction, name| {
             if state.read(transaction, name, events.id)? {
@@ -216,6 +242,7 @@ impl Subscription {
             const UPSERT: &str = "INSERT INTO subscriptions VALUES (?, ?, 0, NULL, ?) \
                                   ON CONFLICT DO UPDATE SET log = excluded.log, skip_until = NULL";
             transaction.prepare_cached(UPSERT)?.execute((name, events.id, expires))?;
+            file::note_seen(transaction, events.id, &head)?;
             *state = State { epoch: state.epoch, ..State::default() };
             state.restart(transaction, name, floor)
         })?;

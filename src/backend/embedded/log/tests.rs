@@ -1,6 +1,7 @@
 //! The embedded log as its callers see it.
 
 mod model;
+mod restored;
 
 use std::fs;
 use std::path::Path;
@@ -52,8 +53,13 @@ async fn pull(log: &EmbeddedLog) -> Vec<Message> {
     }
 }
 
-fn ids(messages: &[Message]) -> Vec<i64> {
-    messages.iter().map(|message| message.id.parse().unwrap()).collect()
+/// The offset that a message id ends with.
+fn offset_in(id: &str) -> i64 {
+    id.rsplit_once('-').unwrap().1.parse().unwrap()
+}
+
+fn offsets(messages: &[Message]) -> Vec<i64> {
+    messages.iter().map(|message| offset_in(&message.id)).collect()
 }
 
 fn leases(messages: &[Message]) -> Vec<Lease> {
@@ -96,7 +102,20 @@ async fn after_a_restart_everything_unacknowledged_comes_again_in_order() {
     log.acknowledge(&[messages[1].lease, messages[4].lease]).await.unwrap();
     drop(log);
     let log = open(dir.path());
-    assert_eq!(ids(&pull(&log).await), [1, 3, 4, 6]);
+    assert_eq!(offsets(&pull(&log).await), [1, 3, 4, 6]);
+}
+
+#[tokio::test]
+async fn a_message_id_names_log_generation_and_offset_and_is_the_one_that_publish_returns() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let published = publish(&log, (0..3).map(|n| n.to_string())).await;
+    let id = Events::open(&dir.path().join("log.db")).unwrap().id.cast_unsigned();
+    let expected = (1..=3).map(|offset| format!("{:012x}.1-{offset}", id & ((1 << 48) - 1)));
+    assert_eq!(published, expected.collect::<Vec<_>>());
+    let pulled: Vec<_> = pull(&log).await.into_iter().map(|message| message.id).collect();
+    assert_eq!(pulled, published);
+    assert!(pulled.iter().all(|id| !id.is_heap_allocated()), "{pulled:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +138,7 @@ async fn publishers_side_by_side_lose_nothing_and_leave_no_offset_out() {
             nothing => panic!("{nothing:?} after {} messages", messages.len()),
         }
     }
-    assert_eq!(ids(&messages), (1..=1_000).collect::<Vec<_>>());
+    assert_eq!(offsets(&messages), (1..=1_000).collect::<Vec<_>>());
     assert!(messages.is_sorted_by_key(|message| message.publish_time));
     for publisher in publishers {
         publisher.await.unwrap();
@@ -135,7 +154,7 @@ async fn a_publisher_leaves_no_subscription_behind() {
     let id = Events::open(&dir.path().join("log.db")).unwrap().id;
     assert!(subscription::all_acknowledged(&subscriptions, id).unwrap().is_empty());
     assert!(!retain(dir.path(), NOTHING), "what nobody reads stays");
-    assert_eq!(ids(&pull(&log).await), [1]);
+    assert_eq!(offsets(&pull(&log).await), [1]);
 }
 
 #[tokio::test]
@@ -161,7 +180,7 @@ async fn a_seek_by_another_process_reaches_the_one_that_pulls() {
     let sought = command.seek(messages[0].publish_time).await.unwrap();
     assert_eq!(sought.messages, Some(4));
     daemon.acknowledge(&leases(&messages[2..])).await.unwrap();
-    assert_eq!(ids(&pull(&daemon).await), [1, 2, 3, 4], "in flight or acknowledged, all again");
+    assert_eq!(offsets(&pull(&daemon).await), [1, 2, 3, 4], "in flight or acknowledged, all again");
 }
 
 #[tokio::test]
@@ -176,7 +195,7 @@ async fn a_seek_into_the_future_skips_what_comes_before_it() {
     assert!(pull(&log).await.is_empty());
     now.store(2_000, Ordering::Relaxed);
     publish(&log, ["in time".to_owned()]).await;
-    assert_eq!(ids(&pull(&log).await), [2]);
+    assert_eq!(offsets(&pull(&log).await), [2]);
     assert_eq!(log.backlog().await.unwrap().messages, Some(1));
 }
 
@@ -200,9 +219,9 @@ async fn retention_takes_only_what_is_acknowledged_and_a_seek_there_is_refused()
          the oldest still there is of 1970-01-01T00:00:04.000000Z"
     );
     log.give_back(&leases(&messages)).await.unwrap();
-    assert_eq!(ids(&pull(&log).await), [1, 4, 5]);
+    assert_eq!(offsets(&pull(&log).await), [1, 4, 5]);
     assert_eq!(log.seek(messages[3].publish_time).await.unwrap().messages, Some(2));
-    assert_eq!(ids(&pull(&log).await), [4, 5]);
+    assert_eq!(offsets(&pull(&log).await), [4, 5]);
 }
 
 #[tokio::test]
@@ -214,8 +233,8 @@ async fn offsets_never_come_again_even_when_nothing_is_left() {
     retain(dir.path(), NOTHING);
     drop(log);
     let log = open(dir.path());
-    assert_eq!(publish(&log, ["next".to_owned()]).await, ["4"]);
-    assert_eq!(ids(&pull(&log).await), [4]);
+    assert_eq!(offset_in(&publish(&log, ["next".to_owned()]).await[0]), 4);
+    assert_eq!(offsets(&pull(&log).await), [4]);
 }
 
 #[tokio::test]
@@ -237,7 +256,7 @@ async fn a_log_full_of_unacknowledged_events_refuses_more_until_some_are_acknowl
     }
     assert!(matches!(log.publish(message()).await[0], Err(PublishError::Full(_))));
     log.give_back(&leases(&messages)).await.unwrap();
-    assert_eq!(ids(&pull(&log).await), (6..=15).collect::<Vec<_>>(), "none was lost");
+    assert_eq!(offsets(&pull(&log).await), (6..=15).collect::<Vec<_>>(), "none was lost");
 }
 
 #[tokio::test]
@@ -247,10 +266,10 @@ async fn a_message_too_large_is_refused_and_its_neighbours_are_taken() {
         EmbeddedLog::open(dir.path(), LogOptions { max_event_bytes: 3, ..options() }).unwrap();
     let payloads = ["abc", "abcd", "x"].map(NewMessage::from_payload);
     let outcomes = log.publish(payloads.into()).await;
-    assert_eq!(outcomes[0].as_ref().unwrap(), "1");
+    assert_eq!(offset_in(outcomes[0].as_ref().unwrap()), 1);
     let Err(PublishError::Refused(text)) = &outcomes[1] else { panic!("{outcomes:?}") };
     assert_eq!(text, "the event has 4 bytes, and at most 3 are taken");
-    assert_eq!(outcomes[2].as_ref().unwrap(), "2");
+    assert_eq!(offset_in(outcomes[2].as_ref().unwrap()), 2);
 }
 
 #[tokio::test]
@@ -296,4 +315,27 @@ async fn what_is_acknowledged_is_told_without_a_subscription_made_for_it() {
     daemon.seek(messages[1].publish_time).await.unwrap();
     let waits = Acknowledged::Before(messages[1].publish_time);
     assert_eq!(auditor.acknowledged().await.unwrap(), waits);
+}
+
+#[tokio::test]
+async fn nothing_is_published_into_or_acknowledged_for_a_log_that_was_removed() {
+    for (file, replaced) in [("log.db", false), ("log.db", true), ("log.db-wal", false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        publish(&log, ["one".to_owned()]).await;
+        let messages = pull(&log).await;
+        fs::rename(dir.path().join(file), dir.path().join("moved")).unwrap();
+        if replaced {
+            fs::copy(dir.path().join("moved"), dir.path().join(file)).unwrap();
+        }
+        let outcomes = log.publish(vec![NewMessage::from_payload("two")]).await;
+        let Err(PublishError::Unavailable(text)) = &outcomes[0] else { panic!("{outcomes:?}") };
+        assert!(text.contains(&format!("{file} was removed or replaced")), "{text}");
+        let refused = log.acknowledge(&leases(&messages)).await.unwrap_err().to_string();
+        assert!(refused.contains("was removed or replaced"), "{refused}");
+        assert!(log.seek(Timestamp::now()).await.is_err());
+        fs::rename(dir.path().join("moved"), dir.path().join(file)).unwrap();
+        log.acknowledge(&leases(&messages)).await.unwrap();
+        publish(&log, ["three".to_owned()]).await;
+    }
 }

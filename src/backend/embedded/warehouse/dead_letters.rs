@@ -5,8 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use compact_str::CompactString;
-use kappa_actors::dead_letter_table::{self, DeadLetter, Stage};
+use kappa_actors::dead_letter_table::{self, DeadLetter, Mark, Stage};
 use kappa_actors::port::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
+use kappa_actors::processor::VERSION_COLUMN;
 use kappa_actors::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -35,15 +36,16 @@ impl EmbeddedWarehouse {
 #[async_trait]
 impl DeadLetterStore for EmbeddedWarehouse {
     async fn find(&self, filter: &DeadLetterFilter) -> Result<Vec<String>, DeadLettersUnavailable> {
-        let DeadLetterFilter { id_prefix, reason, requeued, limit } = filter.clone();
+        let DeadLetterFilter { id_prefix, reason, requeued, live_only, limit } = filter.clone();
         self.on_letters(move |connection| {
             let sql = "SELECT id FROM dead_letters \
                 WHERE (?1 IS NULL OR substr(id, 1, length(?1)) = ?1) \
                 AND (?2 IS NULL OR instr(reason, ?2) > 0) \
                 AND (?3 IS NULL OR (requeued_at IS NOT NULL) = ?3) \
-                ORDER BY failed_at DESC, rowid DESC LIMIT ?4";
+                AND (NOT ?4 OR replay_id IS NULL) \
+                ORDER BY failed_at DESC, rowid DESC LIMIT ?5";
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let found = params![id_prefix, reason, requeued, limit];
+            let found = params![id_prefix, reason, requeued, live_only, limit];
             connection.prepare(sql)?.query_map(found, |row| row.get(0))?.collect()
         })
         .await
@@ -57,19 +59,17 @@ impl DeadLetterStore for EmbeddedWarehouse {
         .await
     }
 
-    async fn mark_requeued(
-        &self,
-        ids: &[String],
-        at: Timestamp,
-    ) -> Result<(), DeadLettersUnavailable> {
-        let ids = ids.to_vec();
+    async fn mark_requeued(&self, marks: &[Mark]) -> Result<(), DeadLettersUnavailable> {
+        let marks = marks.to_vec();
         self.on_letters(move |connection| {
             let transaction = connection.transaction()?;
             {
-                let sql = "UPDATE dead_letters SET requeued_at = ? WHERE id = ?";
-                let mut mark = transaction.prepare(sql)?;
-                for id in &ids {
-                    mark.execute(params![at.to_string(), id])?;
+                let sql = "UPDATE dead_letters SET requeued_at = ?1, _version = ?2 \
+                    WHERE id = ?3 AND _version <= ?2";
+                let mut update = transaction.prepare(sql)?;
+                for Mark { id, at, version } in &marks {
+                    let version = version.to_bytes();
+                    update.execute(params![at.to_string(), version.as_ref(), id])?;
                 }
             }
             transaction.commit()
@@ -78,10 +78,11 @@ impl DeadLetterStore for EmbeddedWarehouse {
     }
 }
 
-/// The columns of [`dead_letter_table`], in its order; all payloads stand in their rows here.
+/// The columns of a letter, in the order of [`dead_letter_table`]. No payload is an object here.
 fn select() -> String {
     let mut columns = dead_letter_table::spec().columns;
-    columns.retain(|column| column.name != dead_letter_table::PAYLOAD_OBJECT);
+    let left_out = [dead_letter_table::PAYLOAD_OBJECT, VERSION_COLUMN];
+    columns.retain(|column| !left_out.contains(&column.name.as_str()));
     format!("SELECT {} FROM dead_letters", list(columns.iter().map(|it| quoted(&it.name))))
 }
 
@@ -106,6 +107,7 @@ fn letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
         requeued_at: time(row, 13)?,
         replay_id: row.get(14)?,
         ordering_key: text(row, 15)?.unwrap_or_default(),
+        duty: row.get::<_, Option<String>>(16)?.unwrap_or_default(),
     })
 }
 

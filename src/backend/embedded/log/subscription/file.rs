@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::state::read_ranges;
+use crate::backend::embedded::log::events::Head;
 use crate::backend::embedded::log::ranges::RangeSet;
 use crate::backend::embedded::sqlite::{self, OpenError};
 
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 const SCHEMA: &str = "
 CREATE TABLE subscriptions (
     name TEXT PRIMARY KEY,
@@ -30,11 +31,90 @@ CREATE TABLE lines (
     last INTEGER NOT NULL,
     PRIMARY KEY (subscription, archived, first)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE seen_log ( -- the log beside this file, as far as it has been seen
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    log INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    last_offset INTEGER NOT NULL,
+    last_time INTEGER NOT NULL
+) STRICT;
 ";
 
 /// Opens `subscriptions.db`.
 pub(in crate::backend::embedded::log) fn open(path: &Path) -> Result<Connection, OpenError> {
     sqlite::open(path, VERSION, SCHEMA)
+}
+
+/// How far the log beside the file has been seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::backend::embedded::log) struct Seen {
+    pub(in crate::backend::embedded::log) log: i64,
+    pub(in crate::backend::embedded::log) generation: u32,
+    pub(in crate::backend::embedded::log) last_offset: i64,
+    pub(in crate::backend::embedded::log) last_time: i64,
+}
+
+/// Reads how far the log has been seen; `None` before the first note.
+pub(in crate::backend::embedded::log) fn seen(
+    connection: &Connection,
+) -> rusqlite::Result<Option<Seen>> {
+    const SELECT: &str = "SELECT log, generation, last_offset, last_time FROM seen_log";
+    let seen = |row: &Row<'_>| {
+        Ok(Seen {
+            log: row.get(0)?,
+            generation: row.get(1)?,
+            last_offset: row.get(2)?,
+            last_time: row.get(3)?,
+        })
+    };
+    connection.prepare_cached(SELECT)?.query_row((), seen).optional()
+}
+
+/// Notes how far the log is seen, in the caller's transaction. The note of one log never goes back.
+pub(super) fn note_seen(transaction: &Connection, log: i64, head: &Head) -> rusqlite::Result<()> {
+    const UPSERT: &str = "INSERT INTO seen_log VALUES (1, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET \
+         generation = excluded.generation, last_offset = excluded.last_offset, \
+         last_time = excluded.last_time \
+         WHERE log = excluded.log AND (generation, last_offset) \
+             < (excluded.generation, excluded.last_offset)";
+    let values = (log, head.generation, head.last_offset, head.last_time);
+    transaction.prepare_cached(UPSERT)?.execute(values).map(drop)
+}
+
+/// Replaces the note, whatever it was.
+pub(in crate::backend::embedded::log) fn set_seen(
+    transaction: &Connection,
+    seen: Seen,
+) -> rusqlite::Result<()> {
+    let values = (seen.log, seen.generation, seen.last_offset, seen.last_time);
+    transaction.execute("INSERT OR REPLACE INTO seen_log VALUES (1, ?, ?, ?, ?)", values).map(drop)
+}
+
+/// The highest offset that a subscription of this log has acknowledged; 0 for none.
+pub(in crate::backend::embedded::log) fn last_noted(
+    connection: &Connection,
+    log: i64,
+) -> rusqlite::Result<i64> {
+    const SELECT: &str = "SELECT ifnull(max(last), 0) FROM acknowledged \
+                          JOIN subscriptions ON name = subscription WHERE log = ?";
+    connection.prepare_cached(SELECT)?.query_row([log], |row| row.get(0))
+}
+
+/// Drops what is noted of offsets above `last`. The epoch rises, so leases on them become void.
+pub(in crate::backend::embedded::log) fn drop_beyond(
+    transaction: &Connection,
+    log: i64,
+    last: i64,
+) -> rusqlite::Result<()> {
+    const OF_LOG: &str = "subscription IN (SELECT name FROM subscriptions WHERE log = ?1)";
+    for table in ["acknowledged", "lines"] {
+        let delete = format!("DELETE FROM {table} WHERE {OF_LOG} AND first > ?2");
+        transaction.execute(&delete, (log, last))?;
+        let shorten = format!("UPDATE {table} SET last = ?2 WHERE {OF_LOG} AND last > ?2");
+        transaction.execute(&shorten, (log, last))?;
+    }
+    let raise = "UPDATE subscriptions SET epoch = epoch + 1 WHERE log = ?";
+    transaction.execute(raise, [log]).map(drop)
 }
 
 /// What each subscription of the log has acknowledged.

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use tokio::runtime::Builder;
 
-use super::{EmbeddedLog, ids, leases, open_with, options, publish, retain};
+use super::{EmbeddedLog, leases, offset_in, offsets, open_with, options, publish, retain};
 use crate::backend::embedded::log::retention::Keep;
 
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ impl Model {
             .filter(|offset| !self.loans.contains_key(offset))
             .take(most)
             .collect();
-        assert_eq!(ids(messages), expected);
+        assert_eq!(offsets(messages), expected);
         for (message, offset) in messages.iter().zip(expected) {
             assert_eq!(message.publish_time.micros(), self.times[&offset]);
             assert_eq!(message.archived, self.archived.contains(&offset), "{offset}");
@@ -191,7 +191,7 @@ impl Run<'_> {
         let now = self.now.load(Ordering::Relaxed) + moved;
         self.now.store(now, Ordering::Relaxed);
         for id in publish(&self.log, (0..count).map(|number| number.to_string())).await {
-            self.model.publish(id.parse().unwrap(), now);
+            self.model.publish(offset_in(&id), now);
         }
     }
 

@@ -1,25 +1,36 @@
 //! The dead letters, written as rows and read back.
 
-use kappa_actors::dead_letter_table::{self, DeadLetter, Stage};
+use kappa_actors::dead_letter_table::{self, DeadLetter, Mark, Stage};
 use kappa_actors::message::Attributes;
 use kappa_actors::port::{DeadLetterFilter, DeadLetterStore};
 
 use super::*;
 
-const ALL: DeadLetterFilter =
-    DeadLetterFilter { id_prefix: None, reason: None, requeued: None, limit: 100 };
+const ALL: DeadLetterFilter = DeadLetterFilter {
+    id_prefix: None,
+    reason: None,
+    requeued: None,
+    live_only: false,
+    limit: 100,
+};
 
 /// The letter of the `n`th message; every other one knows no more than it must.
 fn letter(n: u32) -> DeadLetter {
     let rich = n.is_multiple_of(2);
     let attributes = Attributes::from([("origin".to_owned(), "shop \"7\"".to_owned())]);
     DeadLetter {
-        id: DeadLetter::id(&n.to_string(), Stage::Parse, "dead letter"),
+        id: DeadLetter::id(
+            (&n.to_string(), Timestamp::from_micros(0)),
+            Stage::Parse,
+            "route",
+            None,
+        ),
         event_id: rich.then(|| "evt".into()),
         event_type: rich.then(|| "order.created".into()),
         stage: Stage::ALL[n as usize % 4],
         actor: "kappa/intake/parser".to_owned(),
         processor: rich.then(|| "orders".to_owned()),
+        duty: if rich { "orders" } else { "route" }.to_owned(),
         reason: format!("/total: {}% is no number", if rich { "rich" } else { "poor" }),
         payload: Bytes::from_static(b"\xff\0{"),
         attributes: rich.then(|| Arc::new(attributes)),
@@ -70,7 +81,8 @@ async fn letters_come_back_whole_and_the_newest_first() {
 async fn a_requeued_letter_is_told_from_the_others() {
     let (_dir, warehouse) = with_letters(3).await;
     let at = Timestamp::from_micros(1_771_338_700_000_000);
-    warehouse.mark_requeued(&[letter(1).id, "no such id".to_owned()], at).await.unwrap();
+    let unknown = Mark { id: "no such id".to_owned(), ..letter(1).mark(at) };
+    warehouse.mark_requeued(&[letter(1).mark(at), unknown]).await.unwrap();
     let requeued = |yes| DeadLetterFilter { requeued: Some(yes), ..ALL };
     let marked = DeadLetter { requeued_at: Some(at), ..letter(1) };
     assert_eq!(list(&warehouse, &requeued(true)).await, [marked]);
@@ -78,15 +90,36 @@ async fn a_requeued_letter_is_told_from_the_others() {
 }
 
 #[tokio::test]
-async fn a_letter_written_again_keeps_its_mark() {
+async fn the_same_failure_stays_marked_and_a_later_one_opens_the_letter_again() {
     let (_dir, warehouse) = with_letters(1).await;
     let at = Timestamp::from_micros(1_771_338_700_000_000);
-    warehouse.mark_requeued(&[letter(0).id], at).await.unwrap();
-    let again = DeadLetter { attempts: 9, ..letter(0) };
+    warehouse.mark_requeued(&[letter(0).mark(at)]).await.unwrap();
     let spec = Arc::new(dead_letter_table::spec());
+    warehouse.write(&spec, Arc::new(vec![letter(0).row()])).await.unwrap();
+    let marked = DeadLetter { requeued_at: Some(at), ..letter(0) };
+    assert_eq!(list(&warehouse, &ALL).await, [marked]);
+    // Before or after the mark, with a clock that lags behind the mark's.
+    let again = DeadLetter {
+        failed_at: letter(0).failed_at.after(std::time::Duration::from_micros(1)),
+        attempts: 9,
+        ..letter(0)
+    };
     warehouse.write(&spec, Arc::new(vec![again.row()])).await.unwrap();
-    let stands = DeadLetter { requeued_at: Some(at), ..letter(0) };
-    assert_eq!(list(&warehouse, &ALL).await, [stands]);
+    warehouse.mark_requeued(&[letter(0).mark(at)]).await.unwrap();
+    let standing = list(&warehouse, &ALL).await;
+    assert_eq!(standing, std::slice::from_ref(&again), "the mark is of the first failure");
+    warehouse.mark_requeued(&[again.mark(at)]).await.unwrap();
+    assert_eq!(list(&warehouse, &ALL).await, [DeadLetter { requeued_at: Some(at), ..again }]);
+}
+
+#[tokio::test]
+async fn the_letters_of_a_staging_replay_can_be_left_out() {
+    let (_dir, warehouse) = with_letters(1).await;
+    let staging = DeadLetter { id: "s".to_owned(), replay_id: Some("r".to_owned()), ..letter(0) };
+    let spec = Arc::new(dead_letter_table::spec());
+    warehouse.write(&spec, Arc::new(vec![staging.row()])).await.unwrap();
+    let live = DeadLetterFilter { live_only: true, ..ALL };
+    assert_eq!((list(&warehouse, &ALL).await.len(), list(&warehouse, &live).await.len()), (2, 1));
 }
 
 #[tokio::test]
@@ -94,5 +127,5 @@ async fn without_the_table_there_are_no_letters() {
     let (_dir, warehouse) = fresh();
     assert_eq!(list(&warehouse, &ALL).await, []);
     assert_eq!(warehouse.get("id").await.unwrap(), None);
-    warehouse.mark_requeued(&["id".to_owned()], Timestamp::now()).await.unwrap();
+    warehouse.mark_requeued(&[letter(0).mark(Timestamp::now())]).await.unwrap();
 }
