@@ -146,16 +146,14 @@ fn sequence(version: Option<&Value>, change: Change) -> ([u8; MAX_SEQUENCE], usi
         (Some(_), Change::InPlaceOf(removed)) => {
             return sections(removed.removed().to_bytes().as_ref());
         }
-        (Some(version), Change::Arrival | Change::Correction) => {
-            return sections(version.to_bytes().as_ref());
-        }
+        (Some(version), _) => return sections(version.to_bytes().as_ref()),
         // A row from before the version column is older than every row that has a version.
-        (None, Change::Removal) => {
+        (None, Change::Removal | Change::InPlaceOf(_)) => {
             hexadecimal(&mut out[..16], 0);
             return (out, 16);
         }
         (None, Change::Arrival) => out[0] = b'0',
-        (None, Change::Correction | Change::InPlaceOf(_)) => out[0] = b'1',
+        (None, Change::Correction) => out[0] = b'1',
     }
     out[1] = b'/';
     hexadecimal(&mut out[2..18], u64::MAX - arrival());
