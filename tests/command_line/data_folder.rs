@@ -33,7 +33,7 @@ fn pair(verdict: &str, file: &str) -> (String, String) {
 #[test]
 fn sound_files_pass_beside_a_running_daemon() {
     let folder = with_events(10);
-    let _daemon = folder.daemon();
+    let _daemon = folder.daemon("");
     let ran = folder.run("check --data").done();
     let sound = ["log.db", "subscriptions.db", "warehouse.db"].map(|file| pair("ok", file));
     assert_eq!(verdicts(&ran.stdout), sound, "{ran}");
