@@ -306,16 +306,15 @@ fn a_live_seek_processes_all_again_and_archives_nothing_again() {
     // Without an archive line the first time: they get none the second time either.
     folder.feed("publish -", b"{\"no\":\"event\"}\n").done();
     folder.drain("");
-    let version = "SELECT min(_version) FROM orders";
-    let before: i64 = query(&folder, "warehouse.db", version);
+    // The row of the first event comes back only if it is processed again.
+    let warehouse = Connection::open(folder.data().join("warehouse.db")).unwrap();
+    warehouse.execute("DELETE FROM orders WHERE event_id = 'e00000'", ()).unwrap();
     let daemon = folder.daemon();
     let sought = folder.run("seek --time 2020-01-01").done();
     assert_eq!(said(&sought)["to be processed"], "201 events", "{sought}");
     publish(&folder, 200..210);
     let count = "SELECT count(*) FROM orders";
-    while query::<i64>(&folder, "warehouse.db", version) <= before
-        || query::<i64>(&folder, "warehouse.db", count) < 210
-    {
+    while query::<i64>(&folder, "warehouse.db", count) < 210 {
         std::thread::yield_now();
     }
     drop(daemon);
