@@ -38,6 +38,19 @@ pub(super) fn time(text: &str) -> Result<Timestamp, String> {
         .map_err(|error| format!("{error}: use 2026-02-17 or 2026-02-17T14:30:00Z"))
 }
 
+/// Reads a range of event time: two times with `..` between; a missing one bounds nothing.
+pub(super) fn event_time(text: &str) -> Result<ReplayRange, String> {
+    let Some((from, to)) = text.split_once("..") else {
+        return Err("use FROM..TO, as in 2026-01-01..2026-02-01".to_owned());
+    };
+    let end = |text: &str| if text.is_empty() { Ok(None) } else { time(text).map(Some) };
+    let range = RangeArgs { from: end(from)?, to: end(to)? }.range();
+    if range.to < range.from {
+        return Err("the range ends before it begins".to_owned());
+    }
+    Ok(range)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +61,17 @@ mod tests {
         assert_eq!(time("2026-02-17T01:30:00+01:30"), time("2026-02-17"));
         for wrong in ["", "yesterday", "2026-02-30", "2026-02-17T14:30:00", "14:30"] {
             assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_event_time_has_two_ends_of_which_either_may_be_open() {
+        let range = event_time("2026-01-01..2026-02-01").unwrap();
+        assert_eq!((Ok(range.from), Ok(range.to)), (time("2026-01-01"), time("2026-02-01")));
+        assert!(event_time("..2026-02-01").unwrap().holds(time("0001-01-01").unwrap()));
+        assert!(event_time("2026-02-01..").unwrap().holds(time("9999-01-01").unwrap()));
+        for wrong in ["2026-01-01", "2026-02-01..2026-01-01", "a..b"] {
+            assert!(event_time(wrong).is_err(), "{wrong}");
         }
     }
 

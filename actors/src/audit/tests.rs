@@ -288,7 +288,7 @@ async fn an_empty_range_is_clean_and_whoever_stops_listening_is_told_no_more() {
         told < 3
     };
     let log = async { Ok(Acknowledged::All) };
-    rig.engine().run(rig::EVER, log, &mut tell).await.unwrap();
+    rig.engine().run(rig::ALL, log, &mut tell).await.unwrap();
     assert_eq!(told, 3);
 }
 
@@ -303,7 +303,7 @@ async fn a_warehouse_that_has_no_answer_is_asked_again_and_then_ends_the_audit()
     let engine = rig.engine();
     let mut tell = |_| true;
     let log = async { Ok(Acknowledged::All) };
-    let failed = engine.run(rig::EVER, log, &mut tell).await;
+    let failed = engine.run(rig::ALL, log, &mut tell).await;
     assert!(matches!(failed, Err(AuditFailure::Warehouse(AuditError::Unavailable(_)))));
     let warehouse = Arc::clone(&rig.warehouse);
     tokio::spawn(async move {

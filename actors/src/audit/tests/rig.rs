@@ -23,6 +23,8 @@ use crate::time::Timestamp;
 pub(super) const EVER: ReplayRange =
     ReplayRange { from: Timestamp::from_micros(0), to: Timestamp::from_micros(i64::MAX / 2) };
 
+pub(super) const ALL: Selection = Selection { published: EVER, event_time: None };
+
 /// The start of window 0, in microseconds.
 const START: i64 = 1_771_338_600_000_000;
 
@@ -58,13 +60,24 @@ pub(super) struct Audited {
 /// Findings as short lines.
 pub(super) fn shown(findings: &[Finding]) -> Vec<String> {
     let of = |finding: &Finding| {
-        let row = |it: &Standing, what| {
+        let row = |it: &Standing, what: &str| {
             let Value::Text(key) = &it.key.0[0] else { panic!("{it:?}") };
             format!("{} {key} {what}", it.table.name)
         };
         let what = match &finding.what {
             What::Missing(it) => row(it, "missing"),
             What::Twice(it) => row(it, "twice"),
+            What::Stale { row: it, .. } => row(it, "stale"),
+            What::OlderRule { row: it, expected, found } => {
+                row(it, &format!("revision {found}, not {expected}"))
+            }
+            What::Differs { row: it, columns } => {
+                let differs = columns.iter().map(|it_differs| {
+                    let column = &it.table.columns[it_differs.column].name;
+                    format!("{column}: {} instead of {}", it_differs.found, it_differs.expected)
+                });
+                row(it, &differs.collect::<Vec<_>>().join(", "))
+            }
             What::Unaccounted { event, processor, reason } => {
                 let processor = processor.as_deref().unwrap_or("-");
                 format!("{processor} {} ({reason})", event.as_deref().unwrap_or("-"))
@@ -258,10 +271,20 @@ impl Rig {
             warehouse: Arc::clone(&self.warehouse) as Arc<dyn Auditable>,
             envelope: Arc::clone(&self.envelope),
             processors: processors.map(|plan| Arc::clone(plan) as Arc<dyn Processor>).collect(),
+            values: None,
         }
     }
 
     pub(super) async fn audit(&self, acknowledged: Acknowledged) -> Audited {
+        self.audit_with(&self.engine(), ALL, acknowledged).await
+    }
+
+    pub(super) async fn audit_with(
+        &self,
+        engine: &Audit,
+        selection: Selection,
+        acknowledged: Acknowledged,
+    ) -> Audited {
         let (mut findings, mut windows, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
         let mut tell = |told| {
             match told {
@@ -272,7 +295,7 @@ impl Rig {
             true
         };
         let log = async { Ok(acknowledged) };
-        let summary = self.engine().run(EVER, log, &mut tell).await.unwrap();
+        let summary = engine.run(selection, log, &mut tell).await.unwrap();
         Audited { findings, windows, left_out, summary }
     }
 }
