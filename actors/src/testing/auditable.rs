@@ -288,7 +288,7 @@ pub async fn the_current_row_of_a_key_is_newer_the_same_or_older(
     let found = current(audited, asked(&keys)).await;
     let rows: Vec<_> = found.iter().map(|it| it.rows).collect();
     assert_eq!(rows, [1, 0, 1, 1, 1, 1, 1]);
-    let older: Vec<_> = found.into_iter().map(|it| match it.age {
+    let older = found.into_iter().map(|it| match it.age {
         Age::Older(version) => version,
         Age::Newer | Age::Same(_) => None,
     });
