@@ -13,6 +13,7 @@ pub mod diff;
 mod failure;
 pub mod generate;
 mod global;
+pub mod log;
 mod memory;
 pub mod merge;
 mod output;
@@ -74,6 +75,7 @@ pub enum Command {
     Status(status::Args),
     DeadLetters(dead_letters::Args),
     Seek(seek::Args),
+    Log(log::Args),
     Replay(replay::Args),
     Diff(diff::Args),
     Merge(merge::Args),
@@ -115,6 +117,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
     };
     match command {
         Command::Seek(args) => seek::main(&args, &settings()?, &mut std::io::stdout().lock()),
+        Command::Log(args) => log::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Replay(args) => replay::main(&args, settings()?, &mut std::io::stdout()),
         Command::Merge(args) => merge::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Diff(args) => diff::main(&args, &settings()?, &mut std::io::stdout().lock()),

@@ -5,17 +5,19 @@
 //! makes that harmless.
 
 mod error;
+mod files;
 mod history;
 mod job;
 mod own_log;
 mod plan;
 mod requeue;
+mod room;
 mod staged;
 
 pub use error::ReplayError;
 pub use history::Progress;
 pub use job::{Ended, Job, Options};
-pub use plan::{ReplayPlan, Source, Target};
+pub use plan::{ReplayPlan, Selected, Source, Target};
 pub use requeue::{Requeue, Requeued};
 
 /// Events in flight at most, whatever is configured: an archive that is read as a log keeps each of

@@ -112,6 +112,7 @@ impl Blueprint {
             panic_on: settings.faults.panic_on.iter().cloned().collect(),
             staging_replay: None,
             requeued: None,
+            event_time: None,
         }
     }
 }

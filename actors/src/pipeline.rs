@@ -24,7 +24,7 @@ use crate::delivery::{Account, Ledger};
 use crate::envelope::EnvelopePlan;
 use crate::port::{ArchiveStore, EnsureError, Ensured, EventLog, LogError, StoreError, Warehouse};
 use crate::processor::Processor;
-use crate::replay::OpenLetters;
+use crate::replay::{OpenLetters, ReplayRange};
 use crate::settings::{ActorSettings, RestartPolicy, WriterSettings};
 use crate::supervision::{Child, Order, Supervisor};
 use crate::vitals::{Board, Phase};
@@ -54,6 +54,8 @@ pub struct Plan {
     pub panic_on: HashSet<String>,
     /// The id of the staging replay, if this is one: its dead letters are its own.
     pub staging_replay: Option<String>,
+    /// Only events of this time of their own are processed.
+    pub event_time: Option<ReplayRange>,
     /// The dead letters that are being requeued, if the log is one of letters.
     pub requeued: Option<Arc<OpenLetters>>,
 }

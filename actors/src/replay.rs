@@ -10,6 +10,7 @@
 
 mod archive_log;
 mod feed;
+mod file_feed;
 mod journal;
 mod letter_log;
 mod loans;
@@ -20,6 +21,7 @@ mod witness;
 
 pub use archive_log::{ArchiveLog, ReplayRange};
 pub(crate) use feed::Decoder;
+pub use file_feed::{FileSource, ImportFile};
 pub use journal::{Journal, JournalError, Resumed, unfinished_replays};
 pub use letter_log::{LetterLog, OpenLetters, Selection};
 pub use loans::{Fault, Progress};

@@ -38,7 +38,7 @@ pub use options::{BigQueryOptions, TableOptions, WriteMode};
 pub use staging::BigQueryStaging;
 
 use encode::Change;
-use rest::{Rest, RestError};
+use rest::Rest;
 use table_writer::TableWriter;
 
 /// One dataset.
@@ -115,15 +115,6 @@ impl BigQueryWarehouse {
 }
 
 impl BigQueryWarehouse {
-    /// Whether the table has no row, or is missing.
-    ///
-    /// # Errors
-    /// [`EnsureError::Unavailable`]: ask again later.
-    pub async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
-        let empty = tables::is_empty(&self.rest, table).await;
-        empty.map_err(|error| EnsureError::Unavailable(error.to_string()))
-    }
-
     /// Removes from a table that takes upserts the rows of these keys whose version is not higher
     /// than that of the given row; see [`Warehouse::write`] for what is answered.
     async fn remove(&self, table: &Arc<TableSpec>, rows: Vec<Row>) -> Result<Written, WriteError> {
@@ -139,12 +130,7 @@ impl Warehouse for BigQueryWarehouse {
     }
 
     async fn is_empty(&self, table: &TableSpec) -> Result<bool, EnsureError> {
-        let sql = format!("SELECT 1 FROM {} LIMIT 1", self.rest.sql_name(&table.name));
-        match self.rest.query(&sql, &[]).await {
-            Ok(rows) => Ok(rows.is_empty()),
-            Err(RestError::NotFound(_)) => Ok(true),
-            Err(error) => Err(error.into()),
-        }
+        Ok(tables::is_empty(&self.rest, table).await?)
     }
 
     async fn write(

@@ -14,9 +14,9 @@ use kappa_actors::time::Timestamp;
 use super::Failure;
 use super::output::{count, tell};
 use super::process::{Signals, run_to_end};
-use super::range::time;
-use crate::replay::{Ended, Job, Options, ReplayError, ReplayPlan, Source, Target};
-use crate::settings::Settings;
+use super::range::{RangeArgs, event_time, time};
+use crate::replay::{Ended, Job, Options, ReplayError, ReplayPlan, Selected, Source, Target};
+use crate::settings::{Problem, Problems, Settings};
 use crate::telemetry;
 use crate::wiring::{Blueprint, RuleBook, open_archive, open_warehouse};
 use progress::Progress;
@@ -37,14 +37,23 @@ Examples:
   kappa replay --from 2026-02-17 --to 2026-02-18
   kappa replay --from 2026-02-17T14:30:00Z --to 2026-02-17T15:00:00Z --processors orders --rate 5000
   kappa replay --from 2026-02-17 --to 2026-02-18 --into live --source log
+  kappa replay --event-time 2026-01-01..2026-02-01
+  kappa replay --source files 'events-2026-01-*.jsonl'
   kappa replay --resume 20260217T143000-1f6a9c02")]
 pub struct Args {
     /// Only what was published at this time or later: 2026-02-17 or 2026-02-17T14:30:00Z
-    #[arg(long, value_name = "TIME", value_parser = time, required_unless_present = "resume")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub from: Option<Timestamp>,
     /// Only what was published before this time
-    #[arg(long, value_name = "TIME", value_parser = time, required_unless_present = "resume")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub to: Option<Timestamp>,
+    /// Only events of this time of their own, as in 2026-01-01..2026-02-01; either end may be left
+    /// out. With it, --from and --to may be left out too
+    #[arg(long, value_name = "FROM..TO", value_parser = event_time)]
+    pub event_time: Option<ReplayRange>,
+    /// The files of --source files, as in 'events-2026-01-*.jsonl' or 'gs://bucket/2026/*.gz'
+    #[arg(value_name = "PATTERN")]
+    pub patterns: Vec<String>,
     /// Where history is read
     #[arg(long, value_name = "SOURCE", default_value = "archive")]
     pub source: Source,
@@ -67,7 +76,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "ID",
-        conflicts_with_all = ["from", "to", "source", "processors", "into", "replace"]
+        conflicts_with_all = ["from", "to", "event_time", "patterns", "source", "processors", "into", "replace"]
     )]
     pub resume: Option<String>,
 }
@@ -152,18 +161,36 @@ async fn run(
 async fn start(args: &Args, settings: &Settings, blueprint: &Blueprint) -> Result<Job, Failure> {
     let Args { rate, replace, skip_damaged, .. } = *args;
     let options = Options { rate, replace, skip_damaged };
-    let started = match (&args.resume, args.from, args.to) {
-        (None, Some(from), Some(to)) => {
-            let (range, way) = (ReplayRange { from, to }, (args.source, args.into));
-            let plan = ReplayPlan::new(range, way, &args.processors, blueprint)?;
+    let started = match &args.resume {
+        None => {
+            let plan = ReplayPlan::new(
+                selected(args)?,
+                (args.source, args.into),
+                &args.processors,
+                blueprint,
+            )?;
             Job::begin(settings, blueprint, plan, options).await
         }
-        (resume, ..) => {
-            let id = resume.as_deref().unwrap_or_default();
-            Job::resume(settings, blueprint, id, options).await
-        }
+        Some(id) => Job::resume(settings, blueprint, id, options).await,
     };
     started.map_err(|error| failed(error, args.resume.as_deref()))
+}
+
+/// Which events are meant. All of an archive or a log is not replayed by mistake.
+fn selected(args: &Args) -> Result<Selected, Problems> {
+    let bounded = args.from.is_some() && args.to.is_some() || args.event_time.is_some();
+    if matches!(args.source, Source::Archive | Source::Log) && !bounded {
+        let reason =
+            format!("a replay of the {} needs --from and --to, or --event-time", args.source);
+        return Err(Problem::new("--from", reason, "use --from 2026-02-17 --to 2026-02-18").into());
+    }
+    if (args.source == Source::Files) == args.patterns.is_empty() {
+        let reason = "patterns of files and --source files go together";
+        let hint = "use --source files 'events-2026-01-*.jsonl'";
+        return Err(Problem::new("PATTERN", reason, hint).into());
+    }
+    let range = RangeArgs { from: args.from, to: args.to }.range();
+    Ok(Selected { range, event_time: args.event_time, files: args.patterns.clone() })
 }
 
 fn said(job: &Job, resumed: bool) -> String {
@@ -195,7 +222,10 @@ fn report(ended: &Ended, ended_by: Option<EndedBy>, out: &mut impl Write) -> Res
         None => {}
     }
     if ended.complete && ended.events == 0 {
-        tell("note", "there was nothing of that time");
+        tell("note", "nothing was replayed: the source has no events of that time");
+        if let Some(ReplayRange { from, to }) = ended.held {
+            tell("note", &format!("the archive holds events published from {from} to {to}"));
+        }
     }
     Ok(out.flush()?)
 }

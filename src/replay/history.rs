@@ -5,8 +5,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use kappa_actors::envelope::EnvelopePlan;
-use kappa_actors::port::{ArchiveStore, EventLog};
-use kappa_actors::replay::{ArchiveLog, EndedBy, Fault, LogRange, Paced, ReplayRange};
+use kappa_actors::port::{ArchiveStore, DeadLetterFilter, DeadLetterStore, EventLog};
+use kappa_actors::replay::{
+    ArchiveLog, EndedBy, Fault, FileSource, ImportFile, LetterLog, LogRange, OpenLetters, Paced,
+    ReplayRange, Selection,
+};
 
 use super::own_log::OwnLog;
 
@@ -28,6 +31,7 @@ pub struct Progress {
 pub(super) enum History {
     Archive(Arc<Paced<ArchiveLog>>),
     Log(Arc<Paced<LogRange>>, ReplayRange, OwnLog),
+    Letters(Arc<Paced<LetterLog>>),
 }
 
 impl History {
@@ -41,6 +45,47 @@ impl History {
     ) -> Self {
         let log = ArchiveLog::open(store, range, Some(envelope), done);
         Self::Archive(Arc::new(Paced::new(log, rate)))
+    }
+
+    /// The events of the files, but for those in `done`.
+    pub(super) fn files(
+        (source, files): (Arc<dyn FileSource>, Vec<ImportFile>),
+        range: ReplayRange,
+        envelope: &Arc<EnvelopePlan>,
+        done: HashSet<String>,
+        rate: Option<NonZeroU32>,
+    ) -> Self {
+        let log = ArchiveLog::import(source, files, range, Arc::clone(envelope), done);
+        Self::Archive(Arc::new(Paced::new(log, rate)))
+    }
+
+    /// The events of the open dead letters of a range that no staging replay left, the oldest
+    /// failure first. None is marked.
+    pub(super) async fn letters(
+        store: Option<Arc<dyn DeadLetterStore>>,
+        range: ReplayRange,
+        rate: Option<NonZeroU32>,
+    ) -> anyhow::Result<Self> {
+        let Some(store) = store else { anyhow::bail!("no dead letters: there is no warehouse") };
+        let filter = DeadLetterFilter {
+            id_prefix: None,
+            reason: None,
+            requeued: Some(false),
+            live_only: true,
+            limit: usize::MAX,
+        };
+        let mut ids = store.find(&filter).await?;
+        ids.reverse();
+        let selection = Selection { requeued_too: false, marks: false, range: Some(range) };
+        Ok(Self::Letters(Arc::new(Paced::new(LetterLog::new(store, ids, selection), rate))))
+    }
+
+    /// The dead letters that are under way, where history is one of letters.
+    pub(super) fn open_letters(&self) -> Option<Arc<OpenLetters>> {
+        match self {
+            Self::Letters(log) => Some(log.inner().open_letters()),
+            Self::Archive(_) | Self::Log(..) => None,
+        }
     }
 
     /// The events of a range that the log still holds.
@@ -61,7 +106,7 @@ impl History {
     /// is asked again later.
     pub(super) async fn is_gone(&self) -> bool {
         match self {
-            Self::Archive(_) => false,
+            Self::Archive(_) | Self::Letters(_) => false,
             Self::Log(_, _, own) => matches!(own.exists().await, Ok(false)),
         }
     }
@@ -70,6 +115,7 @@ impl History {
         match self {
             Self::Archive(log) => Arc::clone(log) as Arc<dyn EventLog>,
             Self::Log(log, ..) => Arc::clone(log) as Arc<dyn EventLog>,
+            Self::Letters(log) => Arc::clone(log) as Arc<dyn EventLog>,
         }
     }
 
@@ -83,6 +129,10 @@ impl History {
                     faults: progress.faults,
                     ended_by: None,
                 }
+            }
+            Self::Letters(log) => {
+                let (events, all) = log.inner().progress();
+                Progress { events, share: share(events, all), ..Progress::default() }
             }
             Self::Log(log, range, _) => {
                 let progress = log.inner().progress();
@@ -102,7 +152,7 @@ impl History {
     pub(super) fn take_done(&self) -> Vec<String> {
         match self {
             Self::Archive(log) => log.inner().take_done(),
-            Self::Log(..) => Vec::new(),
+            Self::Log(..) | Self::Letters(_) => Vec::new(),
         }
     }
 }

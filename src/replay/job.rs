@@ -6,16 +6,20 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kappa_actors::archive::{WINDOW, objects_between};
 use kappa_actors::pipeline::{Intake, Pipeline, Plan, Ports, ProcessorSpec};
-use kappa_actors::port::{ArchiveStore, ReprocessError, Reprocessing, staging_name};
+use kappa_actors::port::{ArchiveStore, Reprocessing};
 use kappa_actors::processor::Processor as _;
-use kappa_actors::replay::{Fault, Journal, JournalError, Resumed, Witness};
+use kappa_actors::replay::{Fault, Journal, JournalError, ReplayRange, Resumed, Witness};
 use kappa_actors::row::TableSpec;
+use kappa_actors::time::Timestamp;
 use kappa_actors::vitals::Board;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::files;
 use super::history::{History, Progress};
 use super::own_log::OwnLog;
+use super::room::{make_room, undo};
 use super::staged::StagedWarehouse;
 use super::{MAX_OUTSTANDING, ReplayError, ReplayPlan, Source, Target};
 use crate::daemon::{Files, status_branch};
@@ -57,6 +61,7 @@ pub struct Job {
     address: SocketAddr,
     history: History,
     journal: Journal,
+    archive: Arc<dyn ArchiveStore>,
     staging: Option<Arc<dyn Reprocessing>>,
     tables: Vec<Arc<TableSpec>>,
     drain_timeout: Duration,
@@ -81,6 +86,8 @@ pub struct Ended {
     pub dead_letters: u64,
     /// Archived objects that could not be read to their end.
     pub faults: Vec<Fault>,
+    /// Where nothing was replayed: from when and up to when the archive holds published events.
+    pub held: Option<ReplayRange>,
 }
 
 impl Job {
@@ -91,9 +98,14 @@ impl Job {
     pub async fn begin(
         settings: &Settings,
         blueprint: &Blueprint,
-        plan: ReplayPlan,
+        mut plan: ReplayPlan,
         options: Options,
     ) -> Result<Self, ReplayError> {
+        if plan.source == Source::Files {
+            plan.files = files::absolute(&plan.files)?;
+            // Before anything is made: a pattern may match nothing.
+            files::find(settings, &plan.files).await?;
+        }
         for rule in blueprint.processors.iter().filter(|rule| plan.has(rule)) {
             check_keyed(rule)?;
         }
@@ -152,6 +164,14 @@ impl Job {
                 let envelope = Arc::clone(&blueprint.envelope);
                 History::archive(Arc::clone(&archive), plan.range(), envelope, done, options.rate)
             }
+            Source::Files => {
+                let found = files::find(settings, &plan.files).await?;
+                History::files(found, plan.range(), &blueprint.envelope, done, options.rate)
+            }
+            Source::DeadLetters => {
+                let store = wiring::open_dead_letters(settings).await?;
+                History::letters(store, plan.range(), options.rate).await?
+            }
             Source::Log => {
                 let own = OwnLog::open(settings, &id, plan.from, done.contains(SOUGHT)).await?;
                 // Not before: a subscription that was made and never sought stands at its end.
@@ -159,6 +179,7 @@ impl Job {
                 History::of_log(own, plan.range(), options.rate)
             }
         };
+        let held_in = Arc::clone(&archive);
         let ports = wiring::with_faults(settings, Ports { log: history.log(), warehouse, archive });
         let board = Board::new();
         board.set_instance(&format!("replay {id}"));
@@ -166,7 +187,9 @@ impl Job {
             StatusOptions { ingest: false, ..StatusOptions::of(settings).on_a_free_port() };
         let (address, others) = status_branch(settings, status, &board, &ports.log).await?;
         let files = Files::of(&ports);
-        let pipeline_plan = pipeline_plan(settings, blueprint, &plan, &id);
+        let mut pipeline_plan = pipeline_plan(settings, blueprint, &plan, &id);
+        pipeline_plan.event_time = plan.event_range();
+        pipeline_plan.requeued = history.open_letters();
         let pipeline =
             Pipeline::start(pipeline_plan, ports, Arc::clone(&board), Intake::ToTheEnd, others)
                 .await?;
@@ -179,6 +202,7 @@ impl Job {
             address,
             history,
             journal,
+            archive: held_in,
             staging,
             tables,
             drain_timeout: settings.drain_timeout,
@@ -271,8 +295,12 @@ impl Job {
         let whole = faults.is_empty() || self.options.skip_damaged;
         let complete = self.reached_the_end && stopped.given_back == 0 && whole;
         let counters = self.board.counters();
-        let events = counters.acked.get();
+        let events = counters.acked.get().saturating_sub(counters.left_out.get());
         self.journal.note(self.history.take_done()).await?;
+        let held = match self.plan.source {
+            Source::Archive if events == 0 => held(&*self.archive).await,
+            _ => None,
+        };
         if complete {
             if let Some(staging) = &self.staging {
                 // Of nothing there is nothing to merge, and nothing to stand in the next one's way.
@@ -291,8 +319,17 @@ impl Job {
         let mut rows = counters.rows_by_table();
         rows.retain(|name, _| self.tables.iter().any(|table| table.name == *name));
         let dead_letters = counters.dead_lettered.get();
-        Ok(Ended { id: self.id, complete, events, rows, dead_letters, faults })
+        Ok(Ended { id: self.id, complete, events, rows, dead_letters, faults, held })
     }
+}
+
+/// From when and up to when the archive holds published events, by whole windows. An archive that
+/// cannot be listed now is one that tells nothing.
+async fn held(archive: &dyn ArchiveStore) -> Option<ReplayRange> {
+    let [first, last] = [i64::MIN / 2, i64::MAX / 2].map(Timestamp::from_micros);
+    let objects = objects_between(archive, first, last).await.ok()?;
+    let starts = || objects.iter().map(|object| object.window.start());
+    Some(ReplayRange { from: starts().min()?, to: starts().max()?.after(WINDOW) })
 }
 
 /// The pipeline's plan: the chosen processors, and in staging the witness.
@@ -345,53 +382,4 @@ fn check_keyed(rule: &Rule) -> Result<(), ReplayError> {
         format!("table {} has no key: a replay would add all its rows again", table.name),
         format!("give processors.{name} a key, or name the others with --processors"),
     ))
-}
-
-/// Removes what was made for a replay that did not begin: nothing of it is to be resumed.
-async fn undo(
-    archive: Arc<dyn ArchiveStore>,
-    staging: Option<Arc<dyn Reprocessing>>,
-    tables: &[Arc<TableSpec>],
-    id: &str,
-) {
-    // What stays is told by whoever meets it: there is an error to be told of already.
-    if let Some(staging) = staging {
-        for table in tables {
-            if let Ok(Some(standing)) = staging.staged(&table.name).await
-                && standing.replay == id
-            {
-                let _ = staging.drop_staging(&table.name).await;
-            }
-        }
-    }
-    if let Ok(resumed) = Journal::resume::<ReplayPlan>(archive, id).await {
-        let _ = resumed.journal.finish().await;
-    }
-}
-
-/// Looks whether the staging tables are free; an earlier replay's are dropped if that is wanted.
-async fn make_room(
-    staging: &dyn Reprocessing,
-    tables: &[Arc<TableSpec>],
-    replace: bool,
-) -> Result<(), ReplayError> {
-    for table in tables {
-        let Some(standing) = staging.staged(&table.name).await? else { continue };
-        if replace {
-            staging.drop_staging(&table.name).await?;
-            continue;
-        }
-        let ended = match standing.completed {
-            Some(at) => format!("ended {at}"),
-            None => "has not ended".to_owned(),
-        };
-        return Err(ReprocessError::Taken(format!(
-            "{} stands from the replay {} that began {} and {ended}",
-            staging_name(&table.name),
-            standing.replay,
-            standing.began,
-        ))
-        .into());
-    }
-    Ok(())
 }

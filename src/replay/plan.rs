@@ -14,12 +14,16 @@ use crate::wiring::{Blueprint, Rule};
 
 /// Where history is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// The archived events
     Archive,
     /// The log, as far back as it still holds them
     Log,
+    /// The open dead letters, each for the duty that failed; into staging only
+    DeadLetters,
+    /// The files that match the PATTERNs, local or `gs://`: one event a line, plain, gzip or zstd
+    Files,
 }
 
 /// Where rows are written.
@@ -37,6 +41,8 @@ impl fmt::Display for Source {
         f.write_str(match self {
             Self::Archive => "archive",
             Self::Log => "log",
+            Self::DeadLetters => "dead-letters",
+            Self::Files => "files",
         })
     }
 }
@@ -61,6 +67,12 @@ pub struct ReplayPlan {
     pub to: Timestamp,
     /// Where history is read.
     pub source: Source,
+    /// The patterns of the files that are read, for [`Source::Files`].
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// Only events of this time of their own.
+    #[serde(default)]
+    pub event_time: Option<EventTime>,
     /// Where rows are written.
     pub into: Target,
     /// The rules it began with, by the processor's name: one that changed since would leave rows of
@@ -68,17 +80,46 @@ pub struct ReplayPlan {
     pub rules: BTreeMap<String, String>,
 }
 
+/// A range of the events' own time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventTime {
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
+    from: Timestamp,
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
+    to: Timestamp,
+}
+
+/// Which events a replay goes through.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// By the time they were published.
+    pub range: ReplayRange,
+    /// By their own time.
+    pub event_time: Option<ReplayRange>,
+    /// The patterns of files, for [`Source::Files`].
+    pub files: Vec<String>,
+}
+
 impl ReplayPlan {
-    /// A replay of `range` by the processors of these names; by all where none is named.
+    /// A replay of what is `selected` by the processors of these names; by all where none is named.
     ///
     /// # Errors
     /// For a processor that there is not, and a range that ends before it begins.
     pub fn new(
-        range: ReplayRange,
+        selected: Selected,
         (source, into): (Source, Target),
         names: &[String],
         blueprint: &Blueprint,
     ) -> Result<Self, Problems> {
+        let Selected { range, event_time, files } = selected;
+        if source == Source::DeadLetters && into == Target::Live {
+            return Err(Problem::new(
+                "--source",
+                "dead letters go into the live tables by a requeue, which marks them",
+                "use `kappa dead-letters requeue`, or leave --into live out",
+            )
+            .into());
+        }
         if range.to < range.from {
             let reason = format!("{} is before {}, where the range begins", range.to, range.from);
             return Err(Problem::new("--to", reason, "give --from the earlier time").into());
@@ -95,13 +136,20 @@ impl ReplayPlan {
         let chosen =
             |rule: &&Rule| names.is_empty() || names.iter().any(|it| it == rule.plan.name());
         let rules = blueprint.processors.iter().filter(chosen).map(fingerprint).collect();
-        Ok(Self { from: range.from, to: range.to, source, into, rules })
+        let event_time = event_time.map(|it| EventTime { from: it.from, to: it.to });
+        Ok(Self { from: range.from, to: range.to, source, files, event_time, into, rules })
     }
 
     /// The events that it goes through.
     #[must_use]
     pub fn range(&self) -> ReplayRange {
         ReplayRange { from: self.from, to: self.to }
+    }
+
+    /// The range of the events' own time, if they are selected by it.
+    #[must_use]
+    pub fn event_range(&self) -> Option<ReplayRange> {
+        self.event_time.map(|EventTime { from, to }| ReplayRange { from, to })
     }
 
     /// Whether this processor has a part in it.

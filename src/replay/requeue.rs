@@ -53,7 +53,11 @@ impl Requeue {
     ) -> Result<Self, ReplayError> {
         let archive = wiring::open_archive(settings).await?;
         let warehouse = wiring::open_warehouse(settings, Arc::clone(&archive)).await?;
-        let log = Arc::new(LetterLog::new(store, ids, Selection { requeued_too, marks: true }));
+        let log = Arc::new(LetterLog::new(
+            store,
+            ids,
+            Selection { requeued_too, marks: true, range: None },
+        ));
         let plan = plan(settings, blueprint, &log);
         let log = log as Arc<dyn EventLog>;
         let ports = wiring::with_faults(settings, Ports { log, warehouse, archive });

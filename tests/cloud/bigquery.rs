@@ -13,13 +13,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use kappa::backend::bigquery::{BigQueryOptions, BigQueryWarehouse, TableOptions, WriteMode};
 use kappa_actors::port::{ArchiveStore, EnsureError, Ensured, Refusal, Warehouse, WriteError};
 use kappa_actors::position::Position;
 use kappa_actors::row::{ColumnType, Row, TableSpec, Value};
 use kappa_actors::testing::warehouse::{
-    ReadBack, conforms, conforms_but_for_equal_versions, row, table, text,
+    ReadBack, conforms, conforms_but_for_equal_versions, row, table, text, version,
 };
 use kappa_actors::time::Timestamp;
 use kappa_actors::version::Version;
@@ -87,13 +86,6 @@ impl Cloud {
         said.sort();
         said
     }
-}
-
-/// The version of a row that a message published at this time makes, in microseconds.
-fn version(micros: i64) -> Value {
-    let position = Position::of("1", Timestamp::from_micros(micros), 0);
-    let bytes = Version::new(None, position, 0).to_bytes();
-    Value::Bytes(Box::new(Bytes::copy_from_slice(bytes.as_ref())))
 }
 
 fn said(id: &str, said: &str, version: i64) -> Row {

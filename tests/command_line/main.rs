@@ -9,6 +9,7 @@ mod lost_subscription;
 mod publish;
 mod questions;
 mod replay;
+mod sources;
 mod staging;
 mod util;
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::dead_letter::DeadLetters;
 use super::router::Route;
 use crate::dead_letter_table::Stage;
-use crate::delivery::{Claim, Salvaged, Verdict};
-use crate::envelope::EnvelopePlan;
+use crate::delivery::{Claim, Posting, Salvaged, Verdict};
+use crate::envelope::{Envelope, EnvelopePlan, Invalid};
+use crate::replay::ReplayRange;
 use crate::supervision::{Address, Me, Role, RoleError};
 use crate::vitals::Board;
 
@@ -23,6 +24,8 @@ pub struct Parse(pub Vec<Claim>);
 pub struct Parser {
     /// Where an event keeps its identity.
     pub envelope: Arc<EnvelopePlan>,
+    /// Only events of this time of their own are processed; the others are settled.
+    pub event_time: Option<ReplayRange>,
     /// Where valid events go.
     pub router: Address<Route>,
     /// Where invalid ones go.
@@ -38,8 +41,16 @@ impl Role for Parser {
         let events = claims.len() as u64;
         let mut valid = Vec::with_capacity(claims.len());
         let mut invalid = Vec::new();
+        let mut posting = Posting::default();
+        let mut left_out = 0;
         for claim in claims {
-            match self.envelope.read(&claim.message().payload) {
+            let read = self.envelope.read(&claim.message().payload);
+            if !self.selects(&read) {
+                left_out += 1;
+                posting.settle(claim);
+                continue;
+            }
+            match read {
                 Ok(envelope) => {
                     claim.delivery().keep_envelope(envelope);
                     valid.push(claim);
@@ -57,6 +68,8 @@ impl Role for Parser {
                 }
             }
         }
+        drop(posting);
+        self.board.counters().left_out.add(left_out);
         self.board.counters().invalid.add(invalid.len() as u64);
         self.dead_letters.store(invalid);
         if !valid.is_empty() {
@@ -65,5 +78,13 @@ impl Role for Parser {
         }
         me.vitals().handled(events);
         Ok(())
+    }
+}
+
+impl Parser {
+    /// Whether the event's own time is in the range; what cannot be read has none.
+    fn selects(&self, read: &Result<Envelope, Invalid>) -> bool {
+        let Some(range) = self.event_time else { return true };
+        read.as_ref().is_ok_and(|envelope| range.holds(envelope.time))
     }
 }

@@ -185,6 +185,7 @@ impl Tree {
         };
         let parser = Parser {
             envelope: Arc::clone(&self.plan.envelope),
+            event_time: self.plan.event_time,
             router: self.router.clone(),
             dead_letters: self.dead_letters.clone(),
             board: Arc::clone(&self.board),

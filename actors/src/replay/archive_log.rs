@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::feed::{Chunk, Feed};
+use super::file_feed::{FileFeed, FileSource, ImportFile};
 use super::loans::{Loans, Progress};
 use crate::archive::{WINDOW, Window};
 use crate::envelope::EnvelopePlan;
@@ -90,6 +91,23 @@ impl ArchiveLog {
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let feed = Feed { store, range, envelope, shared: Arc::clone(&shared), chunks: sender };
         let feed = tokio::spawn(feed.run(done));
+        Self { shared, chunks: tokio::sync::Mutex::new(receiver), feed }
+    }
+
+    /// Starts to import `files`, but for those in `done`. Needs a runtime.
+    #[must_use]
+    pub fn import(
+        source: Arc<dyn FileSource>,
+        files: Vec<ImportFile>,
+        range: ReplayRange,
+        envelope: Arc<EnvelopePlan>,
+        done: HashSet<String>,
+    ) -> Self {
+        let shared = Arc::<Shared>::default();
+        let (sender, receiver) = mpsc::channel(READ_AHEAD);
+        let feed =
+            FileFeed { source, range, envelope, shared: Arc::clone(&shared), chunks: sender };
+        let feed = tokio::spawn(feed.run(files, done));
         Self { shared, chunks: tokio::sync::Mutex::new(receiver), feed }
     }
 

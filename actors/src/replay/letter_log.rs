@@ -17,6 +17,7 @@ use compact_str::CompactString;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::archive_log::ReplayRange;
 use crate::dead_letter_table::{DeadLetter, Mark, ROUTE};
 use crate::message::{Lease, LeaseMap, Message, NewMessage};
 use crate::port::{
@@ -78,6 +79,8 @@ pub struct Selection {
     pub requeued_too: bool,
     /// Acknowledged letters are marked as requeued; not where rows go to staging tables.
     pub marks: bool,
+    /// Only letters of messages that were published in this range.
+    pub range: Option<ReplayRange>,
 }
 
 #[derive(Default)]
@@ -164,6 +167,7 @@ impl LetterLog {
             state.waiting.remove(at);
             if let Some(letter) = letter
                 && (self.selection.requeued_too || letter.requeued_at.is_none())
+                && self.selection.range.is_none_or(|range| range.holds(letter.publish_time))
             {
                 self.take(&mut state, letter);
             }

@@ -56,7 +56,7 @@ fn all(rows: &[Made<'_>]) -> Vec<Row> {
 }
 
 fn how() -> Comparison {
-    let scope = Scope { event_id: "id".to_owned(), processor: "p".to_owned(), up_to_version: 100 };
+    let scope = Scope { revision: 0 };
     Comparison { passed_over: vec!["at".to_owned()], scope: Some(scope), examples: 2 }
 }
 

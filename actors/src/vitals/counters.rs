@@ -52,6 +52,8 @@ pub struct Counters {
     pub redelivered: Counter,
     /// Events that the parser found invalid.
     pub invalid: Counter,
+    /// Events outside the range of event time that a replay selects.
+    pub left_out: Counter,
     /// Events stored in the archive.
     pub archived: Counter,
     /// Dead letters stored.

@@ -80,6 +80,7 @@ pub(crate) fn plan() -> Plan {
         panic_on: Default::default(),
         staging_replay: None,
         requeued: None,
+        event_time: None,
     }
 }
 

@@ -61,8 +61,8 @@ struct Sent {
     offset: i64,
     rows: Arc<Vec<Row>>,
     picked: Vec<usize>,
-    /// Whether it went out more than once: a refusal of the last sending then says nothing about
-    /// the ones before.
+    /// Whether it went out more than once: a refusal answers the last sending only, and an earlier
+    /// one may be stored.
     repeated: bool,
     sent: bool,
 }

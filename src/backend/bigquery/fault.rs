@@ -41,7 +41,8 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Whether the stream may be gone for good: only its length, or the table, tells what it holds.
+    /// Whether the stream may be gone for good: then its length, or the missing table, shows which rows
+    /// it holds.
     pub(super) const fn may_end_the_stream(&self) -> bool {
         matches!(
             self,

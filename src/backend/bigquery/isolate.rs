@@ -46,7 +46,7 @@ impl Unexplained {
         self.spread.saturating_sub(since)
     }
 
-    /// The table changed: whatever is refused now may be refused for that.
+    /// Starts over after the table changed: the change may explain a new refusal.
     pub(super) fn forget(&mut self) {
         (self.first, self.last) = (None, None);
     }

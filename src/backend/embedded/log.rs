@@ -209,6 +209,30 @@ impl EventLog for EmbeddedLog {
     }
 }
 
+/// Begins a new generation of the log in `dir`, so that publish times follow the clock again. Its
+/// number.
+///
+/// # Errors
+/// [`OpenError`](sqlite::OpenError), naming the file.
+pub fn begin_generation(dir: &Path) -> Result<u32, sqlite::OpenError> {
+    begin_generation_at(dir, Timestamp::now())
+}
+
+fn begin_generation_at(dir: &Path, now: Timestamp) -> Result<u32, sqlite::OpenError> {
+    let at = |reason| sqlite::OpenError::Sqlite { path: dir.join(FILE), reason };
+    let events = Events::open(&dir.join(FILE))?;
+    heal(dir, &events, &subscription::open(&dir.join("subscriptions.db"))?, now)?;
+    let begin = || {
+        let lock = events.lock()?;
+        let mut head = events.head()?;
+        let generation = head.generation + 1;
+        events.begin_generation(&mut head, generation, now, "by command")?;
+        lock.commit()?;
+        Ok(generation)
+    };
+    begin().map_err(at)
+}
+
 /// Heals files that do not belong together, and reports it.
 fn heal(
     dir: &Path,

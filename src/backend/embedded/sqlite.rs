@@ -1,5 +1,6 @@
 //! How every SQLite file of ours is opened: durable, shared with other processes, versioned.
 
+pub mod identity;
 pub mod thread;
 
 use std::path::{Path, PathBuf};

@@ -72,7 +72,7 @@ async fn a_stream_alone_that_is_gone_is_replaced() {
     }
 }
 
-/// Stored, not answered, and then every answer is the end of the call: its length tells.
+/// The rows are stored, the answer is lost, and the next call ends: the length of the stream decides.
 #[tokio::test]
 async fn a_stream_whose_every_call_ends_is_replaced_and_its_rows_are_known() {
     for code in [Code::FailedPrecondition, Code::AlreadyExists, Code::OutOfRange] {

@@ -20,7 +20,7 @@ fn counted(id: &str, count: i64, version: i64) -> Row {
 }
 
 fn how() -> Comparison {
-    let scope = Scope { event_id: "id".to_owned(), processor: "p".to_owned(), up_to_version: 100 };
+    let scope = Scope { revision: 0 };
     Comparison { passed_over: vec![], scope: Some(scope), examples: 2 }
 }
 

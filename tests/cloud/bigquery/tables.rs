@@ -153,13 +153,12 @@ async fn trouble_over_rest_is_waited_for_and_says_what_to_do() {
     assert!(cloud.ensure_table(&orders()).await.unwrap().created);
 }
 
-/// Arrival order does not matter, whatever the mode; an equal version is the same row.
+/// The order of arrival does not matter in either mode.
 #[tokio::test]
 async fn the_greatest_version_of_a_key_is_current_in_whatever_order_rows_arrive() {
     let ordered = |order: Option<i64>, micros, revision| {
         let position = Position::of("1", Timestamp::from_micros(micros), 0);
-        let bytes = Version::new(order, position, revision).to_bytes();
-        Value::Bytes(Box::new(Bytes::copy_from_slice(bytes.as_ref())))
+        Value::Version(Box::new(Version::new(order, position, revision)))
     };
     for mode in [WriteMode::Upsert, WriteMode::Append] {
         for orders in [[None; 4], [Some(-5), Some(-1), Some(0), Some(i64::MAX)]] {

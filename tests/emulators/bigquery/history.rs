@@ -21,7 +21,7 @@ fn staging(it: &Emulated) -> BigQueryStaging {
 
 /// Examples are kept by an aggregation that the emulator does not parse.
 fn how() -> Comparison {
-    let scope = Scope { event_id: "id".to_owned(), processor: "p".to_owned(), up_to_version: 100 };
+    let scope = Scope { revision: 0 };
     Comparison { passed_over: vec![], scope: Some(scope), examples: 0 }
 }
 

@@ -4,7 +4,7 @@ use crate::testing::event_log::{Abilities, conforms};
 use crate::testing::memory::dead_letters::MemoryLetters;
 
 const ROOM: Room = Room { messages: 100, bytes: 1 << 20 };
-const MARKED: Selection = Selection { requeued_too: false, marks: true };
+const MARKED: Selection = Selection { requeued_too: false, marks: true, range: None };
 
 fn letter(message: &str, duty: &str, payload: &[u8]) -> DeadLetter {
     let publish_time = Timestamp::from_micros(1_000);

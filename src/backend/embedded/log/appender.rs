@@ -109,6 +109,8 @@ impl Appender {
             .collect::<rusqlite::Result<_>>()?;
         self.events.set_head(&head)?;
         transaction.commit()?;
+        // After the commit: into a removed file it succeeds, and is lost.
+        self.events.check_place()?;
         Ok(outcomes)
     }
 

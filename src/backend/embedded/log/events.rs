@@ -18,6 +18,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, Transaction, Transacti
 
 use super::generations::Generations;
 use super::ranges::Range;
+use crate::backend::embedded::sqlite::identity::OpenFiles;
 use crate::backend::embedded::sqlite::{self, OpenError};
 
 pub(super) const VERSION: i64 = 2;
@@ -61,6 +62,9 @@ const EVENT_BYTES: &str = "length(payload) + ifnull(octet_length(attributes), 0)
                            + octet_length(ordering_key) + 24";
 const ROW_BYTES: u64 = 24;
 
+/// Generations with a rank of their own in a position.
+const RANKED_GENERATIONS: u32 = 15;
+
 /// The log's running figures, written with every change of the events.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
@@ -81,6 +85,7 @@ pub(super) struct Head {
 #[derive(Debug)]
 pub(super) struct Events {
     connection: Connection,
+    files: OpenFiles,
     /// Which log this is.
     pub(super) id: i64,
 }
@@ -91,7 +96,12 @@ impl Events {
         let connection = sqlite::open_with_pages(path, PAGE_BYTES, VERSION, SCHEMA)?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(at)?;
         let id = connection.query_row("SELECT id FROM log", (), |row| row.get(0)).map_err(at)?;
-        Ok(Self { connection, id })
+        Ok(Self { connection, files: OpenFiles::of(path), id })
+    }
+
+    /// Checks that the log is still where it was opened.
+    pub(super) fn check_place(&self) -> rusqlite::Result<()> {
+        self.files.check()
     }
 
     /// Keeps every other writer of the log out until the transaction ends.
@@ -266,7 +276,10 @@ impl Events {
         let first = head.last_offset + 1;
         self.connection.prepare_cached(INSERT)?.execute((first, number, now.micros(), reason))?;
         head.generation = number;
-        head.last_time = 0;
+        // Later generations share the highest rank, where only publish times order them.
+        if number <= RANKED_GENERATIONS {
+            head.last_time = 0;
+        }
         head.removed_time = head.removed_time.min(now.micros());
         self.set_head(head)
     }

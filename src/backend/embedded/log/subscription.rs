@@ -118,6 +118,8 @@ impl Subscription {
         leases: &[Lease],
         archived: bool,
     ) -> rusqlite::Result<()> {
+        // An offset of a log that is gone may be another event's in the present one.
+        events.check_place()?;
         self.refresh(events)?;
         let expires = self.renewal();
         let head = events.head()?;
@@ -155,6 +157,7 @@ impl Subscription {
         events: &Events,
         to: i64,
     ) -> rusqlite::Result<Result<i64, String>> {
+        events.check_place()?;
         self.refresh(events)?;
         // Holds off retention until the new position is committed: it would go by the old one.
         let _lock = events.lock()?;

@@ -1,6 +1,7 @@
 //! The embedded log as its callers see it.
 
 mod model;
+mod restored;
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,6 @@ use std::time::Duration;
 
 use kappa_actors::message::{Lease, Message, NewMessage};
 use kappa_actors::port::{Acknowledged, EventLog, PublishError, Pulled, Room};
-use kappa_actors::position::Position;
 use kappa_actors::testing::event_log::{Abilities, conforms};
 use kappa_actors::time::Timestamp;
 
@@ -317,82 +317,25 @@ async fn what_is_acknowledged_is_told_without_a_subscription_made_for_it() {
     assert_eq!(auditor.acknowledged().await.unwrap(), waits);
 }
 
-/// Copies `log.db` as `sqlite3 .backup` does.
-fn back_up(dir: &Path, to: &Path) {
-    let log = rusqlite::Connection::open(dir.join("log.db")).unwrap();
-    log.execute("VACUUM INTO ?", [to.to_str().unwrap()]).unwrap();
-}
-
-fn remove_log(dir: &Path) {
-    for file in ["log.db", "log.db-wal", "log.db-shm"] {
-        let _ = fs::remove_file(dir.join(file));
-    }
-}
-
 #[tokio::test]
-async fn no_new_event_of_a_restored_log_counts_as_acknowledged() {
-    let (dir, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let backup = copies.path().join("backup.db");
-    let log = open(dir.path());
-    let mut before = publish(&log, (0..5).map(|n| n.to_string())).await;
-    back_up(dir.path(), &backup);
-    before.extend(publish(&log, (5..10).map(|n| n.to_string())).await);
-    log.acknowledge(&leases(&pull(&log).await)).await.unwrap();
-    drop(log);
-    // Twice the same backup: the ids of the first recovery do not come again either.
-    for generation in [2, 3] {
-        remove_log(dir.path());
-        fs::copy(&backup, dir.path().join("log.db")).unwrap();
+async fn nothing_is_published_into_or_acknowledged_for_a_log_that_was_removed() {
+    for (file, replaced) in [("log.db", false), ("log.db", true), ("log.db-wal", false)] {
+        let dir = tempfile::tempdir().unwrap();
         let log = open(dir.path());
-        let after = publish(&log, (0..8).map(|n| format!("new {n}"))).await;
-        assert!(after.iter().all(|id| !before.contains(id)), "{after:?}");
-        assert!(after[0].contains(&format!(".{generation}-")), "{after:?}");
+        publish(&log, ["one".to_owned()]).await;
         let messages = pull(&log).await;
-        let new = messages.iter().filter(|message| message.payload.starts_with(b"new"));
-        assert_eq!(new.map(|message| message.id.to_string()).collect::<Vec<_>>(), after);
+        fs::rename(dir.path().join(file), dir.path().join("moved")).unwrap();
+        if replaced {
+            fs::copy(dir.path().join("moved"), dir.path().join(file)).unwrap();
+        }
+        let outcomes = log.publish(vec![NewMessage::from_payload("two")]).await;
+        let Err(PublishError::Unavailable(text)) = &outcomes[0] else { panic!("{outcomes:?}") };
+        assert!(text.contains(&format!("{file} was removed or replaced")), "{text}");
+        let refused = log.acknowledge(&leases(&messages)).await.unwrap_err().to_string();
+        assert!(refused.contains("was removed or replaced"), "{refused}");
+        assert!(log.seek(Timestamp::now()).await.is_err());
+        fs::rename(dir.path().join("moved"), dir.path().join(file)).unwrap();
         log.acknowledge(&leases(&messages)).await.unwrap();
-        assert_eq!(log.backlog().await.unwrap().messages, Some(0));
-        before.extend(after);
+        publish(&log, ["three".to_owned()]).await;
     }
-}
-
-#[tokio::test]
-async fn acknowledgements_of_lost_events_do_not_count_for_those_in_their_place() {
-    let (dir, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let [old_log, old_notes] = ["log", "notes"].map(|name| copies.path().join(name));
-    let log = open(dir.path());
-    publish(&log, (0..5).map(|n| n.to_string())).await;
-    back_up(dir.path(), &old_log);
-    publish(&log, (5..10).map(|n| n.to_string())).await;
-    log.acknowledge(&leases(&pull(&log).await)).await.unwrap();
-    drop(log);
-    fs::copy(dir.path().join("subscriptions.db"), &old_notes).unwrap();
-    remove_log(dir.path());
-    fs::copy(&old_log, dir.path().join("log.db")).unwrap();
-    let log = open(dir.path());
-    let after = publish(&log, (0..8).map(|n| format!("new {n}"))).await;
-    drop(log);
-    // Now the notes are the older file, and tell of events that the first restore lost.
-    for file in ["subscriptions.db-wal", "subscriptions.db-shm"] {
-        let _ = fs::remove_file(dir.path().join(file));
-    }
-    fs::copy(&old_notes, dir.path().join("subscriptions.db")).unwrap();
-    let messages = pull(&open(dir.path())).await;
-    let ids: Vec<_> = messages.iter().map(|message| message.id.to_string()).collect();
-    assert_eq!(ids, after);
-}
-
-#[tokio::test]
-async fn a_replaced_log_goes_on_above_the_generation_of_the_one_before_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let log = open(dir.path());
-    let before = publish(&log, ["old".to_owned()]).await;
-    log.acknowledge(&leases(&pull(&log).await)).await.unwrap();
-    drop(log);
-    remove_log(dir.path());
-    // A publisher opens it first.
-    let after = publish(&open(dir.path()), ["new".to_owned()]).await;
-    let position = |id: &str| Position::of(id, Timestamp::from_micros(0), 0);
-    assert!(position(&before[0]) < position(&after[0]), "{before:?} {after:?}");
-    assert_eq!(pull(&open(dir.path())).await[0].payload, "new");
 }

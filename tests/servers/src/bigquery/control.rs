@@ -123,7 +123,7 @@ impl Control {
     }
 
     /// Answers for a table that does not exist that permission is denied "on resource … (or it may
-    /// not exist)", as to a caller who may not see the table.
+    /// not exist)", as the service answers a caller without access.
     pub fn hide_missing_tables(&self, hidden: bool) {
         self.state().hidden = hidden;
     }

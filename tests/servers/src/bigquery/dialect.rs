@@ -133,7 +133,7 @@ fn operator(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<String> {
     Some(format!("{function}({one}, {other})"))
 }
 
-/// A literal of bytes: its characters, or what they are escaped as.
+/// Translates a literal of bytes, with its escapes.
 /// <https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#string_and_bytes_literals>.
 /// Other escapes than these are left to SQLite, which refuses them.
 fn bytes(value: &Value) -> Option<String> {
@@ -159,8 +159,8 @@ fn bytes(value: &Value) -> Option<String> {
     Some(format!("X'{hex}'"))
 }
 
-/// SQLite numbers the rows of a table; the service has no such column, so that nothing tells rows of
-/// equal values apart.
+/// Refuses SQLite's number of a row. The service has no such column: it cannot distinguish rows of
+/// equal values.
 fn no_row_id(name: &Ident) -> Result<Option<String>, String> {
     match name.value.to_ascii_lowercase().as_str() {
         "rowid" | "oid" | "_rowid_" => Err(format!("Unrecognized name: {name}")),

@@ -20,11 +20,7 @@ fn made(id: &str, count: i64, version: i64) -> Row {
 fn how() -> Comparison {
     Comparison {
         passed_over: vec!["at".to_owned()],
-        scope: Some(Scope {
-            event_id: "id".to_owned(),
-            processor: "p".to_owned(),
-            up_to_version: 100,
-        }),
+        scope: Some(Scope { revision: 0 }),
         examples: 2,
     }
 }

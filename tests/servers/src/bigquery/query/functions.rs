@@ -138,7 +138,7 @@ fn compare(context: &Context<'_>, holds: impl Fn(Ordering) -> bool) -> Result<Op
         (ValueRef::Blob(one), ValueRef::Blob(other))
         | (ValueRef::Text(one), ValueRef::Text(other)) => one.cmp(other),
         (one, other) => match (number(one), number(other)) {
-            // Nothing is less or more than what is no number.
+            // NaN is neither less nor more than any number.
             (Some(one), Some(other)) => match one.partial_cmp(&other) {
                 Some(order) => order,
                 None => return Ok(Some(false)),
@@ -155,7 +155,7 @@ fn compare(context: &Context<'_>, holds: impl Fn(Ordering) -> bool) -> Result<Op
     Ok(Some(holds(order)))
 }
 
-/// A number, also one that is held as a text: NUMERIC, and what is no number.
+/// A number, or the text that holds a NUMERIC, NaN or infinity.
 fn number(value: ValueRef<'_>) -> Option<f64> {
     match value {
         ValueRef::Integer(value) => Some(value as f64),
