@@ -1,6 +1,10 @@
 //! Archives in memory against warehouses in memory.
 
+mod damage;
+mod letters;
 mod rig;
+mod selection;
+mod versions;
 
 use std::time::Duration;
 
@@ -22,7 +26,7 @@ async fn what_a_run_made_is_clean_in_every_form() {
                 let events: Vec<_> =
                     (0..20).map(|n| event(&format!("{window}-{n}"), "order.placed")).collect();
                 rig.archive(window, compression, &events).await;
-                rig.process(&events).await;
+                rig.process_at(window, &events).await;
             }
             let audit = rig.audit(Acknowledged::All).await;
             assert_eq!(shown(&audit.findings), [""; 0]);
@@ -190,7 +194,8 @@ async fn an_event_of_which_no_row_can_be_made_is_a_dead_letter_or_named() {
         rig.letter(0, &events[0], Stage::Process, Some("p0")).await;
         rig.letter(0, &lines[3], Stage::Parse, None).await;
         // A row that an earlier rule has made.
-        rig.put("orders", &[text("earlier"), Value::Null, Value::Integer(1)]).await;
+        let version = Rig::version(0, &events[2], 0);
+        rig.put("orders", &[text("earlier"), Value::Null, version]).await;
         let audit = rig.audit(Acknowledged::All).await;
         assert_eq!(
             shown(&audit.findings),
