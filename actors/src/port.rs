@@ -14,7 +14,7 @@ pub use archive_store::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, St
 pub use auditable::{AuditError, Auditable, KeyCount, LetterMark};
 pub use dead_letter_store::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
 pub use event_log::{
-    Acknowledged, Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought,
+    Acknowledged, Backlog, EventLog, LogError, LogFault, PublishError, Pulled, Room, Sought,
 };
 pub use reprocessing::{
     ColumnDiff, Comparison, Diff, Example, Manner, MergeOptions, Merged, ReprocessError,

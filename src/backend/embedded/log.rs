@@ -16,10 +16,12 @@ mod heal;
 mod ranges;
 mod reader;
 mod retention;
+mod search;
 mod subscription;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -30,7 +32,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use kappa_actors::message::{Lease, NewMessage};
 use kappa_actors::port::{
-    Acknowledged, Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought,
+    Acknowledged, Backlog, EventLog, LogError, LogFault, PublishError, Pulled, Room, Sought,
 };
 use kappa_actors::time::Timestamp;
 use rusqlite::Connection;
@@ -109,6 +111,7 @@ impl EmbeddedLog {
                 options.subscription_life,
             ),
             waiting: VecDeque::new(),
+            clock: Arc::clone(&clock),
         };
         let (events, subscriptions) = (Events::open(&log)?, subscription::open(&subscriptions)?);
         let reader = ConnectionThread::start("log-reader", move |commands| reader.run(&commands))?;
@@ -118,6 +121,7 @@ impl EmbeddedLog {
             subscriptions,
             options,
             clock,
+            warned: Cell::new(false),
             reader: reader.sender().ok_or_else(|| io::Error::other(Ended))?,
         };
         let appender =
@@ -206,6 +210,10 @@ impl EventLog for EmbeddedLog {
 
     async fn backlog(&self) -> Result<Backlog, LogError> {
         self.reader.ask(Command::Backlog).await.map_err(ended)?
+    }
+
+    async fn faults(&self) -> Result<Vec<LogFault>, LogError> {
+        self.reader.ask(Command::Faults).await.map_err(ended)?
     }
 
     async fn acknowledged(&self) -> Result<Acknowledged, LogError> {

@@ -1,16 +1,18 @@
 //! The thread that writes `log.db`: appends what waits in one commit, and removes what need not be
 //! kept, in steps so small that publishing never waits long for them.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use kappa_actors::message::NewMessage;
 use kappa_actors::port::PublishError;
+use kappa_actors::time::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::events::{self, Events};
+use super::events::{self, Events, Head};
 use super::retention::{self, Keep};
 use super::{Clock, LogOptions, reader};
 
@@ -41,6 +43,8 @@ pub(super) struct Appender {
     pub(super) subscriptions: Connection,
     pub(super) options: LogOptions,
     pub(super) clock: Clock,
+    /// Whether it was reported that the log is ahead of the clock.
+    pub(super) warned: Cell<bool>,
     /// Told of arrivals.
     pub(super) reader: Sender<reader::Command>,
 }
@@ -109,9 +113,18 @@ impl Appender {
             .collect::<rusqlite::Result<_>>()?;
         self.events.set_head(&head)?;
         transaction.commit()?;
+        self.warn_once_if_ahead(&head, now);
         // After the commit: into a removed file it succeeds, and is lost.
         self.events.check_place()?;
         Ok(outcomes)
+    }
+
+    fn warn_once_if_ahead(&self, head: &Head, now: Timestamp) {
+        if let Some(reason) = events::ahead_of(head, now)
+            && !self.warned.replace(true)
+        {
+            tracing::warn!(dir = %self.dir.display(), "{reason}");
+        }
     }
 
     /// One step of retention; how long until the next is due.
