@@ -221,6 +221,31 @@ impl EventLog for EmbeddedLog {
     }
 }
 
+/// The subscriptions of the log in `dir`, and how many events each has not acknowledged.
+///
+/// # Errors
+/// [`OpenError`](sqlite::OpenError), naming the file.
+pub fn subscriptions(dir: &Path) -> Result<Vec<(String, i64)>, sqlite::OpenError> {
+    let at = |reason| sqlite::OpenError::Sqlite { path: dir.join(SUBSCRIPTIONS_FILE), reason };
+    let events = Events::open_to_read(&dir.join(FILE))?;
+    let connection = sqlite::open_to_read(&dir.join(SUBSCRIPTIONS_FILE), subscription::VERSION)?;
+    let last = events.head().map_err(at)?.last_offset;
+    subscription::holdings(&connection, events.id, last).map_err(at)
+}
+
+/// Removes a subscription; whether there was one. It keeps nothing in the log any more.
+///
+/// # Errors
+/// [`OpenError`](sqlite::OpenError), naming the file.
+pub fn remove_subscription(dir: &Path, name: &str) -> Result<bool, sqlite::OpenError> {
+    let path = dir.join(SUBSCRIPTIONS_FILE);
+    let at = |reason| sqlite::OpenError::Sqlite { path: path.clone(), reason };
+    let connection = subscription::open(&path)?;
+    let found = subscription::names(&connection).map_err(at)?.iter().any(|it| it == name);
+    subscription::forget(&connection, name).map_err(at)?;
+    Ok(found)
+}
+
 /// Begins a new generation of the log in `dir`, so that publish times follow the clock again. Its
 /// number.
 ///

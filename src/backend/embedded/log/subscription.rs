@@ -17,9 +17,9 @@ use kappa_actors::port::Room;
 use kappa_actors::time::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use self::file::forget;
 pub(super) use self::file::{
-    Seen, VERSION, all_acknowledged, drop_beyond, last_noted, names, open, seen, set_seen, tidy,
+    Seen, VERSION, all_acknowledged, drop_beyond, forget, holdings, last_noted, names, open, seen,
+    set_seen, tidy,
 };
 use self::state::{State, lease, offset};
 use super::events::{Events, Head};
