@@ -121,7 +121,7 @@ impl Subscription {
         }
         for hole in holes {
             let (first, last, log) = (hole.first, hole.last, events.name());
-            tracing::error!(log, first, last, "events are missing from log.db: {MISSING_HINT}");
+            tracing::warn!(log, first, last, "events are missing from log.db: {MISSING_HINT}");
             self.state.missing.insert(*hole);
         }
         Ok(())
