@@ -16,7 +16,7 @@ pub use auditable::{
 };
 pub use dead_letter_store::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
 pub use event_log::{
-    Acknowledged, Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought,
+    Acknowledged, Backlog, EventLog, LogError, LogFault, PublishError, Pulled, Room, Sought,
 };
 pub use reprocessing::{
     ColumnDiff, Comparison, Diff, Example, Manner, MergeOptions, Merged, ReprocessError,

@@ -1,4 +1,4 @@
-//! `kappa check --data`
+//! `kappa check --data` and `kappa subscriptions`
 
 use std::fs;
 
@@ -111,4 +111,17 @@ fn a_restored_log_that_is_older_than_its_subscriptions_is_reported_until_it_is_h
     folder.feed("publish -", EVENT.as_bytes()).done();
     let ran = folder.run("check --data").done();
     assert!(ran.stdout.contains("generation 2"), "{ran}");
+}
+
+#[test]
+fn a_subscription_that_is_no_longer_used_is_listed_and_can_be_removed() {
+    let folder = with_events(3);
+    folder.drain(" --set event_log.subscription=other");
+    folder.feed("publish -", EVENT.as_bytes()).done();
+    folder.drain("");
+    folder.run("subscriptions list").done().says("other\t1\nkappa\t0\n");
+    folder.run("subscriptions remove kappa").ended_with(1).tells("--force");
+    folder.run("subscriptions remove other").done().says("removed\tother\n");
+    folder.run("subscriptions remove other").ended_with(1).tells("no subscription other");
+    folder.run("subscriptions list").done().says("kappa\t0\n");
 }

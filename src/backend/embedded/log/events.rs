@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -84,7 +85,7 @@ pub(super) struct Head {
 /// A connection to `log.db`.
 #[derive(Debug)]
 pub(super) struct Events {
-    connection: Connection,
+    pub(super) connection: Connection,
     files: OpenFiles,
     /// Which log this is.
     pub(super) id: i64,
@@ -121,32 +122,6 @@ impl Events {
     pub(super) fn name(&self) -> String {
         let id = self.message_id(1, 0);
         id.split('.').next().unwrap_or_default().to_owned()
-    }
-
-    /// The ranges of offsets that retention has not removed and that are not there.
-    pub(super) fn holes(&self, head: &Head) -> rusqlite::Result<Vec<Range>> {
-        const COUNT: &str = "SELECT count(*) FROM events WHERE offset BETWEEN ? AND ?";
-        const OFFSETS: &str =
-            "SELECT offset FROM events WHERE offset BETWEEN ? AND ? ORDER BY offset";
-        let (first, last) = (head.removed_offset + 1, head.last_offset);
-        let count: i64 = self.connection.query_row(COUNT, (first, last), |row| row.get(0))?;
-        if count == last - head.removed_offset {
-            return Ok(Vec::new());
-        }
-        let (mut holes, mut next) = (Vec::new(), first);
-        let mut select = self.connection.prepare_cached(OFFSETS)?;
-        let mut rows = select.query((first, last))?;
-        while let Some(row) = rows.next()? {
-            let offset: i64 = row.get(0)?;
-            if offset > next {
-                holes.push(Range { first: next, last: offset - 1 });
-            }
-            next = offset + 1;
-        }
-        if next <= last {
-            holes.push(Range { first: next, last });
-        }
-        Ok(holes)
     }
 
     /// Keeps every other writer of the log out until the transaction ends.
@@ -260,49 +235,6 @@ impl Events {
         self.connection.prepare_cached(SELECT)?.query_row([offset], |row| row.get(0)).optional()
     }
 
-    /// The first event in `range` that is there: its offset and publish time.
-    pub(super) fn first_in(&self, range: Range) -> rusqlite::Result<Option<(i64, i64)>> {
-        const SELECT: &str = "SELECT offset, publish_time FROM events \
-                              WHERE offset BETWEEN ? AND ? ORDER BY offset LIMIT 1";
-        let mut select = self.connection.prepare_cached(SELECT)?;
-        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        select.query_row((range.first, range.last), row).optional()
-    }
-
-    /// The lowest offset above `above` published at `to` or later: one more than the last offset
-    /// when there is none yet. Events of a later generation may lie behind it and be older. Nothing above `above` may have been removed.
-    pub(super) fn first_published_at(
-        &self,
-        to: i64,
-        above: i64,
-        head: &Head,
-    ) -> rusqlite::Result<i64> {
-        let range = Range { first: above + 1, last: head.last_offset };
-        for part in self.generations()?.parts(range) {
-            let first = self.first_of_part(to, part)?;
-            if first <= part.last {
-                return Ok(first);
-            }
-        }
-        Ok(head.last_offset + 1)
-    }
-
-    /// The lowest offset of `part`, whose events are of one generation, published at `to` or later;
-    /// one more than its last when there is none. A hole belongs to the event behind it.
-    fn first_of_part(&self, to: i64, part: Range) -> rusqlite::Result<i64> {
-        let (mut low, mut high) = (part.first, part.last + 1);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.first_in(Range { first: middle, last: high - 1 })? {
-                Some((offset, time)) if time < to => low = offset + 1,
-                // Nothing from the middle on, or all of it is later: look before it.
-                Some(_) | None => high = middle,
-            }
-        }
-        let found = self.first_in(Range { first: low, last: part.last })?;
-        Ok(found.map_or(part.last + 1, |(offset, _)| offset))
-    }
-
     /// The generations of this log.
     pub(super) fn generations(&self) -> rusqlite::Result<Generations> {
         Generations::read(&self.connection)
@@ -356,6 +288,20 @@ impl Events {
         self.connection.prepare_cached(DELETE)?.execute([offset])?;
         Ok(())
     }
+}
+
+/// By how much publish times may be ahead of the clock: small steps back are common.
+const TOLERATED_AHEAD: Duration = Duration::from_secs(60);
+
+/// Describes by how much the log is ahead of the clock, if that is too much.
+pub(super) fn ahead_of(head: &Head, now: Timestamp) -> Option<String> {
+    let last = Timestamp::from_micros(head.last_time);
+    (now.after(TOLERATED_AHEAD) < last).then(|| {
+        format!(
+            "the last event was published at {last}, which is later than now, {now}, and all events \
+             get that time until then: correct the clock, then `kappa log begin-generation`"
+        )
+    })
 }
 
 /// About what a message will take in the file; exact but for escapes in its attributes.

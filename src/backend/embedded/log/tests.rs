@@ -1,5 +1,6 @@
 //! The embedded log as its callers see it.
 
+mod faults;
 mod model;
 mod restored;
 
