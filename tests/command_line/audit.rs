@@ -254,7 +254,7 @@ fn an_archive_alone_is_audited_against_nothing() {
 #[test]
 fn a_daemon_that_runs_is_not_disturbed() {
     let folder = with_orders(&["a"], "");
-    let daemon = folder.daemon();
+    let daemon = folder.daemon("");
     folder.run("audit").done();
     publish(&folder, &["b"]);
     let rows = || -> i64 {

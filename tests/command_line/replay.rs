@@ -57,7 +57,7 @@ fn archived(folder: &Folder) -> (usize, usize) {
 fn a_mended_rule_is_replayed_compared_and_merged_while_events_keep_arriving() {
     let folder = with_orders(300, WRONG);
     assert_eq!(query::<i64>(&folder, "warehouse.db", "SELECT sum(item_count) FROM orders"), 0);
-    let daemon = folder.daemon_with(RIGHT);
+    let daemon = folder.daemon(WRONG);
     let replay = folder.run(&format!("replay {EVER}{RIGHT}")).done();
     publish(&folder, 300..310);
     assert_eq!((&*said(&replay)["events"], &*said(&replay)["rows orders"]), ("300", "300"));
@@ -79,25 +79,34 @@ fn a_mended_rule_is_replayed_compared_and_merged_while_events_keep_arriving() {
     assert!(audit.stdout.contains("e00007") && !audit.stdout.contains("e00008"), "{audit}");
 }
 
-/// A daemon that began before the rule was mended goes on with the old one.
 #[test]
-fn rows_of_the_old_rule_that_come_later_do_not_win_against_a_replay_of_a_higher_revision() {
+fn an_old_daemon_does_not_undo_a_mended_rule_and_loses_no_later_event() {
     let folder = with_orders(5, WRONG);
-    let daemon = folder.daemon_with(WRONG);
+    let daemon = folder.daemon(WRONG);
     folder.run(&format!("replay {EVER} --into live{RIGHT}")).done();
-    let wrong = "SELECT count(*) FROM orders WHERE item_count <> 2";
-    assert_eq!(query::<i64>(&folder, "warehouse.db", wrong), 0);
-    // This row comes back when the daemon has processed it again.
-    let warehouse = Connection::open(folder.data().join("warehouse.db")).unwrap();
-    warehouse.execute("DELETE FROM orders WHERE event_id = 'e00004'", ()).unwrap();
     folder.run("seek --time 2020-01-01").done();
+    publish(&folder, 5..8);
     let count = "SELECT count(*) FROM orders";
-    while query::<i64>(&folder, "warehouse.db", count) < 5 {
+    while query::<i64>(&folder, "warehouse.db", count) < 8 {
         std::thread::yield_now();
     }
     drop(daemon);
+    folder.drain(WRONG);
     let wrong = "SELECT group_concat(event_id) FROM orders WHERE item_count <> 2";
-    assert_eq!(query::<String>(&folder, "warehouse.db", wrong), "e00004");
+    assert_eq!(query::<String>(&folder, "warehouse.db", wrong), "e00005,e00006,e00007");
+}
+
+#[test]
+fn a_changed_rule_without_a_higher_revision_is_refused() {
+    let folder = with_orders(2, WRONG);
+    let run = "run --until-idle --set status.listen=127.0.0.1:0";
+    let way_out = "set processors.orders.revision = 1";
+    folder.run(run).ended_with(1).tells(way_out);
+    folder.run(&format!("replay {EVER}")).ended_with(1).tells(way_out);
+    folder.run(&format!("{run}{RIGHT}")).done();
+    // To go back needs a revision of its own.
+    folder.run(&format!("{run}{WRONG}")).ended_with(1).tells("processors.orders.revision = 2");
+    folder.run(&format!("{run}{WRONG} --set processors.orders.revision=2")).done();
 }
 
 /// A removal outlives the merge: what comes late of the old rule does not bring the row back.
@@ -105,7 +114,7 @@ fn rows_of_the_old_rule_that_come_later_do_not_win_against_a_replay_of_a_higher_
 fn a_row_that_a_merge_removed_does_not_come_back_through_a_redelivery() {
     let folder = with_orders(3, "");
     let moved = " --set processors.orders.match=[\"sale.\"] --set processors.orders.revision=1";
-    let daemon = folder.daemon();
+    let daemon = folder.daemon("");
     folder.run(&format!("replay {EVER} --processors orders{moved}")).done();
     folder.run(&format!("merge orders --remove-missing{moved}")).done();
     let count = "SELECT count(*) FROM orders";
@@ -337,10 +346,13 @@ fn a_live_seek_processes_all_again_and_archives_nothing_again() {
     // Without an archive line the first time: they get none the second time either.
     folder.feed("publish -", b"{\"no\":\"event\"}\n").done();
     folder.drain("");
+    let versions = "SELECT group_concat(hex(_version) ORDER BY event_id) FROM orders \
+                    WHERE event_id < 'e00200'";
+    let before: String = query(&folder, "warehouse.db", versions);
     // The row of the first event comes back only if it is processed again.
     let warehouse = Connection::open(folder.data().join("warehouse.db")).unwrap();
     warehouse.execute("DELETE FROM orders WHERE event_id = 'e00000'", ()).unwrap();
-    let daemon = folder.daemon();
+    let daemon = folder.daemon("");
     let sought = folder.run("seek --time 2020-01-01").done();
     assert_eq!(said(&sought)["to be processed"], "201 events", "{sought}");
     publish(&folder, 200..210);
@@ -350,6 +362,7 @@ fn a_live_seek_processes_all_again_and_archives_nothing_again() {
     }
     drop(daemon);
     folder.drain("");
+    assert_eq!(query::<String>(&folder, "warehouse.db", versions), before);
     assert_eq!(archived(&folder), (210, 210));
     let letters = "SELECT count(*) FROM dead_letters";
     assert_eq!(query::<i64>(&folder, "warehouse.db", letters), 1);

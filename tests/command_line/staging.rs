@@ -111,14 +111,17 @@ fn with_corrections() -> Folder {
     let folder = Folder::new();
     std::fs::create_dir_all(folder.data().join("../config/processors")).unwrap();
     for (table, rule) in RULES {
-        let line =
-            if table == "lines" { "line = { type = 'INTEGER', index = true }\n" } else { "" };
+        // An element is not the event: `root` points into the event.
+        let (from, line) = match table {
+            "lines" => ("root", "line = { type = 'INTEGER', index = true }\n"),
+            _ => ("from", ""),
+        };
         let rule = format!(
             "match = ['thing.']\ntable = '{table}'\n{rule}\n[columns]\n\
-             id = {{ type = 'STRING', from = '/event_id' }}\n\
-             thing = {{ type = 'STRING', from = '/entity_id' }}\n\
-             at = {{ type = 'TIMESTAMP', from = '/timestamp' }}\n\
-             v = {{ type = 'INTEGER', from = '/data/v' }}\n{line}"
+             id = {{ type = 'STRING', {from} = '/event_id' }}\n\
+             thing = {{ type = 'STRING', {from} = '/entity_id' }}\n\
+             at = {{ type = 'TIMESTAMP', {from} = '/timestamp' }}\n\
+             v = {{ type = 'INTEGER', {from} = '/data/v' }}\n{line}"
         );
         folder.file(&format!("config/processors/{table}.toml"), rule.as_bytes());
     }

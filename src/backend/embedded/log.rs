@@ -9,6 +9,7 @@
 //! so a process that only publishes leaves none.
 
 mod appender;
+pub(in crate::backend::embedded) mod check;
 mod events;
 mod generations;
 mod heal;
@@ -44,6 +45,9 @@ use super::sqlite::thread::{ConnectionThread, Ended};
 
 /// The name of the events' file in the data folder.
 pub const FILE: &str = "log.db";
+
+/// The name of the subscriptions' file in the data folder.
+pub const SUBSCRIPTIONS_FILE: &str = "subscriptions.db";
 
 /// Where the time comes from; tests turn it.
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -93,7 +97,7 @@ impl EmbeddedLog {
     }
 
     fn open_at(dir: &Path, options: LogOptions, clock: Clock) -> Result<Self, OpenError> {
-        let (log, subscriptions) = (dir.join(FILE), dir.join("subscriptions.db"));
+        let (log, subscriptions) = (dir.join(FILE), dir.join(SUBSCRIPTIONS_FILE));
         let events = Events::open(&log)?;
         heal(dir, &events, &subscription::open(&subscriptions)?, clock())?;
         let reader = Reader {
@@ -221,7 +225,7 @@ pub fn begin_generation(dir: &Path) -> Result<u32, sqlite::OpenError> {
 fn begin_generation_at(dir: &Path, now: Timestamp) -> Result<u32, sqlite::OpenError> {
     let at = |reason| sqlite::OpenError::Sqlite { path: dir.join(FILE), reason };
     let events = Events::open(&dir.join(FILE))?;
-    heal(dir, &events, &subscription::open(&dir.join("subscriptions.db"))?, now)?;
+    heal(dir, &events, &subscription::open(&dir.join(SUBSCRIPTIONS_FILE))?, now)?;
     let begin = || {
         let lock = events.lock()?;
         let mut head = events.head()?;

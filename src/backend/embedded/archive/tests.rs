@@ -54,7 +54,7 @@ async fn a_window_sealed_on_disk_leaves_final_objects_and_no_folder_else() {
     let mut left: Vec<_> =
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, [".aside", "events"]);
+    assert_eq!(left, [".aside", "events", "index"]);
 }
 
 #[tokio::test]

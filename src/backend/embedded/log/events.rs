@@ -104,6 +104,51 @@ impl Events {
         self.files.check()
     }
 
+    /// Opens the file of an existing log, to be read and not to be written.
+    pub(super) fn open_to_read(path: &Path) -> Result<Self, OpenError> {
+        let at = |reason| OpenError::Sqlite { path: path.to_path_buf(), reason };
+        let connection = sqlite::open_to_read(path, VERSION)?;
+        let id = connection.query_row("SELECT id FROM log", (), |row| row.get(0)).map_err(at)?;
+        Ok(Self { connection, files: OpenFiles::of(path), id })
+    }
+
+    /// Reads from one moment's state until the answer is dropped.
+    pub(super) fn snapshot(&self) -> rusqlite::Result<Transaction<'_>> {
+        self.connection.unchecked_transaction()
+    }
+
+    /// The log's id as in the ids of its messages.
+    pub(super) fn name(&self) -> String {
+        let id = self.message_id(1, 0);
+        id.split('.').next().unwrap_or_default().to_owned()
+    }
+
+    /// The ranges of offsets that retention has not removed and that are not there.
+    pub(super) fn holes(&self, head: &Head) -> rusqlite::Result<Vec<Range>> {
+        const COUNT: &str = "SELECT count(*) FROM events WHERE offset BETWEEN ? AND ?";
+        const OFFSETS: &str =
+            "SELECT offset FROM events WHERE offset BETWEEN ? AND ? ORDER BY offset";
+        let (first, last) = (head.removed_offset + 1, head.last_offset);
+        let count: i64 = self.connection.query_row(COUNT, (first, last), |row| row.get(0))?;
+        if count == last - head.removed_offset {
+            return Ok(Vec::new());
+        }
+        let (mut holes, mut next) = (Vec::new(), first);
+        let mut select = self.connection.prepare_cached(OFFSETS)?;
+        let mut rows = select.query((first, last))?;
+        while let Some(row) = rows.next()? {
+            let offset: i64 = row.get(0)?;
+            if offset > next {
+                holes.push(Range { first: next, last: offset - 1 });
+            }
+            next = offset + 1;
+        }
+        if next <= last {
+            holes.push(Range { first: next, last });
+        }
+        Ok(holes)
+    }
+
     /// Keeps every other writer of the log out until the transaction ends.
     pub(super) fn lock(&self) -> rusqlite::Result<Transaction<'_>> {
         Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)

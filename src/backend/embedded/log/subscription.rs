@@ -17,7 +17,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::file::forget;
 pub(super) use self::file::{
-    Seen, all_acknowledged, drop_beyond, last_noted, open, seen, set_seen, tidy,
+    Seen, VERSION, all_acknowledged, drop_beyond, last_noted, names, open, seen, set_seen, tidy,
 };
 use self::state::{State, lease, offset};
 use super::events::{Events, Head};

@@ -233,7 +233,7 @@ async fn a_table_dropped_by_hand_is_gone_until_it_is_ensured() {
 async fn a_file_that_another_process_writes_is_waited_for() {
     let (dir, warehouse, spec) = with_table().await;
     let other = shell(&dir);
-    other.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES('theirs', '', 1)").unwrap();
+    other.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES('theirs', '', x'01')").unwrap();
     let mut write = warehouse.write(&spec, Arc::new(vec![said("ours", "")]));
     let early = write.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(early.is_pending(), "{early:?}");

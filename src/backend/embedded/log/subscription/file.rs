@@ -9,7 +9,7 @@ use crate::backend::embedded::log::events::Head;
 use crate::backend::embedded::log::ranges::RangeSet;
 use crate::backend::embedded::sqlite::{self, OpenError};
 
-const VERSION: i64 = 3;
+pub(in crate::backend::embedded::log) const VERSION: i64 = 3;
 const SCHEMA: &str = "
 CREATE TABLE subscriptions (
     name TEXT PRIMARY KEY,
@@ -115,6 +115,15 @@ pub(in crate::backend::embedded::log) fn drop_beyond(
     }
     let raise = "UPDATE subscriptions SET epoch = epoch + 1 WHERE log = ?";
     transaction.execute(raise, [log]).map(drop)
+}
+
+/// The names of all subscriptions.
+pub(in crate::backend::embedded::log) fn names(
+    connection: &Connection,
+) -> rusqlite::Result<Vec<String>> {
+    let mut select = connection.prepare_cached("SELECT name FROM subscriptions ORDER BY name")?;
+    let names = select.query_map((), |row| row.get(0))?;
+    names.collect()
 }
 
 /// What each subscription of the log has acknowledged.
