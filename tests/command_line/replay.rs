@@ -30,12 +30,12 @@ pub(crate) fn with_orders(count: usize, settings: &str) -> Folder {
     folder
 }
 
-fn publish(folder: &Folder, ids: std::ops::Range<usize>) {
+pub(super) fn publish(folder: &Folder, ids: std::ops::Range<usize>) {
     let lines: String = ids.map(|id| order(id) + "\n").collect();
     folder.feed("publish -", lines.as_bytes()).done();
 }
 
-fn query<T: rusqlite::types::FromSql>(folder: &Folder, file: &str, sql: &str) -> T {
+pub(super) fn query<T: rusqlite::types::FromSql>(folder: &Folder, file: &str, sql: &str) -> T {
     let connection = Connection::open(folder.data().join(file)).unwrap();
     connection.query_row(sql, (), |row| row.get(0)).unwrap()
 }
@@ -57,7 +57,7 @@ fn archived(folder: &Folder) -> (usize, usize) {
 fn a_mended_rule_is_replayed_compared_and_merged_while_events_keep_arriving() {
     let folder = with_orders(300, WRONG);
     assert_eq!(query::<i64>(&folder, "warehouse.db", "SELECT sum(item_count) FROM orders"), 0);
-    let daemon = folder.daemon(WRONG);
+    let daemon = folder.daemon(RIGHT);
     let replay = folder.run(&format!("replay {EVER}{RIGHT}")).done();
     publish(&folder, 300..310);
     assert_eq!((&*said(&replay)["events"], &*said(&replay)["rows orders"]), ("300", "300"));
