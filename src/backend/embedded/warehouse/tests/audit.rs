@@ -1,6 +1,6 @@
 //! What stands, asked beside those who write.
 
-use kappa_actors::port::{AuditError, Auditable, KeyCount};
+use kappa_actors::port::{AuditError, Auditable, KeyCount, LetterQuery};
 use kappa_actors::testing::auditable;
 
 use super::*;
@@ -27,6 +27,7 @@ async fn where_there_is_no_warehouse_nothing_stands_and_none_is_made() {
         from: Timestamp::from_micros(0),
         to: Timestamp::from_micros(i64::MAX / 2),
     };
+    let all = LetterQuery { published: all, payloads: false };
     audited.letters(all, &mut |_| panic!("there are none")).await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
