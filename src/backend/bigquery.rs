@@ -81,6 +81,8 @@ impl BigQueryWarehouse {
     fn mode(&self, table: &TableSpec) -> WriteMode {
         match (table.key.is_empty(), table.version) {
             (true, _) => WriteMode::Append,
+            // Letters are marked as requeued, and read from the table itself.
+            (false, _) if table.name == dead_letter_table::NAME => WriteMode::Upsert,
             (false, None) => WriteMode::Upsert,
             (false, Some(_)) => self.table_options(&table.name).mode,
         }

@@ -87,7 +87,7 @@ pub(crate) async fn bigquery(project: &Project, mode: WriteMode) {
     let patient = PatientDataset::new(Dataset::open(dataset(project, mode), None));
     match mode {
         WriteMode::Upsert => {
-            warehouse::conforms(&patient).await;
+            warehouse::conforms_but_for_equal_versions(&patient).await;
             letters_are_found_and_marked(&patient).await;
         }
         WriteMode::Append => warehouse::conforms_but_for_equal_versions(&patient).await,

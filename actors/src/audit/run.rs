@@ -110,7 +110,9 @@ impl<'a> Run<'a> {
             let Some(mut reading) = ahead.pop_front() else { break };
             let (at, window) = (reading.window, self.tallies[reading.window].window);
             let place = Place { at, window, file: Arc::clone(&reading.file) };
-            while let Some((at, faults)) = faults.pop_front_if(|(window, _)| *window <= at) {
+            while faults.front().is_some_and(|(window, _)| *window <= at)
+                && let Some((at, faults)) = faults.pop_front()
+            {
                 self.batch.damage(at, self.tallies[at].window, faults);
             }
             while self.heard
