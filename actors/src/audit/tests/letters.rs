@@ -15,7 +15,8 @@ async fn only_an_open_letter_of_the_same_message_and_publish_time_accounts_for_a
     let Tally { missing, dead_letters, .. } = with_letter(|_| {}).await;
     assert_eq!((missing, dead_letters), (0, 1));
     let time = Timestamp::from_micros(rig::window(0).start().micros() + 7);
-    let others: [(&str, fn(&mut crate::dead_letter_table::DeadLetter, Timestamp)); 5] = [
+    type Change = fn(&mut crate::dead_letter_table::DeadLetter, Timestamp);
+    let others: [(&str, Change); 5] = [
         ("a namesake's", |letter, _| letter.message_id = "m-other".into()),
         ("of another time", |letter, time| letter.publish_time = time),
         ("requeued", |letter, time| letter.requeued_at = Some(time)),

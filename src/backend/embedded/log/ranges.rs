@@ -80,6 +80,30 @@ impl RangeSet {
         rest
     }
 
+    /// How many ranges it has.
+    pub(super) fn count(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Makes one range of all but the newest `keep` ranges, the offsets between them included, and
+    /// returns it. There are more than `keep` ranges.
+    pub(super) fn join_oldest(&mut self, keep: usize) -> Range {
+        let first = self.ranges.first_key_value().map_or(0, |(&first, _)| first);
+        let last = self.drop_oldest(keep);
+        self.insert(Range { first, last })
+    }
+
+    /// Drops all but the newest `keep` ranges; returns the last offset that was dropped.
+    pub(super) fn drop_oldest(&mut self, keep: usize) -> i64 {
+        let mut last = -1;
+        while self.ranges.len() > keep
+            && let Some((_, end)) = self.ranges.pop_first()
+        {
+            last = end;
+        }
+        last
+    }
+
     /// How many offsets it holds.
     pub(super) fn len(&self) -> i64 {
         self.ranges.iter().map(|(first, last)| last - first + 1).sum()

@@ -92,9 +92,28 @@ impl State {
         name: &str,
         offsets: &RangeSet,
     ) -> rusqlite::Result<()> {
-        let noted = offsets.without(&self.archived);
-        self.unarchived.extend(&noted);
-        noted.iter().try_for_each(|range| write_lines(transaction, name, false, range))
+        for range in offsets.without(&self.archived).iter() {
+            let merged = self.unarchived.insert(range);
+            write_lines(transaction, name, false, merged)?;
+        }
+        self.bound_notes(transaction, name)
+    }
+
+    /// Keeps the notes of the archive small, whatever the pattern of valid and invalid events. What is
+    /// given up only repeats lines after a seek.
+    fn bound_notes(&mut self, transaction: &Connection, name: &str) -> rusqlite::Result<()> {
+        if self.unarchived.count() > MOST_NOTES {
+            // The lines of the archived events in between are repeated.
+            let merged = self.unarchived.join_oldest(MOST_NOTES / 2);
+            write_lines(transaction, name, false, merged)?;
+        }
+        if self.archived.count() > MOST_NOTES {
+            let last = self.archived.drop_oldest(MOST_NOTES / 2);
+            const DROP: &str =
+                "DELETE FROM lines WHERE subscription = ? AND archived = 1 AND first <= ?";
+            transaction.prepare_cached(DROP)?.execute((name, last))?;
+        }
+        Ok(())
     }
 
     /// Of leases that a seek made void while their lines were written: the archive has them now.
@@ -107,9 +126,11 @@ impl State {
         let epoch = lease(self.epoch, 0).0 >> OFFSET_BITS;
         let void = leases.iter().filter(|lease| lease.0 >> OFFSET_BITS != epoch);
         let offsets: RangeSet = void.map(|&lease| offset(lease)).collect();
-        let noted = offsets.without(&self.archived);
-        self.archived.extend(&noted);
-        noted.iter().try_for_each(|range| write_lines(transaction, name, true, range))
+        for range in offsets.without(&self.archived).iter() {
+            let merged = self.archived.insert(range);
+            write_lines(transaction, name, true, merged)?;
+        }
+        self.bound_notes(transaction, name)
     }
 
     /// Begins a new epoch with these acknowledged, offset 0 among them, and nothing on loan.
@@ -135,6 +156,7 @@ impl State {
         for (has, ranges) in [(true, &self.archived), (false, &self.unarchived)] {
             ranges.iter().try_for_each(|range| write_lines(transaction, name, has, range))?;
         }
+        self.bound_notes(transaction, name)?;
         passed_over.iter().try_for_each(|range| self.acknowledge(transaction, name, range))
     }
 }
@@ -151,14 +173,22 @@ pub(super) fn lease(epoch: i64, offset: i64) -> Lease {
 
 const OFFSET_BITS: u32 = 48;
 
+/// Ranges noted of events with and without a line in the archive, each at most: below 1 MB of memory,
+/// and a few milliseconds when another process has changed the file and they are read again.
+pub(super) const MOST_NOTES: usize = 8_192;
+
+/// Writes a range in the place of all ranges of its kind that begin in it.
 fn write_lines(
     transaction: &Connection,
     name: &str,
     archived: bool,
     range: Range,
 ) -> rusqlite::Result<()> {
+    const ABSORB: &str =
+        "DELETE FROM lines WHERE subscription = ? AND archived = ? AND first BETWEEN ? AND ?";
+    transaction.prepare_cached(ABSORB)?.execute((name, archived, range.first, range.last))?;
     transaction
-        .prepare_cached("INSERT OR REPLACE INTO lines VALUES (?, ?, ?, ?)")?
+        .prepare_cached("INSERT INTO lines VALUES (?, ?, ?, ?)")?
         .execute((name, archived, range.first, range.last))
         .map(drop)
 }

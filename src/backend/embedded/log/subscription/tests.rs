@@ -4,6 +4,7 @@ use std::path::Path;
 
 use kappa_actors::message::NewMessage;
 
+use super::state::MOST_NOTES;
 use super::*;
 
 const ROOM: Room = Room { messages: 10, bytes: 1_000 };
@@ -51,4 +52,29 @@ fn a_seek_that_failed_loses_nothing() {
     subscription.connection.pragma_update(None, "query_only", false).unwrap();
     subscription.give_back(&leases(&messages));
     assert_eq!(leases(&subscription.take(&events, ROOM).unwrap()), leases(&messages[1..]));
+}
+
+#[test]
+fn notes_of_the_archive_stay_bounded_and_what_is_given_up_only_repeats_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let (events, mut subscription) = with_three_events(dir.path());
+    subscription.take(&events, ROOM).unwrap();
+    let many = i64::try_from(MOST_NOTES).unwrap() * 2;
+    // Every other event has no line.
+    for offset in 1..=many {
+        let one = Range { first: 2 * offset, last: 2 * offset };
+        subscription
+            .change(|state, transaction, name| {
+                state.note_unarchived(transaction, name, &[one].into_iter().collect())
+            })
+            .unwrap();
+    }
+    let noted = "SELECT count(*) FROM lines";
+    let rows: i64 = subscription.connection.query_row(noted, (), |row| row.get(0)).unwrap();
+    assert!(rows <= i64::try_from(MOST_NOTES).unwrap(), "{rows} ranges in the file");
+    assert!(subscription.state.unarchived.count() <= MOST_NOTES);
+    // None of them is taken for archived, now or when the file is read again.
+    subscription.seen = None;
+    subscription.take(&events, ROOM).unwrap();
+    assert!((1..=many).all(|offset| subscription.state.unarchived.contains(2 * offset)));
 }
