@@ -90,6 +90,12 @@ impl RangeSet {
         self.ranges.last_key_value().map_or(-1, |(_, &last)| last)
     }
 
+    /// The lowest offset from `from` on that it lacks.
+    pub(super) fn first_missing(&self, from: i64) -> i64 {
+        let before = self.ranges.range(..=from).next_back();
+        before.filter(|(_, last)| from <= **last).map_or(from, |(_, last)| last + 1)
+    }
+
     /// The lowest offsets it lacks. The last such gap has no end: it reaches to `i64::MAX`.
     pub(super) fn first_gap(&self) -> Range {
         let mut ranges = self.ranges.iter();

@@ -187,13 +187,16 @@ impl Subscription {
         Ok((count.max(0), oldest))
     }
 
-    /// When the oldest message was published that is not acknowledged. A subscription that is not
+    /// The earliest publish time of the messages that are not acknowledged, in whichever generation
+    /// they are. A subscription that is not
     /// there has acknowledged nothing, and is not made for this: it would hold retention back.
     pub(super) fn oldest_waiting(&mut self, events: &Events) -> rusqlite::Result<Option<i64>> {
         if self.is_current()? || self.load(events.id)? {
-            return Ok(self.backlog(events)?.1);
+            self.refresh(events)?;
+            return earliest(events, &self.state.acknowledged);
         }
-        events.time_at(events.head()?.removed_offset + 1)
+        let removed = Range { first: 0, last: events.head()?.removed_offset };
+        earliest(events, &RangeSet::from_iter([removed]))
     }
 
     /// Brings the state up to what the file and the log say.
@@ -310,6 +313,20 @@ impl Subscription {
 /// Changes whenever another connection has changed the file.
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("PRAGMA data_version")?.query_row((), |row| row.get(0))
+}
+
+/// The earliest publish time of the events that are not `acknowledged`: within a generation, that of
+/// the first one.
+fn earliest(events: &Events, acknowledged: &RangeSet) -> rusqlite::Result<Option<i64>> {
+    let (head, generations) = events.head_and_generations()?;
+    let first = acknowledged.first_missing(1);
+    let mut earliest = None;
+    for part in generations.parts(Range { first, last: head.last_offset }) {
+        let waiting = Range { first: acknowledged.first_missing(part.first), ..part };
+        let time = events.first_in(waiting)?.map(|(_, time)| time);
+        earliest = earliest.into_iter().chain(time).min();
+    }
+    Ok(earliest)
 }
 
 /// What to tell someone who seeks a time that retention has reached.
