@@ -154,6 +154,32 @@ fn a_requeue_under_a_changed_rule_is_refused_and_the_rules_of_one_are_noted() {
     folder.run(&format!("{back} --id {id}")).ended_with(1).tells("processors.totals.revision = 2");
 }
 
+#[test]
+fn a_requeue_that_is_killed_between_the_row_and_the_mark_is_repeated_without_a_second_row() {
+    let folder = with_a_failed_processor();
+    let warehouse = rusqlite::Connection::open(folder.data().join("warehouse.db")).unwrap();
+    let no_mark =
+        "CREATE TRIGGER no_mark BEFORE UPDATE ON dead_letters BEGIN SELECT RAISE(ABORT, 'no'); END";
+    warehouse.execute_batch(no_mark).unwrap();
+    let requeue = "dead-letters requeue --set processors.totals.columns.total.from=/sum \
+                   --set processors.totals.revision=1";
+    let mut killed = folder.spawn(requeue);
+    let rows = || query(&folder, "SELECT '' || count(*) FROM totals");
+    while rows() == "0" {
+        assert!(killed.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::yield_now();
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    warehouse.execute_batch("DROP TRIGGER no_mark").unwrap();
+    assert_eq!(ids(&folder, "").len(), 1);
+    let open = "SELECT '' || count(*) FROM dead_letters WHERE requeued_at IS NULL";
+    assert_eq!(query(&folder, open), "1", "killed before the mark");
+    folder.run(requeue).done();
+    assert_eq!((rows(), query(&folder, open)), ("1".to_owned(), "0".to_owned()));
+    assert_eq!(folder.run("archive cat").done().stdout.lines().count(), 1);
+}
+
 /// A table without a key, one of the latest state, and one whose rule fails.
 const THREE: &str = "match = ['t.']\ntable = ";
 
