@@ -63,7 +63,7 @@ fn query(folder: &Folder, sql: &str) -> String {
 }
 
 /// Rules under which the letters of `/event_type` are valid.
-const MENDED: &str = " --set envelope.type=/kind";
+const MENDED: &str = " --set envelope.type=/kind --set processors.other.revision=1";
 
 /// The events `a` and `c` are valid by [`MENDED`], and `b` no longer; it is a row already.
 const OTHERS: &str = "SELECT group_concat(event_id ORDER BY event_id) FROM other";
