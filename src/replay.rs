@@ -7,6 +7,7 @@
 mod error;
 mod files;
 mod history;
+mod imports;
 mod job;
 mod own_log;
 mod plan;

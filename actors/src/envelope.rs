@@ -102,6 +102,12 @@ impl EnvelopePlan {
         Ok(Self { trie, id, kind, time, max_event_bytes })
     }
 
+    /// The size above which a payload is invalid.
+    #[must_use]
+    pub fn max_event_bytes(&self) -> u64 {
+        self.max_event_bytes
+    }
+
     /// Whether `pointer` is where the id stands.
     pub(crate) fn is_id(&self, pointer: &Pointer) -> bool {
         self.id.pointer == *pointer

@@ -18,7 +18,7 @@ use super::range::{RangeArgs, event_time, time};
 use crate::replay::{Ended, Job, Options, ReplayError, ReplayPlan, Selected, Source, Target};
 use crate::settings::{Problem, Problems, Settings};
 use crate::telemetry;
-use crate::wiring::{Blueprint, RuleBook, open_archive, open_warehouse};
+use crate::wiring::{Blueprint, RuleBook};
 use progress::Progress;
 
 /// How long freed memory is kept at least: a job works as fast as it can, and at that rate the pages
@@ -72,11 +72,15 @@ pub struct Args {
     /// Leave out what cannot be read of the archive, and be complete without it
     #[arg(long)]
     pub skip_damaged: bool,
+    /// Import archived files that hold payloads without positions, though the tables have rows: a
+    /// row that a log wrote stays
+    #[arg(long)]
+    pub as_import: bool,
     /// Go on with the replay of this id
     #[arg(
         long,
         value_name = "ID",
-        conflicts_with_all = ["from", "to", "event_time", "patterns", "source", "processors", "into", "replace"]
+        conflicts_with_all = ["from", "to", "event_time", "patterns", "source", "processors", "into", "replace", "as_import"]
     )]
     pub resume: Option<String>,
 }
@@ -103,11 +107,7 @@ async fn run(
 ) -> Result<(), Failure> {
     // Listened to before anything is begun: a signal during the start is not lost.
     let mut signals = Signals::listen()?;
-    let book = RuleBook::of(settings).await?;
-    if !book.changed(&blueprint.processors).await?.is_empty() {
-        let warehouse = open_warehouse(settings, open_archive(settings).await?).await?;
-        book.check(&blueprint.processors, &*warehouse).await?;
-    }
+    RuleBook::refuse_changed(settings, &blueprint.processors).await?;
     let mut job = tokio::select! {
         job = start(args, settings, blueprint) => job?,
         _ = signals.next() => return Err(anyhow!("stopped before anything was replayed").into()),
@@ -156,8 +156,8 @@ async fn run(
 }
 
 async fn start(args: &Args, settings: &Settings, blueprint: &Blueprint) -> Result<Job, Failure> {
-    let Args { rate, replace, skip_damaged, .. } = *args;
-    let options = Options { rate, replace, skip_damaged };
+    let Args { rate, replace, skip_damaged, as_import, .. } = *args;
+    let options = Options { rate, replace, skip_damaged, as_import };
     let started = match &args.resume {
         None => {
             let plan = ReplayPlan::new(
@@ -214,8 +214,16 @@ fn report(ended: &Ended, ended_by: Option<EndedBy>, out: &mut impl Write) -> Res
     }
     writeln!(out, "dead letters\t{}", ended.dead_letters)?;
     match ended_by {
-        Some(EndedBy::LaterEvent) => tell("note", "ended at an event published after the range"),
-        Some(EndedBy::Quiet) => tell("note", "ended when nothing more came"),
+        Some(EndedBy::Proof) => {
+            tell("note", "ended when the log had all of the range acknowledged");
+        }
+        Some(EndedBy::LaterEvent) => tell(
+            "note",
+            "ended at an event published after the range; the log did not prove the end",
+        ),
+        Some(EndedBy::Quiet) => {
+            tell("note", "ended when nothing more came; the log did not prove the end");
+        }
         None => {}
     }
     if ended.complete && ended.events == 0 {

@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::files;
 use super::history::{History, Progress};
+use super::imports;
 use super::own_log::OwnLog;
 use super::room::{make_room, undo};
 use super::staged::StagedWarehouse;
@@ -49,6 +50,8 @@ pub struct Options {
     pub replace: bool,
     /// What cannot be read of the archive is left out, and the replay is complete without it.
     pub skip_damaged: bool,
+    /// Archived payloads without positions are imported into tables that have rows.
+    pub as_import: bool,
 }
 
 /// A running replay.
@@ -110,8 +113,12 @@ impl Job {
             check_keyed(rule)?;
         }
         let archive = wiring::open_archive(settings).await?;
-        let staging = open_staging(settings, &plan).await?;
         let tables = tables(blueprint, &plan);
+        if plan.source == Source::Archive && !options.as_import {
+            let warehouse = wiring::open_warehouse(settings, Arc::clone(&archive)).await?;
+            imports::check(&*archive, plan.range(), &*warehouse, &tables).await?;
+        }
+        let staging = open_staging(settings, &plan).await?;
         if let Some(staging) = &staging {
             make_room(&**staging, &tables, options.replace).await?;
         }

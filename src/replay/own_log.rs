@@ -17,14 +17,26 @@ use crate::wiring;
 /// How long an embedded subscription is kept while nobody uses it: as Pub/Sub's.
 const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// An embedded log hands out in order, and what is there at once.
-const IN_ORDER: Ending = Ending { quiet: Duration::from_secs(2), straggling: Duration::ZERO };
+/// An embedded log hands out in order, and what is there at once. In a log of several generations
+/// an event may be older than the one before it, so a later event is no end.
+const IN_ORDER: Ending = Ending {
+    quiet: Duration::from_secs(2),
+    straggling: Duration::ZERO,
+    ask_every: Duration::ZERO,
+    later_ends: false,
+    refuted: Duration::ZERO,
+};
 
 /// Pub/Sub hands out in no order: after a seek a message may be some seconds behind its neighbours,
-/// and an ack deadline of a stream that broke may pass first.
+/// and an ack deadline of a stream that broke may pass first. Each question makes a snapshot.
 #[cfg(feature = "gcp")]
-const UNORDERED: Ending =
-    Ending { quiet: Duration::from_secs(30), straggling: Duration::from_secs(15) };
+const UNORDERED: Ending = Ending {
+    quiet: Duration::from_secs(30),
+    straggling: Duration::from_secs(15),
+    ask_every: Duration::from_secs(15),
+    later_ends: true,
+    refuted: Duration::from_secs(300),
+};
 
 /// A log and the subscription that is removed when the replay has ended.
 #[derive(Clone)]

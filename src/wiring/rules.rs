@@ -98,6 +98,20 @@ impl RuleBook {
         Ok(rules.iter().filter_map(change).collect())
     }
 
+    /// Opens it, and refuses rules as [`Self::check`] does. The warehouse is opened only for rules
+    /// that changed.
+    ///
+    /// # Errors
+    /// As [`Self::check`], or when a backend cannot be opened.
+    pub async fn refuse_changed(settings: &Settings, rules: &[Rule]) -> anyhow::Result<Self> {
+        let book = Self::of(settings).await?;
+        if !book.changed(rules).await?.is_empty() {
+            let archive = super::open_archive(settings).await?;
+            book.check(rules, &*super::open_warehouse(settings, archive).await?).await?;
+        }
+        Ok(book)
+    }
+
     /// Refuses rules that changed without a higher revision, unless their tables are empty.
     ///
     /// # Errors

@@ -213,7 +213,13 @@ fn objects_of_several_formats_are_read_each_by_its_own() {
     folder.run("archive verify").done();
     folder.run("archive cat --unique").done().tells("hold no message ids");
     let replay = "replay --from 2001-01-01 --to 2999-01-01 --into live";
-    assert!(folder.run(replay).done().stdout.contains("events\t300\n"));
+    folder.run(replay).ended_with(1).tells("payloads without their positions").tells("--as-import");
+    let before = folder.rows_of_orders();
+    let import = folder.run(&format!("{replay} --as-import")).done();
+    assert!(import.stdout.contains("events\t300\n"), "{import}");
+    assert_eq!(folder.rows_of_orders(), before, "a row of a log stays as it is");
+    std::fs::remove_file(folder.data().join("warehouse.db")).unwrap();
+    assert!(folder.run(replay).done().stdout.contains("events\t300\n"), "the tables are empty");
 }
 
 #[test]

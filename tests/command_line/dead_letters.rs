@@ -136,6 +136,95 @@ fn only_the_duty_that_failed_is_repeated() {
 }
 
 #[test]
+fn a_requeue_under_a_changed_rule_is_refused_and_the_rules_of_one_are_noted() {
+    let folder = with_a_failed_processor();
+    let row = r#"{"event_id":"e2","event_type":"t.made","timestamp":"2026-02-17T14:30:00Z","id":"y","total":1}"#;
+    folder.feed("publish -", row.as_bytes()).done();
+    folder.drain("");
+    let changed = " --set processors.totals.columns.total.from=/sum";
+    let refused = folder.run(&format!("dead-letters requeue{changed}")).ended_with(1);
+    refused.tells("set processors.totals.revision = 1");
+    assert_eq!(query(&folder, "SELECT group_concat(id) FROM totals"), "e2");
+    let raised = format!("{changed} --set processors.totals.revision=1");
+    folder.run(&format!("dead-letters requeue{raised}")).done();
+    assert_eq!(query(&folder, "SELECT group_concat(id ORDER BY id) FROM totals"), "e1,e2");
+    let back = "dead-letters requeue --set processors.totals.columns.total.required=false \
+                --set processors.totals.revision=1";
+    let id = &ids(&folder, "")[0];
+    folder.run(&format!("{back} --id {id}")).ended_with(1).tells("processors.totals.revision = 2");
+}
+
+#[test]
+fn a_requeue_that_is_killed_between_the_row_and_the_mark_is_repeated_without_a_second_row() {
+    let folder = with_a_failed_processor();
+    let warehouse = rusqlite::Connection::open(folder.data().join("warehouse.db")).unwrap();
+    let no_mark =
+        "CREATE TRIGGER no_mark BEFORE UPDATE ON dead_letters BEGIN SELECT RAISE(ABORT, 'no'); END";
+    warehouse.execute_batch(no_mark).unwrap();
+    let requeue = "dead-letters requeue --set processors.totals.columns.total.from=/sum \
+                   --set processors.totals.revision=1";
+    let mut killed = folder.spawn(requeue);
+    let rows = || query(&folder, "SELECT '' || count(*) FROM totals");
+    while rows() == "0" {
+        assert!(killed.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::yield_now();
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    warehouse.execute_batch("DROP TRIGGER no_mark").unwrap();
+    assert_eq!(ids(&folder, "").len(), 1);
+    let open = "SELECT '' || count(*) FROM dead_letters WHERE requeued_at IS NULL";
+    assert_eq!(query(&folder, open), "1", "killed before the mark");
+    folder.run(requeue).done();
+    assert_eq!((rows(), query(&folder, open)), ("1".to_owned(), "0".to_owned()));
+    assert_eq!(folder.run("archive cat").done().stdout.lines().count(), 1);
+}
+
+/// A table without a key, one of the latest state, and one whose rule fails.
+const THREE: &str = "match = ['t.']\ntable = ";
+
+#[test]
+fn three_requeues_archive_nothing_double_nothing_and_overwrite_nothing_newer() {
+    let folder = Folder::new();
+    std::fs::create_dir_all(folder.data().join("../config/processors")).unwrap();
+    let rules = [
+        ("good", "'good'\n[columns]\nid = { type = 'STRING', from = '/event_id' }\n"),
+        (
+            "latest",
+            "'latest'\nkey = ['thing']\norder_by = 'at'\n[columns]\nthing = { type = 'STRING', from = '/entity_id' }\nat = { type = 'TIMESTAMP', from = '/timestamp' }\n",
+        ),
+        (
+            "bad",
+            "'bad'\nkey = ['id']\n[columns]\nid = { type = 'STRING', from = '/event_id' }\nn = { type = 'INTEGER', from = '/data/n' }\n",
+        ),
+    ];
+    for (name, rule) in rules {
+        folder.file(&format!("config/processors/{name}.toml"), format!("{THREE}{rule}").as_bytes());
+    }
+    let event = |id: &str, minute: u8, n: &str| {
+        format!(
+            r#"{{"event_id":"{id}","event_type":"t.x","entity_id":"T","timestamp":"2026-02-17T14:{minute}:00Z","data":{{"n":{n}}}}}"#
+        )
+    };
+    folder.feed("publish -", event("q1", 30, "\"seven\"").as_bytes()).done();
+    folder.drain("");
+    folder.feed("publish -", event("q2", 40, "7").as_bytes()).done();
+    folder.drain("");
+    let state = || {
+        let sql = "SELECT (SELECT count(*) FROM good) || ' ' || (SELECT hex(_version) FROM latest) \
+                   || ' ' || (SELECT group_concat(id ORDER BY id) FROM bad)";
+        (query(&folder, sql), folder.run("archive cat").done().stdout.lines().count())
+    };
+    let before = state();
+    assert!(before.0.starts_with("2 ") && before.0.ends_with(" q2") && before.1 == 2, "{before:?}");
+    for _ in 0..3 {
+        folder.run("dead-letters requeue").ended_with(1).tells("failed again");
+        assert_eq!(state(), before);
+    }
+    assert_eq!(ids(&folder, "").len(), 1, "one letter, open again each time");
+}
+
+#[test]
 fn an_event_that_fails_again_has_an_open_letter_again_and_is_an_error() {
     let folder = with_a_failed_processor();
     let open = "SELECT '' || count(*) FROM dead_letters WHERE requeued_at IS NULL";

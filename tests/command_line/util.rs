@@ -76,6 +76,15 @@ impl Folder {
         std::fs::write(self.0.path().join(name), bytes).unwrap();
     }
 
+    /// The keys and versions in the table `orders`.
+    pub(crate) fn rows_of_orders(&self) -> Vec<(String, Vec<u8>)> {
+        let rows = rusqlite::Connection::open(self.data().join("warehouse.db")).unwrap();
+        let sql = "SELECT event_id, _version FROM orders ORDER BY event_id";
+        let mut select = rows.prepare(sql).unwrap();
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        select.query_map((), row).unwrap().map(Result::unwrap).collect()
+    }
+
     /// Whether the command has left nothing behind.
     pub(crate) fn is_empty(&self) -> bool {
         std::fs::read_dir(self.0.path()).unwrap().next().is_none()

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::archive_log::{ReplayRange, Shared};
 use super::feed::Chunk;
-use super::object::{ReadFault, read_lines};
+use super::object::{ReadFault, read_lines_within};
 use crate::archive::Compression;
 use crate::envelope::EnvelopePlan;
 use crate::message::{Lease, Message};
@@ -112,7 +112,8 @@ impl FileFeed {
         };
         let (chunks, shared) = (self.chunks.clone(), Arc::clone(&self.shared));
         let so_far = Arc::clone(lines);
-        read_lines(Box::pin(stream), compression, move |raw| {
+        let most = self.envelope.max_event_bytes();
+        read_lines_within(most, Box::pin(stream), compression, move |raw| {
             let messages: Vec<_> =
                 raw.into_iter().filter_map(|line| importer.message(line)).collect();
             so_far.fetch_max(importer.lines, std::sync::atomic::Ordering::Relaxed);
@@ -267,6 +268,19 @@ mod tests {
         let from = Timestamp::parse_rfc3339("2026-01-02T00:00:00Z").unwrap();
         let (some, _) = imported(&[("x", text.into_bytes())], ReplayRange { from, ..ever() }).await;
         assert_eq!(some.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_far_too_long_is_a_fault_of_its_file_and_line() {
+        let long = vec![b'x'; 2 << 20];
+        let text = [event("a", 1).as_bytes(), b"\n\n", &long].concat();
+        for form in [text.clone(), Compression::Zstd.encode(text).unwrap()] {
+            let (messages, log) = imported(&[("long", form)], ever()).await;
+            assert_eq!(messages.len(), 1);
+            let fault = &log.progress().faults[0];
+            assert_eq!((&*fault.object, fault.line), ("long", 3), "{fault:?}");
+            assert!(fault.reason.contains("larger than max_event_bytes, 1000"), "{fault:?}");
+        }
     }
 
     #[tokio::test]

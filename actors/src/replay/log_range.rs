@@ -10,26 +10,47 @@ use tokio::time::Instant;
 
 use super::archive_log::ReplayRange;
 use crate::message::{Lease, Message, NewMessage};
-use crate::port::{Backlog, EventLog, LogError, LogFault, PublishError, Pulled, Room, Sought};
+use crate::port::{
+    Acknowledged, Backlog, EventLog, LogError, LogFault, PublishError, Pulled, Room, Sought,
+};
 use crate::time::Timestamp;
 
-/// When a log without an end of its own is taken to be at the end of a range.
+/// When a log without an end of its own is taken to be at the end of a range. The log is asked first
+/// whether all of the range is acknowledged: that proves the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// So long nothing came at all.
     pub quiet: Duration,
-    /// A later event has come, and for so long none of the range: zero where events come in their
+    /// For so long none of the range came, before the log is asked: zero where events come in their
     /// order.
     pub straggling: Duration,
+    /// The least time between two questions.
+    pub ask_every: Duration,
+    /// A log that cannot answer is at the end when a later event came. Not where later events may
+    /// be followed by earlier ones.
+    pub later_ends: bool,
+    /// While the log answers that events of the range are not acknowledged, it is read on for at
+    /// most this long.
+    pub refuted: Duration,
 }
 
 /// What was taken for the end of the range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedBy {
+    /// The log's own answer: all that was published before the range's end is acknowledged.
+    Proof,
     /// An event that was published after the range.
     LaterEvent,
     /// Nothing came any more.
     Quiet,
+}
+
+/// What the log answers to the question whether all of the range is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+    CannotTell,
 }
 
 /// How far the reading of a range is.
@@ -60,6 +81,8 @@ struct State {
     /// Since when they have brought nothing at all.
     quiet_since: Option<Instant>,
     later_seen: bool,
+    /// When the log was asked last whether all is acknowledged, and what it answered.
+    asked: Option<(Instant, Answer)>,
     /// Messages outside the range that are still to be acknowledged.
     outside: Vec<Lease>,
     /// Something was given back: it comes again, also behind the end.
@@ -102,6 +125,21 @@ impl LogRange {
         within
     }
 
+    /// Whether all events of the range are acknowledged, by the log's own answer.
+    async fn all_acknowledged(&self) -> Answer {
+        let asked_at = Timestamp::now();
+        let covers = match self.log.acknowledged().await {
+            // What is published from now on belongs to a range that ends in the future.
+            Ok(Acknowledged::All) => self.range.to <= asked_at,
+            Ok(Acknowledged::Before(time)) => self.range.to <= time,
+            Err(error) => {
+                tracing::debug!(%error, "the log cannot tell whether the range is acknowledged");
+                return Answer::CannotTell;
+            }
+        };
+        if covers { Answer::Yes } else { Answer::No }
+    }
+
     /// Acknowledges the messages outside the range. Their leases are forgotten only afterwards, so
     /// a cancelled or failed call is repeated by the next one.
     async fn pass_over(&self) {
@@ -122,12 +160,30 @@ impl LogRange {
 }
 
 impl State {
-    /// Counts a pull that brought nothing of the range; whether that is the end.
-    fn is_end(&mut self, ending: Ending, quiet: bool, now: Instant) -> bool {
+    /// Counts a pull that brought nothing of the range; whether to ask the log if that is the end.
+    fn is_to_ask(&mut self, ending: Ending, quiet: bool, now: Instant) -> bool {
         let barren = now - *self.barren_since.get_or_insert(now);
-        let end = if self.later_seen && barren >= ending.straggling {
+        if quiet {
+            self.quiet_since.get_or_insert(now);
+        }
+        let due = self.asked.is_none_or(|(at, _)| now - at >= ending.ask_every);
+        due && barren >= ending.straggling && (quiet || self.later_seen)
+    }
+
+    /// Whether a pull that brought nothing of the range is the end.
+    fn is_end(&mut self, ending: Ending, quiet: bool, now: Instant) -> bool {
+        let since = |time: Option<Instant>| time.map_or(Duration::ZERO, |time| now - time);
+        let barren = since(self.barren_since);
+        // An answer from before the last event of the range says nothing.
+        let current = self.asked.filter(|(at, _)| Some(*at) >= self.barren_since);
+        let answer = current.map_or(Answer::CannotTell, |(_, answer)| answer);
+        let end = if answer == Answer::Yes {
+            EndedBy::Proof
+        } else if answer == Answer::No && barren < ending.refuted {
+            return false;
+        } else if ending.later_ends && self.later_seen && barren >= ending.straggling {
             EndedBy::LaterEvent
-        } else if quiet && now - *self.quiet_since.get_or_insert(now) >= ending.quiet {
+        } else if quiet && since(self.quiet_since) >= ending.quiet {
             EndedBy::Quiet
         } else {
             return false;
@@ -172,6 +228,12 @@ impl EventLog for LogRange {
                 }
             };
             let now = Instant::now();
+            let is_to_ask = self.state().is_to_ask(self.ending, quiet, now);
+            if is_to_ask {
+                self.pass_over().await;
+                let answer = self.all_acknowledged().await;
+                self.state().asked = Some((now, answer));
+            }
             if self.state().is_end(self.ending, quiet, now) {
                 return Ok(Pulled::End);
             }
@@ -214,105 +276,4 @@ impl EventLog for LogRange {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::event_log::{Abilities, conforms};
-    use crate::testing::memory::event_log::MemoryLog;
-    use crate::testing::memory::yielding::Yielding;
-
-    const ROOM: Room = Room { messages: 2, bytes: 1 << 20 };
-    const ENDING: Ending = Ending { quiet: Duration::from_secs(30), straggling: Duration::ZERO };
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_micros(second * 1_000_000)
-    }
-
-    /// Events of these seconds, and their range from the 10th to the 20th.
-    fn range_of(seconds: &[i64], ending: Ending) -> (MemoryLog, LogRange) {
-        let log = MemoryLog::default();
-        for &second in seconds {
-            log.append_at([NewMessage::from_payload(second.to_string())], at(second));
-        }
-        let range = ReplayRange { from: at(10), to: at(20) };
-        (log.clone(), LogRange::new(Arc::new(log), range, ending))
-    }
-
-    /// The payloads up to the end, all acknowledged.
-    async fn all(range: &LogRange) -> Vec<String> {
-        let mut all = Vec::new();
-        loop {
-            match range.pull(ROOM, Duration::from_millis(50)).await.unwrap() {
-                Pulled::Messages(messages) => {
-                    let leases: Vec<_> = messages.iter().map(|message| message.lease).collect();
-                    range.acknowledge(&leases).await.unwrap();
-                    let text = |it: &Message| String::from_utf8(it.payload.to_vec()).unwrap();
-                    all.extend(messages.iter().map(text));
-                }
-                Pulled::Quiet => {}
-                Pulled::End => return all,
-            }
-        }
-    }
-
-    /// Each message of the range is between two that lie outside, so that every pull has messages
-    /// to pass over.
-    #[tokio::test]
-    async fn it_keeps_the_promises_of_an_event_log_among_events_outside_its_range() {
-        let fresh = |messages: Vec<NewMessage>| async {
-            let log = MemoryLog::default();
-            for message in messages {
-                log.append_at([NewMessage::from_payload("before")], at(1));
-                log.append_at([message], at(10));
-                log.append_at([NewMessage::from_payload("before")], at(2));
-            }
-            let range = ReplayRange { from: at(10), to: Timestamp::now().after(ENDING.quiet) };
-            LogRange::new(Arc::new(Yielding(log)), range, ENDING)
-        };
-        let abilities = Abilities { seek: false, backlog: false, ..Abilities::ALL };
-        conforms(fresh, abilities).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_later_event_ends_it_and_what_lies_outside_is_passed_over() {
-        let (_, range) = range_of(&[8, 9, 10, 11, 19, 20, 21], ENDING);
-        let begun = Instant::now();
-        assert_eq!(all(&range).await, ["10", "11", "19"]);
-        assert_eq!(range.progress().ended_by, Some(EndedBy::LaterEvent));
-        assert_eq!((range.progress().events, range.progress().latest), (3, Some(at(19))));
-        assert!(begun.elapsed() < ENDING.quiet);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_a_later_event_quiet_ends_it() {
-        let (_, range) = range_of(&[10, 11], ENDING);
-        let begun = Instant::now();
-        assert_eq!(all(&range).await, ["10", "11"]);
-        assert_eq!(range.progress().ended_by, Some(EndedBy::Quiet));
-        assert!(begun.elapsed() >= ENDING.quiet);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn where_events_come_out_of_order_stragglers_are_waited_for() {
-        let ending = Ending { straggling: Duration::from_secs(5), ..ENDING };
-        let (log, range) = range_of(&[10, 21, 22, 11], ending);
-        let late = async {
-            tokio::time::sleep(Duration::from_secs(4)).await;
-            log.append_at([NewMessage::from_payload("12")], at(12));
-        };
-        let begun = Instant::now();
-        let (all, ()) = futures::join!(all(&range), late);
-        assert_eq!(all, ["10", "11", "12"]);
-        assert_eq!(range.progress().ended_by, Some(EndedBy::LaterEvent));
-        assert!(begun.elapsed() >= Duration::from_secs(9));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_given_back_comes_again_behind_the_end() {
-        let (_, range) = range_of(&[10, 30], ENDING);
-        let pulled = range.pull(ROOM, Duration::ZERO).await.unwrap();
-        let Pulled::Messages(messages) = pulled else { panic!("{pulled:?}") };
-        assert!(matches!(range.pull(ROOM, Duration::ZERO).await.unwrap(), Pulled::End));
-        range.give_back(&[messages[0].lease]).await.unwrap();
-        assert_eq!(all(&range).await, ["10"]);
-    }
-}
+mod tests;

@@ -34,8 +34,22 @@ pub async fn read_lines(
     compression: Compression,
     take: impl FnMut(Vec<Bytes>) -> bool + Send + 'static,
 ) -> Result<(), ReadFault> {
+    read_lines_within(u64::MAX, stream, compression, take).await
+}
+
+/// As [`read_lines`], of a file that may hold anything: a line of more than `most` bytes, and the
+/// bytes read at once, is a fault, and is not held.
+///
+/// # Errors
+/// As [`read_lines`].
+pub(super) async fn read_lines_within(
+    most: u64,
+    stream: ByteStream,
+    compression: Compression,
+    take: impl FnMut(Vec<Bytes>) -> bool + Send + 'static,
+) -> Result<(), ReadFault> {
     let runtime = Handle::current();
-    let read = move || read_blocking(&runtime, stream, compression, take);
+    let read = move || read_blocking(&runtime, stream, (compression, most), take);
     match tokio::task::spawn_blocking(read).await {
         Ok(read) => read,
         Err(panic) => Err(ReadFault::Damaged(panic.to_string())),
@@ -45,14 +59,14 @@ pub async fn read_lines(
 fn read_blocking(
     runtime: &Handle,
     stream: ByteStream,
-    compression: Compression,
+    (compression, most): (Compression, u64),
     mut take: impl FnMut(Vec<Bytes>) -> bool,
 ) -> Result<(), ReadFault> {
     let mut broken = None;
     let blocking = Blocking { runtime, stream, chunk: Bytes::new(), broken: &mut broken };
     let read = compression
         .reader(BufReader::with_capacity(64 * 1024, blocking))
-        .and_then(|reader| split(reader, &mut take));
+        .and_then(|reader| split(reader, most, &mut take));
     match (broken, read) {
         (Some(error), _) => Err(ReadFault::Store(error)),
         (None, Err(error)) => Err(ReadFault::Damaged(error.to_string())),
@@ -61,7 +75,11 @@ fn read_blocking(
 }
 
 /// Fills a chunk, hands out its whole lines, and carries the broken one into the next chunk.
-fn split(reader: impl Read, take: &mut impl FnMut(Vec<Bytes>) -> bool) -> io::Result<()> {
+fn split(
+    reader: impl Read,
+    most: u64,
+    take: &mut impl FnMut(Vec<Bytes>) -> bool,
+) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(CHUNK_BYTES, reader);
     let mut carried = BytesMut::new();
     loop {
@@ -76,6 +94,10 @@ fn split(reader: impl Read, take: &mut impl FnMut(Vec<Bytes>) -> bool) -> io::Re
         }
         let length = read.len();
         match read.iter().rposition(|&byte| byte == b'\n') {
+            None if (carried.len() + length) as u64 > most.saturating_add(CHUNK_BYTES as u64) => {
+                let reason = format!("the line is larger than max_event_bytes, {most}");
+                return Err(io::Error::other(reason));
+            }
             None => carried.extend_from_slice(read),
             Some(end) => {
                 carried.extend_from_slice(&read[..=end]);

@@ -22,9 +22,8 @@ pub(super) async fn requeue(
     out: &mut (impl Write + Send),
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    for change in RuleBook::of(settings).await?.changed(&blueprint.processors).await? {
-        tell("warning", &change.to_string());
-    }
+    let book = RuleBook::refuse_changed(settings, &blueprint.processors).await?;
+    book.note(&blueprint.processors).await?;
     let mut requeue = tokio::select! {
         started = Requeue::start(settings, blueprint, (store, ids), again) => {
             started.map_err(anyhow::Error::from)?

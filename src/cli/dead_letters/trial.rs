@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kappa_actors::dead_letter_table::{ARCHIVE, DeadLetter, ROUTE, Stage};
 use kappa_actors::message::{Lease, Message};
-use kappa_actors::processor::{EventView, Matcher, Processor as _, ProcessorPlan};
+use kappa_actors::processor::{EventView, Matcher, Processor as _, ProcessorPlan, make_rows};
 use kappa_actors::time::Timestamp;
 
 use super::shelf::Shelf;
@@ -95,7 +95,7 @@ fn outcome_of(letter: &DeadLetter, blueprint: &Blueprint, matcher: &Matcher) -> 
 
 /// Why the processor makes no rows of the event.
 fn fault(plan: &ProcessorPlan, event: &EventView<'_>) -> Option<String> {
-    let rows = AssertUnwindSafe(|| plan.rows(event, Timestamp::now(), &mut Vec::new()));
+    let rows = AssertUnwindSafe(|| make_rows(plan, event, Timestamp::now(), &mut Vec::new()));
     match catch_unwind(rows) {
         Ok(made) => made.err().map(|bad| bad.to_string()),
         Err(_) => Some(format!("panics processor {}", plan.name())),

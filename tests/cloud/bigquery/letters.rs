@@ -43,5 +43,13 @@ async fn letters_are_found_marked_and_kept_marked() {
     assert_eq!((marked.requeued_at, marked.payload.len()), (Some(at), 7 << 20));
     assert_eq!(found(DeadLetterFilter { requeued: Some(true), ..any() }).await, ["large"]);
     assert_eq!(found(DeadLetterFilter { requeued: Some(false), ..any() }).await, ["small"]);
+    // The failure after the mark is a later version, so the letter is open again.
+    let failed_at = at.after(std::time::Duration::from_secs(1));
+    let again = letter("large", Bytes::from_static(b"{}"));
+    let again = kappa_actors::dead_letter_table::DeadLetter { failed_at, ..again };
+    assert_eq!(warehouse.write(&spec, Arc::new(vec![again.row()])).await.unwrap(), []);
+    let reopened = warehouse.get("large").await.unwrap().unwrap();
+    assert_eq!((reopened.requeued_at, reopened.failed_at), (None, failed_at));
+    assert_eq!(found(DeadLetterFilter { requeued: Some(true), ..any() }).await, [""; 0]);
     assert_eq!(cloud.control().violations(), [""; 0]);
 }

@@ -243,7 +243,8 @@ impl Subscription {
         Ok((count.max(0), oldest))
     }
 
-    /// When the oldest message was published that is not acknowledged. A subscription that is not
+    /// The earliest publish time of the messages that are not acknowledged, in whichever generation
+    /// they are. A subscription that is not
     /// there has acknowledged nothing, and is not made for this: it would hold retention back.
     pub(super) fn oldest_waiting(&mut self, events: &Events) -> rusqlite::Result<Option<i64>> {
         if self.is_current()? || self.load(events.id)? {

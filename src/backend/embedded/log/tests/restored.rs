@@ -4,12 +4,16 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use kappa_actors::port::EventLog;
+use kappa_actors::port::{Acknowledged, EventLog, Pulled, Room};
 use kappa_actors::position::Position;
+use kappa_actors::replay::{EndedBy, Ending, LogRange, ReplayRange};
 use kappa_actors::time::Timestamp;
 
-use super::{leases, offsets, open, open_with, options, publish, pull, retain, retention};
+use super::{
+    PATIENCE, leases, offsets, open, open_with, options, publish, pull, retain, retention,
+};
 use crate::backend::embedded::log::begin_generation_at;
 
 /// Copies `log.db` as `sqlite3 .backup` does.
@@ -121,4 +125,38 @@ async fn a_new_generation_follows_a_corrected_clock_and_outranks_the_times_befor
     retain(dir.path(), retention::Keep { since: 1_400_000, bytes: u64::MAX });
     log.seek(Timestamp::from_micros(1_400_000)).await.unwrap();
     assert_eq!(offsets(&pull(&log).await), [3, 4]);
+}
+
+#[tokio::test]
+async fn a_range_holds_the_events_of_a_generation_behind_later_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = Arc::new(AtomicI64::new(9_000_000));
+    let log = open_with(dir.path(), options(), &now);
+    publish(&log, ["ahead".to_owned()]).await;
+    begin_generation_at(dir.path(), Timestamp::from_micros(1_000_000)).unwrap();
+    now.store(1_500_000, Ordering::Relaxed);
+    publish(&log, ["within".to_owned()]).await;
+    let [from, to] = [1_000_000, 2_000_000].map(Timestamp::from_micros);
+    log.seek(from).await.unwrap();
+    assert_eq!(
+        log.acknowledged().await.unwrap(),
+        Acknowledged::Before(Timestamp::from_micros(1_500_000))
+    );
+    let ending = Ending {
+        quiet: Duration::from_millis(50),
+        straggling: Duration::ZERO,
+        ask_every: Duration::ZERO,
+        later_ends: false,
+        refuted: Duration::ZERO,
+    };
+    let range = LogRange::new(Arc::new(log), ReplayRange { from, to }, ending);
+    // One at a time, so that the later time comes alone.
+    let one = Room { messages: 1, bytes: 1 << 20 };
+    let Pulled::Messages(messages) = range.pull(one, PATIENCE).await.unwrap() else {
+        panic!("the range ended before its event");
+    };
+    assert_eq!(messages[0].payload, "within");
+    range.acknowledge(&leases(&messages)).await.unwrap();
+    assert!(matches!(range.pull(one, PATIENCE).await.unwrap(), Pulled::End));
+    assert_eq!(range.progress().ended_by, Some(EndedBy::Proof));
 }
