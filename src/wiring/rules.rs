@@ -191,6 +191,10 @@ fn object(number: u32) -> String {
 
 /// Replaces the file as a whole: a torn note would let a change pass.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    // A replay of files may be the first to write into the data folder.
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
     let temporary = path.with_extension("json.new");
     let mut file = std::fs::File::create(&temporary)?;
     file.write_all(text)?;
