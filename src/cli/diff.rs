@@ -13,9 +13,10 @@ use crate::settings::Settings;
 
 /// Compare what a replay has staged with the live table
 ///
-/// By key: rows that only staging has, rows that differ and in which columns, and live rows of
-/// replayed events that the present rule no longer makes. Columns that tell of the processing
-/// (`now = true`, the version) are not compared. Changes nothing.
+/// By key: rows that only staging has, rows that differ and in which columns, live rows of replayed
+/// events that the present rule no longer makes, and staged rows that are older than the live row
+/// of another event. Columns that tell of the processing (`now = true`, the version) are not
+/// compared. Changes nothing.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -53,8 +54,10 @@ fn write_lines(diff: &Diff, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "added\t{}{}", diff.added, examples(&diff.added_examples))?;
     let missing = diff.missing.map_or_else(|| "unknown".to_owned(), |rows| rows.to_string());
     writeln!(out, "missing\t{missing}{}", examples(&diff.missing_examples))?;
+    writeln!(out, "may hide an older row\t{}", diff.may_hide)?;
     writeln!(out, "changed\t{}", diff.changed)?;
     writeln!(out, "live newer\t{}", diff.live_newer)?;
+    writeln!(out, "older\t{}", diff.older)?;
     writeln!(out, "same\t{}", diff.same)?;
     for column in &diff.columns {
         writeln!(out, "column {}\t{}", column.name, column.rows)?;
@@ -96,8 +99,10 @@ fn to_json(table: &str, diff: &Diff) -> serde_json::Value {
         "added_examples": diff.added_examples,
         "missing": diff.missing,
         "missing_examples": diff.missing_examples,
+        "may_hide": diff.may_hide,
         "changed": diff.changed,
         "live_newer": diff.live_newer,
+        "older": diff.older,
         "same": diff.same,
         "columns": columns.collect::<Vec<_>>(),
     })

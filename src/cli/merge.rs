@@ -74,9 +74,22 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
         ("unchanged", merged.unchanged),
         ("kept because live is newer", merged.kept),
         ("removed", merged.removed),
+        ("may hide an older row", merged.may_hide),
     ];
     for (what, rows) in counts {
         writeln!(out, "{what}\t{rows}")?;
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    if merged.may_hide > 0 {
+        tell("note", &may_hide(&args.table, merged.may_hide));
+    }
+    Ok(())
+}
+
+/// A key that has no row now may have had an older one, of an event that was not replayed.
+fn may_hide(table: &str, rows: u64) -> String {
+    format!(
+        "{rows} rows removed from {table} may have replaced older rows of their keys, of events \
+         outside the replayed range: replay the whole history and merge again to bring these back"
+    )
 }

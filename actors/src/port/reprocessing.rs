@@ -23,9 +23,9 @@ pub fn staging_name(table: &str) -> String {
 pub struct StagingTables {
     /// The rows: as the live table, under the name of the staging table.
     pub rows: Arc<TableSpec>,
-    /// The ids of all valid events that the replay went through: one column, which is the key. All
-    /// staging tables of a replay share it, for an event that went to one table may go to another
-    /// by the present rules.
+    /// The positions of all valid events that the replay went through: one column, which is the
+    /// key. All staging tables of a replay share it, for an event that went to one table may go to
+    /// another by the present rules.
     pub events: Arc<TableSpec>,
 }
 
@@ -81,7 +81,8 @@ pub struct Comparison {
 }
 
 /// Which live rows a replay answers for: those whose event it went through, by the positions in
-/// [`StagingTables::events`], and which no higher revision made.
+/// [`StagingTables::events`], and which no higher revision made. Such a row is missing if staging
+/// has no row of its key that is as new: the replay would have made one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scope {
     /// The revision of the rule that the replay ran.
@@ -120,15 +121,21 @@ pub struct Diff {
     pub added: u64,
     /// Keys of some of them.
     pub added_examples: Vec<Vec<Shown>>,
-    /// Live rows of replayed events that staging does not have; `None` without a scope.
+    /// Live rows that are missing from staging, as [`Scope`] defines it; `None` without a scope.
     pub missing: Option<u64>,
     /// Keys of some of them.
     pub missing_examples: Vec<Vec<Shown>>,
+    /// Missing rows that may have replaced an older row of their key which staging does not have
+    /// either: without them the key has no row. 0 where the warehouse keeps replaced rows.
+    pub may_hide: u64,
     /// Rows that differ in a compared column.
     pub changed: u64,
-    /// Those of them whose live row has the higher version, so that a merge keeps it.
+    /// Changed rows whose live row a higher revision made of the same message, so that a merge
+    /// keeps it.
     pub live_newer: u64,
-    /// Rows that differ in no compared column.
+    /// Staged rows that a live row of another message outranks: a merge keeps the live row.
+    pub older: u64,
+    /// Rows that differ in no compared column, and rows of equal versions.
     pub same: u64,
     /// The columns in which rows differ, in the table's order.
     pub columns: Vec<ColumnDiff>,
@@ -154,16 +161,18 @@ pub struct MergeOptions {
 /// What a merge did. Every staged row counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
-    /// Rows that were not there.
+    /// Rows that were not there, or only as a newer row that is removed.
     pub inserted: u64,
     /// Rows that differed in a compared column.
     pub replaced: u64,
     /// Rows that differed in none; they have the staged row's version now, if it is the higher one.
     pub unchanged: u64,
-    /// Rows that differed, and whose live version is higher: they stand as they stood.
+    /// Rows whose live row has a higher version and stays.
     pub kept: u64,
     /// Live rows that were removed.
     pub removed: u64,
+    /// Removed rows that [`Diff::may_hide`] counts.
+    pub may_hide: u64,
 }
 
 /// How a table is compared and merged, for those who are to know.
@@ -238,8 +247,9 @@ pub trait Reprocessing: Send + Sync + 'static {
     /// [`ReprocessError`].
     async fn diff(&self, table: &TableSpec, how: &Comparison) -> Result<Diff, ReprocessError>;
 
-    /// Puts the newest staged row of each key into the live table, but where the live version is
-    /// higher. Readers see all of it or nothing, unless [`Manner::in_steps`] says otherwise. The
+    /// Puts the newest staged row of each key into the live table under its own version, except
+    /// where the live version is as high. A removed row does not come back through a late copy of
+    /// it, except in a table that rows are only appended to. Readers see all of it or nothing, unless [`Manner::in_steps`] says otherwise. The
     /// staging table stays.
     ///
     /// # Errors

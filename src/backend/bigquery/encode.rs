@@ -32,6 +32,8 @@ pub(super) enum Change {
     Correction,
     /// Nothing is to stand, unless it has a higher version; of the row the key and the version count.
     Removal,
+    /// It takes the place of the newer row of this version, which is removed.
+    InPlaceOf(Version),
 }
 
 /// The message type that the rows of `table` are encoded as.
@@ -141,6 +143,9 @@ fn sequence(version: Option<&Value>, change: Change) -> ([u8; MAX_SEQUENCE], usi
     let mut out = [0; MAX_SEQUENCE];
     match (version, change) {
         (Some(version), Change::Removal) => return sections(version.removed().to_bytes().as_ref()),
+        (Some(_), Change::InPlaceOf(removed)) => {
+            return sections(removed.removed().to_bytes().as_ref());
+        }
         (Some(version), _) => return sections(version.to_bytes().as_ref()),
         // A row from before the version column is older than every row that has a version.
         (None, Change::Removal) => {
@@ -148,7 +153,7 @@ fn sequence(version: Option<&Value>, change: Change) -> ([u8; MAX_SEQUENCE], usi
             return (out, 16);
         }
         (None, Change::Arrival) => out[0] = b'0',
-        (None, Change::Correction) => out[0] = b'1',
+        (None, Change::Correction | Change::InPlaceOf(_)) => out[0] = b'1',
     }
     out[1] = b'/';
     hexadecimal(&mut out[2..18], u64::MAX - arrival());

@@ -7,7 +7,8 @@
 //!   two replays one makes it, and the other finds it taken.
 //! - Live tables that are appended to are merged into by one MERGE statement. Where upserts go
 //!   BigQuery refuses MERGE: the staged rows are written as upserts with their versions, and rows
-//!   are removed by upserts that delete. Killed on the way, merging again does the rest.
+//!   are removed by upserts that delete. Where an older row is staged of the key of a removed row,
+//!   it is written under the number of the removal. Killed on the way, merging again does the rest.
 
 mod diff;
 mod merge;
@@ -189,7 +190,7 @@ impl Reprocessing for BigQueryStaging {
     }
 
     async fn diff(&self, table: &TableSpec, how: &Comparison) -> Result<Diff, ReprocessError> {
-        Sides::look(self, table, how).await?.diff(&self.live.rest).await
+        Sides::look(self, table, how).await?.diff(&self.live.rest, false).await
     }
 
     async fn merge(

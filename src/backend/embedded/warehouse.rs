@@ -12,6 +12,7 @@ mod audit;
 mod committer;
 mod dead_letters;
 mod insert;
+mod removals;
 mod staging;
 mod table;
 #[cfg(test)]

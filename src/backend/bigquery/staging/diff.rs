@@ -6,7 +6,8 @@ use kappa_actors::port::{ColumnDiff, Diff, Example, ReprocessError, Shown};
 use kappa_actors::row::ColumnType;
 use serde_json::Value;
 
-use super::sides::Sides;
+use super::sides::{Sides, position};
+use crate::backend::bigquery::WriteMode;
 use crate::backend::bigquery::query::Cells;
 use crate::backend::bigquery::rest::Rest;
 
@@ -14,28 +15,28 @@ use crate::backend::bigquery::rest::Rest;
 const SHOWN_CHARS: usize = 1000;
 
 impl Sides<'_> {
-    /// Counts and shows every difference.
-    pub(super) async fn diff(&self, rest: &Rest) -> Result<Diff, ReprocessError> {
-        let rows = rest.query(&self.sql(), &[]).await?;
+    /// Counts and shows every difference. With `removing`, of what is live without the missing rows.
+    pub(super) async fn diff(&self, rest: &Rest, removing: bool) -> Result<Diff, ReprocessError> {
+        let rows = rest.query(&self.sql(removing), &[]).await?;
         let row = rows.first().ok_or_else(|| unreadable("no row"))?;
         self.read(row)
     }
 
-    fn sql(&self) -> String {
-        let events = self.scope.map(|_| format!(" LEFT {}", self.joined_events()));
+    fn sql(&self, removing: bool) -> String {
+        let missing = self.scope.map(|_| format!(" LEFT JOIN g ON {}", self.same_row("g", "l")));
         format!(
             "{} SELECT {} FROM (SELECT {} FROM s FULL JOIN l ON {}{})",
-            self.with(),
+            self.with(removing),
             self.counted().join(", "),
             self.told_apart().join(", "),
             self.same_key("s", "l"),
-            events.unwrap_or_default(),
+            missing.unwrap_or_default(),
         )
     }
 
     /// What is counted and kept of all pairs, in the order in which it is read.
     fn counted(&self) -> Vec<String> {
-        let mut counted = ["_staged", "_changed", "_changed AND _newer"]
+        let mut counted = ["_staged", "_changed", "_changed AND _newer", "_older", "_hides"]
             .map(|condition| format!("COUNTIF({condition})"))
             .to_vec();
         for kind in ["_added", "_missing"].into_iter().map(str::to_owned).chain(self.cells()) {
@@ -53,14 +54,24 @@ impl Sides<'_> {
     /// What is said of one pair of a staged and a live row, either of which may not be there.
     fn told_apart(&self) -> Vec<String> {
         let (s, l) = (self.mark("s"), self.mark("l"));
-        let missing = self.scope.map_or_else(
-            || "FALSE".to_owned(),
-            |scope| {
-                let replayed = self.is_replayed(scope);
-                format!("{s} IS NULL AND e.position IS NOT NULL AND {replayed}")
-            },
+        let missing = match self.scope {
+            Some(_) => format!("{} IS NOT NULL", self.mark("g")),
+            None => "FALSE".to_owned(),
+        };
+        let hides = match self.mode {
+            WriteMode::Upsert => format!("{missing} AND {s} IS NULL"),
+            // What was replaced is still there.
+            WriteMode::Append => "FALSE".to_owned(),
+        };
+        let (live, staged) = (self.version("l"), self.version("s"));
+        let newer = format!("IFNULL({live} > {staged}, FALSE)");
+        let older =
+            format!("({newer} AND {} IS DISTINCT FROM {})", position(&live), position(&staged));
+        // Equal versions are the same row.
+        let both = format!(
+            "{s} IS NOT NULL AND {l} IS NOT NULL AND {live} IS DISTINCT FROM {staged} \
+             AND NOT {older}"
         );
-        let both = format!("{s} IS NOT NULL AND {l} IS NOT NULL");
         let differs: Vec<_> = self.compared.iter().map(|&at| self.differs(at)).collect();
         let changed = match differs.is_empty() {
             true => "FALSE".to_owned(),
@@ -69,7 +80,9 @@ impl Sides<'_> {
         let mut told = vec![
             format!("{s} IS NOT NULL AS _staged"),
             format!("{changed} AS _changed"),
-            format!("IFNULL({} > {}, FALSE) AS _newer", self.version("l"), self.version("s")),
+            format!("{newer} AS _newer"),
+            format!("{older} AS _older"),
+            format!("{hides} AS _hides"),
             self.example(&format!("{s} IS NOT NULL AND {l} IS NULL"), &self.key("s"), "_added"),
             self.example(&missing, &self.key("l"), "_missing"),
         ];
@@ -122,6 +135,7 @@ impl Sides<'_> {
         let mut cells = row.iter();
         let mut count = || number(cells.next());
         let (staged, changed, live_newer) = (count()?, count()?, count()?);
+        let (older, may_hide) = (count()?, count()?);
         let mut kind = || -> Result<_, ReprocessError> {
             let rows = number(cells.next())?;
             let examples = if self.how.examples > 0 { examples(cells.next())? } else { Vec::new() };
@@ -143,9 +157,11 @@ impl Sides<'_> {
             added_examples,
             missing: self.scope.map(|_| missing),
             missing_examples,
+            may_hide,
             changed,
             live_newer,
-            same: staged.saturating_sub(added + changed),
+            older,
+            same: staged.saturating_sub(added + changed + older),
             columns,
         })
     }

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use kappa_actors::port::{
-    Comparison, MergeOptions, Merged, Refusal, ReprocessError, Scope, Warehouse, WriteError,
-    Written,
+    Comparison, MergeOptions, Merged, Refusal, ReprocessError, Warehouse, WriteError, Written,
 };
-use kappa_actors::row::{Row, TableSpec, Value};
+use kappa_actors::row::{ColumnType, Row, TableSpec, Value};
 use kappa_actors::version::Version;
 
 use super::diff::unreadable;
@@ -33,36 +32,42 @@ pub(super) async fn merge(
         of.live.ensure_table(table).await.map_err(unready)?;
         sides = Sides::look(of, table, &how).await?;
     }
-    let diff = sides.diff(&of.live.rest).await?;
     let scope = sides.scope.filter(|_| options.remove_missing);
     if options.remove_missing && how.scope.is_some() && scope.is_none() {
         let says = format!(
-            "which events were replayed into {} is known no more: merge without removing, or drop \
+            "the list of events replayed into {} is gone: merge without --remove-missing, or drop \
              the staging table and replay again",
             table.name
         );
         return Err(ReprocessError::Mismatch(says));
     }
-    let merged = Merged {
+    let removing = scope.is_some();
+    let diff = sides.diff(&of.live.rest, removing).await?;
+    let mut merged = Merged {
         inserted: diff.added,
         replaced: diff.changed - diff.live_newer,
         unchanged: diff.same,
-        kept: diff.live_newer,
-        removed: scope.and(diff.missing).unwrap_or(0),
+        kept: diff.live_newer + diff.older,
+        ..Merged::default()
     };
+    if removing {
+        let missing = sides.diff(&of.live.rest, false).await?;
+        (merged.removed, merged.may_hide) = (missing.missing.unwrap_or(0), missing.may_hide);
+    }
     if options.dry_run {
         return Ok(merged);
     }
     match sides.mode {
         WriteMode::Append => {
-            of.live.rest.query(&sides.statement(scope), &[]).await?;
+            of.live.rest.query(&sides.statement(removing), &[]).await?;
         }
         WriteMode::Upsert => {
             let rows = Rows { of, table: &Arc::new(table.clone()) };
             // Rows come before rows go, so that none is away that is only to be replaced.
             rows.put(&sides).await?;
-            if let Some(scope) = scope {
-                rows.remove(&sides, scope).await?;
+            if removing {
+                rows.uncover(&sides).await?;
+                rows.remove(&sides).await?;
             }
         }
     }
@@ -72,24 +77,25 @@ pub(super) async fn merge(
 impl Sides<'_> {
     /// The MERGE of a table that is appended to.
     ///
-    /// A key may have several rows there, and its newest is the one that counts. So each source row
-    /// brings the version of the live row that stands: only that one is replaced, and only by what
-    /// is as new; older rows of the key stay below it. A key that is made no more goes with all its
-    /// rows, or an older one would stand again.
-    fn statement(&self, scope: Option<&Scope>) -> String {
+    /// A key may have several rows there, and its newest is current. So each source row names by its
+    /// version the one live row that it is about: a staged row replaces the current row if that is
+    /// older, and a missing row is deleted. Older rows of the key stay below the new one.
+    fn statement(&self, removing: bool) -> String {
         let columns = || 0..self.table.columns.len();
         let own = |at: usize| format!("`{}`", self.table.columns[at].name);
         let staged: Vec<_> = columns().map(|at| self.column("s", at)).collect();
         let mut source = format!(
-            "{} SELECT {}, {} AS _live_version, FALSE AS _gone FROM s LEFT JOIN l ON {}",
-            self.with(),
+            "{} SELECT {}, {} IS NULL AS _new, {} AS _live_version, FALSE AS _gone \
+             FROM s LEFT JOIN l ON {}",
+            self.with(removing),
             staged.join(", "),
+            self.mark("l"),
             self.version("l"),
             self.same_key("s", "l"),
         );
-        if let Some(scope) = scope {
+        if removing {
             let keys = columns().map(|at| match self.table.key.contains(&at) {
-                true => self.column("l", at),
+                true => self.column("g", at),
                 false => {
                     format!(
                         "CAST(NULL AS {}) AS {}",
@@ -99,9 +105,9 @@ impl Sides<'_> {
                 }
             });
             source += &format!(
-                " UNION ALL SELECT {}, CAST(NULL AS BYTES) AS _live_version, TRUE AS _gone {}",
+                " UNION ALL SELECT {}, FALSE AS _new, {} AS _live_version, TRUE AS _gone FROM g",
                 keys.collect::<Vec<_>>().join(", "),
-                self.missing(scope),
+                self.version("g"),
             );
         }
         let set = columns()
@@ -109,33 +115,22 @@ impl Sides<'_> {
             .map(|at| format!("{} = {}", own(at), self.column("s", at)))
             .chain(self.idle().iter().map(|idle| format!("`{idle}` = NULL")));
         format!(
-            "MERGE INTO {} AS l USING ({source}) AS s ON {} \
+            "MERGE INTO {} AS l USING ({source}) AS s ON {} AND NOT s._new \
+             AND {} IS NOT DISTINCT FROM s._live_version \
              WHEN MATCHED AND s._gone THEN DELETE \
-             WHEN MATCHED AND IFNULL(s._live_version < {}, TRUE) \
-             AND {} IS NOT DISTINCT FROM s._live_version THEN UPDATE SET {} \
-             WHEN NOT MATCHED AND NOT s._gone THEN INSERT ({}) VALUES ({})",
+             WHEN MATCHED AND IFNULL(s._live_version < {}, TRUE) THEN UPDATE SET {} \
+             WHEN NOT MATCHED AND s._new THEN INSERT ({}) VALUES ({})",
             self.live,
             self.same_key("l", "s"),
-            self.version("s"),
             self.version("l"),
+            self.version("s"),
             set.collect::<Vec<_>>().join(", "),
             columns().map(own).collect::<Vec<_>>().join(", "),
             staged.join(", "),
         )
     }
 
-    /// Where the live rows of replayed events come from that staging does not have.
-    fn missing(&self, scope: &Scope) -> String {
-        format!(
-            "FROM l {} LEFT JOIN s ON {} WHERE {} IS NULL AND {}",
-            self.joined_events(),
-            self.same_key("s", "l"),
-            self.mark("s"),
-            self.is_replayed(scope),
-        )
-    }
-
-    /// The staged rows that the live table does not have, and has nothing newer than.
+    /// The staged rows that the live table does not have, and has nothing as new as.
     fn unmerged(&self) -> String {
         let columns = 0..self.table.columns.len();
         let staged: Vec<_> = columns.clone().map(|at| self.column("s", at)).collect();
@@ -145,7 +140,7 @@ impl Sides<'_> {
         format!(
             "{} SELECT {} FROM s LEFT JOIN l ON {} \
              WHERE {} IS NULL OR (IFNULL({live} < {version}, TRUE) AND ({}))",
-            self.with(),
+            self.with(false),
             staged.join(", "),
             self.same_key("s", "l"),
             self.mark("l"),
@@ -173,19 +168,51 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// Removes what staging does not have, each row under the version that it was seen with: a
-    /// newer one, written meanwhile, stays.
-    async fn remove(&self, sides: &Sides<'_>, scope: &Scope) -> Result<(), ReprocessError> {
+    /// Removes the missing rows of keys that staging does not have, each under the version that it
+    /// was seen with: a newer one, written meanwhile, stays.
+    async fn remove(&self, sides: &Sides<'_>) -> Result<(), ReprocessError> {
         let picked: Vec<_> = self.table.key.iter().copied().chain([sides.version]).collect();
-        let columns: Vec<_> = picked.iter().map(|&at| sides.column("l", at)).collect();
-        let sql =
-            format!("{} SELECT {} {}", sides.with(), columns.join(", "), sides.missing(scope));
+        let columns: Vec<_> = picked.iter().map(|&at| sides.column("g", at)).collect();
+        let sql = format!(
+            "{} SELECT {} FROM g LEFT JOIN s ON {} WHERE {} IS NULL",
+            sides.with(false),
+            columns.join(", "),
+            sides.same_key("s", "g"),
+            sides.mark("s"),
+        );
         let mut pages = self.of.live.rest.pages(&sql, &[]).await?;
         while let Some(page) = pages.next().await? {
             let rows = page.iter().map(|cells| self.row(&picked, cells));
             let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
             if !rows.is_empty() {
                 check(self.of.live.remove(self.table, rows).await)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts older staged rows in the place of missing ones.
+    async fn uncover(&self, sides: &Sides<'_>) -> Result<(), ReprocessError> {
+        let all: Vec<_> = (0..self.table.columns.len()).collect();
+        let columns: Vec<_> = all.iter().map(|&at| sides.column("s", at)).collect();
+        let sql = format!(
+            "{} SELECT {}, {} AS _gone FROM g JOIN s ON {}",
+            sides.with(false),
+            columns.join(", "),
+            sides.version("g"),
+            sides.same_key("s", "g"),
+        );
+        let mut pages = self.of.live.rest.pages(&sql, &[]).await?;
+        while let Some(page) = pages.next().await? {
+            for cells in page {
+                let gone = cells.last().and_then(|cell| value(ColumnType::Bytes, cell));
+                let gone = match gone {
+                    Some(Value::Bytes(bytes)) => Version::from_bytes(&bytes),
+                    _ => None,
+                };
+                let gone = gone.ok_or_else(|| unreadable("a version"))?;
+                let row = self.row(&all, &cells)?;
+                check(self.of.live.put_in_place(self.table, row, gone).await)?;
             }
         }
         Ok(())

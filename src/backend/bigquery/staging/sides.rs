@@ -110,15 +110,51 @@ impl<'a> Sides<'a> {
         })
     }
 
-    /// Names the sides for the query behind it: `s` is staging, `l` live, and `e`, where there is a
-    /// scope, the replayed events.
-    pub(super) fn with(&self) -> String {
+    /// Names the sides for the query behind it: `s` is staging, `b` all live rows, `l` the current
+    /// ones, and, where there is a scope, `g` the key and version of the missing rows of `b`. With
+    /// `removing`, `l` is what is current without these.
+    pub(super) fn with(&self, removing: bool) -> String {
         let staged = schema::deduplicated(self.table, &[], &self.staging);
-        let mut with = format!("WITH s AS ({staged}), l AS ({})", self.live_rows());
-        if self.scope.is_some() {
-            with += &format!(", e AS ({})", self.events);
+        let mut with = format!("WITH s AS ({staged}), b AS ({})", self.live_rows());
+        let mut rows = "b".to_owned();
+        if let Some(scope) = self.scope {
+            with += &format!(", e AS ({}), g AS ({})", self.events, self.missing(scope));
+            if removing {
+                let all = (0..self.table.columns.len()).map(|at| self.column("b", at));
+                with += &format!(
+                    ", k AS (SELECT {} FROM b LEFT JOIN g ON {} WHERE {} IS NULL)",
+                    all.collect::<Vec<_>>().join(", "),
+                    self.same_row("g", "b"),
+                    self.mark("g"),
+                );
+                "k".clone_into(&mut rows);
+            }
         }
-        with
+        let current = match self.mode {
+            WriteMode::Upsert => format!("SELECT * FROM {rows}"),
+            WriteMode::Append => schema::deduplicated(self.table, &[], &rows),
+        };
+        with + &format!(", l AS ({current})")
+    }
+
+    /// Selects key and version of the live rows whose message was replayed, that no higher revision
+    /// made, and of whose key staging has no row that is as new.
+    fn missing(&self, scope: &Scope) -> String {
+        let picked = self.table.key.iter().chain([&self.version]);
+        let picked: Vec<_> = picked.map(|&at| self.column("b", at)).collect();
+        let (live, staged) = (self.version("b"), self.version("s"));
+        format!(
+            "SELECT DISTINCT {} FROM b JOIN e ON e.position = {} LEFT JOIN s ON {} \
+             WHERE SUBSTR({live}, -4, 2) <= FROM_HEX('{:04x}') \
+             AND ({} IS NULL OR ({staged} < {live} AND {} != {}))",
+            picked.join(", "),
+            position(&live),
+            self.same_key("s", "b"),
+            scope.revision,
+            self.mark("s"),
+            position(&staged),
+            position(&live),
+        )
     }
 
     /// A column of one side: `` s.`id` ``.
@@ -145,15 +181,10 @@ impl<'a> Sides<'a> {
         pairs.join(" AND ")
     }
 
-    /// That no higher revision than the replay's made a live row.
-    pub(super) fn is_replayed(&self, scope: &Scope) -> String {
-        let revision = format!("FROM_HEX('{:04x}')", scope.revision);
-        format!("SUBSTR({}, -4, 2) <= {revision}", self.version("l"))
-    }
-
-    /// Joins the replayed events to the live rows.
-    pub(super) fn joined_events(&self) -> String {
-        format!("JOIN e ON e.position = SUBSTR({}, -24, 20)", self.version("l"))
+    /// Whether two sides have the same key and version.
+    pub(super) fn same_row(&self, one: &str, other: &str) -> String {
+        let (a, b) = (self.version(one), self.version(other));
+        format!("{} AND {a} = {b}", self.same_key(one, other))
     }
 
     /// That the sides differ in a column. JSON has no equality; its text has, but NULL is a text
@@ -173,7 +204,7 @@ impl<'a> Sides<'a> {
         self.gap.as_ref().map_or(&[], |gap| &gap.idle)
     }
 
-    /// The query of the live rows, one for each key.
+    /// The query of all live rows.
     fn live_rows(&self) -> String {
         let all = self.table.columns.iter().map(|column| format!("`{}`", column.name));
         let Some(gap) = &self.gap else {
@@ -185,27 +216,13 @@ impl<'a> Sides<'a> {
             false => name,
         });
         let names = names.collect::<Vec<_>>().join(", ");
-        match self.mode {
-            WriteMode::Upsert => format!("SELECT {names} FROM {}", self.live),
-            WriteMode::Append => {
-                let newest = schema::deduplicated(&self.standing(gap), &[], &self.live);
-                format!("SELECT {names} FROM ({newest})")
-            }
-        }
+        format!("SELECT {names} FROM {}", self.live)
     }
+}
 
-    /// The table with those columns only that the live one has.
-    fn standing(&self, gap: &Gap) -> TableSpec {
-        let stands: Vec<_> =
-            (0..self.table.columns.len()).filter(|at| !gap.missing.contains(at)).collect();
-        let place = |at: usize| stands.iter().position(|&it| it == at);
-        TableSpec {
-            columns: stands.iter().map(|&at| self.table.columns[at].clone()).collect(),
-            key: self.table.key.iter().filter_map(|&at| place(at)).collect(),
-            version: place(self.version),
-            ..self.table.clone()
-        }
-    }
+/// The position in a version.
+pub(super) fn position(version: &str) -> String {
+    format!("SUBSTR({version}, -24, 20)")
 }
 
 async fn exists(rest: &Rest, table: &str) -> Result<bool, RestError> {

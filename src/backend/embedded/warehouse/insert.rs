@@ -7,6 +7,7 @@ use kappa_actors::port::{Refusal, Written};
 use kappa_actors::row::{Row, TableSpec, Value};
 use rusqlite::{CachedStatement, Connection, ffi};
 
+use super::removals;
 use super::table::{idle_columns, list, quoted, rejects_the_statement, words};
 use crate::backend::embedded::sqlite;
 
@@ -21,11 +22,13 @@ pub(super) fn insert(
     rows: &[Row],
 ) -> rusqlite::Result<Written> {
     let idle = idle_columns(connection, table)?;
-    let sql = upsert(table, &idle);
+    let removals = table.version.is_some() && removals::exist(connection, "main", table)?;
+    let sql = upsert(table, &idle, removals);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut text = String::new();
     let mut written = Written::default();
-    let mut newer = newer_row(table).map(|sql| connection.prepare_cached(&sql)).transpose()?;
+    let mut newer =
+        newer_row(table, removals).map(|sql| connection.prepare_cached(&sql)).transpose()?;
     for row in in_key_order(table, rows) {
         let outcome = match misfit(table, &rows[row]) {
             None => match put(&mut statement, &rows[row], &mut text) {
@@ -60,14 +63,22 @@ fn is_of_the_row(connection: &Connection, sql: &str, error: &rusqlite::Error) ->
 }
 
 /// The statement for one row. A row that replaces another leaves nothing of it in idle columns.
-fn upsert(table: &TableSpec, idle: &[String]) -> String {
+/// With `removals`, a row that was removed is kept out.
+fn upsert(table: &TableSpec, idle: &[String], removals: bool) -> String {
     let name = quoted(&table.name);
     let all = list(table.columns.iter().map(|column| quoted(&column.name)));
-    let marks = list(table.columns.iter().map(|_| "?"));
-    let mut sql = format!("INSERT INTO {name}({all}) VALUES({marks})");
+    let marks = list((1..=table.columns.len()).map(|nth| format!("?{nth}")));
     if table.key.is_empty() {
-        return sql;
+        return format!("INSERT INTO {name}({all}) VALUES({marks})");
     }
+    let values = match removals {
+        true => {
+            let removed = removals::holds("main", table, |at| format!("?{}", at + 1));
+            format!("SELECT {marks} WHERE NOT {removed}")
+        }
+        false => format!("VALUES({marks})"),
+    };
+    let mut sql = format!("INSERT INTO {name}({all}) {values}");
     let key = list(table.key.iter().map(|&column| quoted(&table.columns[column].name)));
     sql += &format!(" ON CONFLICT({key}) DO ");
     let Some(version) = table.version.map(|column| quoted(&table.columns[column].name)) else {
@@ -103,13 +114,27 @@ fn misfit(table: &TableSpec, row: &Row) -> Option<String> {
     Some(format!("{} is NULL, and it is part of the key", table.columns[*missing].name))
 }
 
-/// Selects whether a row of the key has a newer version: takes the key's values, then the version.
-fn newer_row(table: &TableSpec) -> Option<String> {
-    let version = quoted(&table.columns[table.version?].name);
-    let key = table.key.iter().map(|&column| format!("{}=?", quoted(&table.columns[column].name)));
-    let key = key.collect::<Vec<_>>().join(" AND ");
-    let name = quoted(&table.name);
-    (!table.key.is_empty()).then(|| format!("SELECT 1 FROM {name} WHERE {key} AND {version} > ?"))
+/// Selects whether a row of the key has a newer version, or, with `removals`, was removed: takes the
+/// key's values, then the version.
+fn newer_row(table: &TableSpec, removals: bool) -> Option<String> {
+    let version = table.version.filter(|_| !table.key.is_empty())?;
+    let own = |at: usize| quoted(&table.columns[at].name);
+    let mark = |at| match table.key.iter().position(|&column| column == at) {
+        Some(nth) => format!("?{}", nth + 1),
+        None => format!("?{}", table.key.len() + 1),
+    };
+    let key: Vec<_> = table.key.iter().map(|&at| format!("{}={}", own(at), mark(at))).collect();
+    let mut sql = format!(
+        "SELECT 1 FROM {} WHERE {} AND {} > {}",
+        quoted(&table.name),
+        key.join(" AND "),
+        own(version),
+        mark(version)
+    );
+    if removals {
+        sql += &format!(" UNION ALL SELECT 1 WHERE {}", removals::holds("main", table, mark));
+    }
+    Some(sql)
 }
 
 /// Whether `newer`, the statement of [`newer_row`], finds a row for `row`.

@@ -162,7 +162,7 @@ impl Reprocessing for EmbeddedStaging {
                 Some(_) => how,
                 None => Comparison { scope: None, ..how },
             };
-            Compare::new(&transaction, &table, &staged.replay, &how)?.diff()
+            Compare::new(&transaction, &table, &staged.replay, &how, false)?.diff()
         })
         .await
     }
@@ -219,17 +219,17 @@ fn merge(
     let transaction = connection.transaction_with_behavior(behavior)?;
     let staged = notes::standing(&transaction, &table.name)?;
     join::check_complete(&staged, &table.name)?;
-    let compare = Compare::new(&transaction, table, &staged.replay, how)?;
+    let compare = Compare::new(&transaction, table, &staged.replay, how, options.remove_missing)?;
     let diff = compare.diff()?;
     let mut merged = Merged {
         inserted: diff.added,
         replaced: diff.changed - diff.live_newer,
         unchanged: diff.same,
-        kept: diff.live_newer,
-        removed: 0,
+        kept: diff.live_newer + diff.older,
+        ..Merged::default()
     };
     if options.remove_missing {
-        merged.removed = diff.missing.unwrap_or(0);
+        (merged.removed, merged.may_hide) = (diff.missing.unwrap_or(0), diff.may_hide);
     }
     if !options.dry_run {
         if options.remove_missing {

@@ -8,6 +8,8 @@ use kappa_actors::port::Ensured;
 use kappa_actors::row::{Column, ColumnType, TableSpec};
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, ffi};
 
+use super::removals;
+
 /// Each type, and how a column of it is declared.
 const DECLARED: [(ColumnType, &str); 9] = [
     (ColumnType::String, "TEXT"),
@@ -51,6 +53,7 @@ pub(super) fn ensure(connection: &mut Connection, table: &TableSpec) -> Result<E
     let ensured = if standing.is_empty() {
         transaction.execute_batch(&create(table))?;
         note_order_by(&transaction, table)?;
+        removals::forget(&transaction, table)?;
         Ensured { created: true, ..Ensured::default() }
     } else {
         check_is_table(&transaction, &table.name)?;
@@ -131,7 +134,7 @@ fn create(table: &TableSpec) -> String {
     format!("CREATE TABLE {}({})", quoted(&table.name), list(parts))
 }
 
-fn declaration(column: &Column) -> String {
+pub(super) fn declaration(column: &Column) -> String {
     let declared = DECLARED.iter().find(|(kind, _)| *kind == column.kind);
     format!("{} {}", quoted(&column.name), declared.map_or("", |(_, declared)| declared))
 }

@@ -4,12 +4,13 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use kappa_actors::port::{ColumnDiff, Comparison, Diff, Example, Shown, StagingTables};
+use kappa_actors::port::{ColumnDiff, Comparison, Diff, Example, Scope, Shown, StagingTables};
 use kappa_actors::row::{ColumnType, TableSpec};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use super::{Error, join};
+use crate::backend::embedded::warehouse::removals::{self, POSITION};
 use crate::backend::embedded::warehouse::table::{self, list, quoted};
 
 /// One comparison, within the caller's transaction.
@@ -24,6 +25,10 @@ pub(super) struct Compare<'a> {
     live: Option<table::Fit>,
     /// Indexes of the compared columns.
     compared: Vec<usize>,
+    /// Whether rows were ever removed from the live table.
+    removals: bool,
+    /// Compares with the live table as it is without its missing rows.
+    removing: bool,
 }
 
 impl<'a> Compare<'a> {
@@ -33,6 +38,7 @@ impl<'a> Compare<'a> {
         table: &'a TableSpec,
         replay: &str,
         how: &'a Comparison,
+        removing: bool,
     ) -> Result<Self, Error> {
         let version = join::check_keyed(table)?;
         let StagingTables { rows: staging, events } = StagingTables::of(table, replay);
@@ -43,7 +49,19 @@ impl<'a> Compare<'a> {
             .filter(|&at| !how.passed_over.contains(&table.columns[at].name))
             .collect();
         let [staging, events] = [staging, events].map(|it| format!("main.{}", quoted(&it.name)));
-        Ok(Self { connection, table, how, version, staging, events, live, compared })
+        let removals = live.is_some() && removals::exist(connection, "live", table)?;
+        Ok(Self {
+            connection,
+            table,
+            how,
+            version,
+            staging,
+            events,
+            live,
+            compared,
+            removals,
+            removing,
+        })
     }
 
     /// Counts and shows every difference.
@@ -60,14 +78,13 @@ impl<'a> Compare<'a> {
         diff.columns.retain(|column| column.rows > 0);
         let staged = format!("SELECT count(*) FROM {}", self.staging);
         let staged: i64 = self.connection.query_row(&staged, (), |row| row.get(0))?;
-        diff.same = staged.unsigned_abs() - diff.added - diff.changed;
-        if self.how.scope.is_some() {
-            self.missing(&mut diff)?;
-        }
+        diff.same = staged.unsigned_abs() - diff.added - diff.changed - diff.older;
+        self.missing(&mut diff)?;
         Ok(diff)
     }
 
-    /// Puts every staged row into the live table that has no newer one.
+    /// Puts every staged row into the live table that has no row as new, and from which it was not
+    /// removed.
     pub(super) fn put(&self) -> Result<(), Error> {
         let all = list(self.table.columns.iter().map(|column| quoted(&column.name)));
         let key = list(self.table.key.iter().map(|&at| self.name(at)));
@@ -78,11 +95,12 @@ impl<'a> Compare<'a> {
             .chain(idle.map(|column| format!("{} = NULL", quoted(column))));
         let version = self.name(self.version);
         let sql = format!(
-            "INSERT INTO live.{} AS l({all}) SELECT {all} FROM {} WHERE true ORDER BY {key} \
+            "INSERT INTO live.{} AS l({all}) SELECT {all} FROM {} AS s WHERE NOT {} ORDER BY {key} \
              ON CONFLICT({key}) DO UPDATE SET {} \
              WHERE (l.{version} >= excluded.{version}) IS NOT TRUE",
             quoted(&self.table.name),
             self.staging,
+            self.was_removed(),
             list(replaced),
         );
         self.connection.execute_batch(&sql)?;
@@ -91,11 +109,12 @@ impl<'a> Compare<'a> {
 
     /// Removes the live rows that [`Compare::diff`] counts as missing.
     pub(super) fn remove_missing(&self) -> Result<(), Error> {
-        if let (Some(scope), Some(_)) = (&self.how.scope, &self.live) {
-            let condition = self.is_missing();
+        if let (Some(scope), Some(_)) = (self.how.scope, &self.live) {
+            let condition = self.is_missing(scope);
+            removals::record(self.connection, "live", self.table, &condition)?;
             let live = quoted(&self.table.name);
             let sql = format!("DELETE FROM live.{live} AS l WHERE {condition}");
-            self.connection.execute(&sql, [scope.revision.to_be_bytes()])?;
+            self.connection.execute_batch(&sql)?;
         }
         Ok(())
     }
@@ -118,9 +137,9 @@ impl<'a> Compare<'a> {
         }
     }
 
-    /// Selects the rows that only staging has, or that differ: whether it is added, whether live is
-    /// newer, the key, and of each compared column whether it differs, the live and the staged
-    /// value.
+    /// Selects the rows that only staging has, that are older, or that differ: whether it is older,
+    /// whether it is added, whether live is newer, the key, and of each compared column whether it
+    /// differs, the live and the staged value.
     fn differing(&self) -> String {
         let key = |of: &str| {
             self.table.key.iter().map(|&at| format!("{of}.{}", self.name(at))).collect::<Vec<_>>()
@@ -131,12 +150,19 @@ impl<'a> Compare<'a> {
             .map(|&at| format!("s.{} IS NOT {}", self.name(at), self.live_value(at)))
             .collect();
         let added = format!("l.{} IS NULL", self.name(self.table.key[0]));
-        let newer =
-            format!("({} > s.{}) IS TRUE", self.live_value(self.version), self.name(self.version));
+        let (live_version, version) =
+            (self.live_value(self.version), format!("s.{}", self.name(self.version)));
+        let newer = format!("({live_version} > {version}) IS TRUE");
+        let older = format!(
+            "({} OR ({newer} AND substr({live_version}, {POSITION}) IS NOT \
+             substr({version}, {POSITION})))",
+            self.was_removed()
+        );
         let cells = self.compared.iter().zip(&differs).map(|(&at, differs)| {
             format!("{differs}, {}, s.{}", self.live_value(at), self.name(at))
         });
-        let selected = [added.clone(), newer].into_iter().chain(key("s")).chain(cells);
+        let selected =
+            [older.clone(), added.clone(), newer].into_iter().chain(key("s")).chain(cells);
         let live = match self.live {
             Some(_) => format!("live.{}", quoted(&self.table.name)),
             None => {
@@ -145,32 +171,46 @@ impl<'a> Compare<'a> {
                 format!("(SELECT {} WHERE false)", list(columns))
             }
         };
-        let same_key: Vec<_> = key("l")
+        let mut joined: Vec<_> = key("l")
             .iter()
             .zip(key("s"))
             .map(|(live, staged)| format!("{live} = {staged}"))
             .collect();
-        let conditions: Vec<_> = std::iter::once(added).chain(differs.iter().cloned()).collect();
+        if let (true, Some(scope)) = (self.removing, self.how.scope) {
+            let gone = format!(
+                "{live_version} > {version} AND substr({live_version}, {POSITION}) <> \
+                 substr({version}, {POSITION}) AND {}",
+                self.is_replayed(scope)
+            );
+            joined.push(format!("({gone}) IS NOT TRUE"));
+        }
+        let differs = match differs.is_empty() {
+            true => "FALSE".to_owned(),
+            false => format!("{live_version} IS NOT {version} AND ({})", differs.join(" OR ")),
+        };
         format!(
-            "SELECT {} FROM {} AS s LEFT JOIN {live} AS l ON {} WHERE {}",
+            "SELECT {} FROM {} AS s LEFT JOIN {live} AS l ON {} WHERE {added} OR {older} OR {differs}",
             list(selected),
             self.staging,
-            same_key.join(" AND "),
-            conditions.join(" OR ")
+            joined.join(" AND "),
         )
     }
 
     fn count(&self, row: &Row<'_>, diff: &mut Diff) -> Result<(), Error> {
-        let first_cell = 2 + self.table.key.len();
+        let first_cell = 3 + self.table.key.len();
         if row.get(0)? {
+            diff.older += 1;
+            return Ok(());
+        }
+        if row.get(1)? {
             diff.added += 1;
             if diff.added_examples.len() < self.how.examples {
-                diff.added_examples.push(self.key(row, 2)?);
+                diff.added_examples.push(self.key(row, 3)?);
             }
             return Ok(());
         }
         diff.changed += 1;
-        diff.live_newer += u64::from(row.get::<_, bool>(1)?);
+        diff.live_newer += u64::from(row.get::<_, bool>(2)?);
         for (nth, &at) in self.compared.iter().enumerate() {
             let cell = first_cell + 3 * nth;
             if row.get(cell)? {
@@ -180,7 +220,7 @@ impl<'a> Compare<'a> {
                     let kind = self.table.columns[at].kind;
                     let [live, staged] = [cell + 1, cell + 2].map(|at| row.get_ref(at));
                     let (live, staged) = (shown(kind, live?), shown(kind, staged?));
-                    column.examples.push(Example { key: self.key(row, 2)?, live, staged });
+                    column.examples.push(Example { key: self.key(row, 3)?, live, staged });
                 }
             }
         }
@@ -195,37 +235,67 @@ impl<'a> Compare<'a> {
             .collect()
     }
 
-    /// True of a live row `l` whose event was replayed, that no higher revision made, and whose key
-    /// staging does not have. Takes the replay's revision, big-endian, as parameter.
-    fn is_missing(&self) -> String {
-        let same_key: Vec<_> =
-            self.table.key.iter().map(|&at| format!("s.{0} = l.{0}", self.name(at))).collect();
+    /// Whether a staged row `s` was removed from the live table under a revision as high.
+    fn was_removed(&self) -> String {
+        if !self.removals {
+            return "FALSE".to_owned();
+        }
+        removals::holds("live", self.table, |at| format!("s.{}", self.name(at)))
+    }
+
+    /// Whether the message of a live row `l` was replayed, and no higher revision made the row.
+    fn is_replayed(&self, scope: Scope) -> String {
         let version = self.live_value(self.version);
         format!(
-            "substr({version}, -24, 20) IN (SELECT position FROM {}) \
-             AND substr({version}, -4, 2) <= ?1 AND NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})",
-            self.events,
+            "substr({version}, {POSITION}) IN (SELECT position FROM {}) \
+             AND substr({version}, -4, 2) <= X'{:04X}'",
+            self.events, scope.revision
+        )
+    }
+
+    /// Whether staging has a row of the key of a live row `l` that fulfils `and`.
+    fn is_staged(&self, and: &str) -> String {
+        let same_key: Vec<_> =
+            self.table.key.iter().map(|&at| format!("s.{0} = l.{0}", self.name(at))).collect();
+        format!(
+            "EXISTS (SELECT 1 FROM {} AS s WHERE {}{and})",
             self.staging,
             same_key.join(" AND ")
         )
     }
 
+    /// Whether a live row `l` is missing from staging, as [`Scope`] defines it.
+    fn is_missing(&self, scope: Scope) -> String {
+        let version = self.live_value(self.version);
+        let staged = format!("s.{}", self.name(self.version));
+        let as_new = self.is_staged(&format!(
+            " AND ({staged} >= {version} OR substr({staged}, {POSITION}) = \
+             substr({version}, {POSITION}))"
+        ));
+        format!("{} AND NOT {as_new}", self.is_replayed(scope))
+    }
+
     fn missing(&self, diff: &mut Diff) -> Result<(), Error> {
+        let Some(scope) = self.how.scope else { return Ok(()) };
         diff.missing = Some(0);
-        let (Some(scope), Some(_)) = (&self.how.scope, &self.live) else { return Ok(()) };
+        if self.live.is_none() {
+            return Ok(());
+        }
         let key = list(self.table.key.iter().map(|&at| format!("l.{}", self.name(at))));
         let sql = format!(
-            "SELECT {key} FROM live.{} AS l WHERE {}",
+            "SELECT {}, {key} FROM live.{} AS l WHERE {}",
+            self.is_staged(""),
             quoted(&self.table.name),
-            self.is_missing()
+            self.is_missing(scope)
         );
         let mut statement = self.connection.prepare(&sql)?;
-        let mut rows = statement.query([scope.revision.to_be_bytes()])?;
+        let mut rows = statement.query(())?;
         let mut count = 0;
         while let Some(row) = rows.next()? {
             count += 1;
+            diff.may_hide += u64::from(!row.get::<_, bool>(0)?);
             if diff.missing_examples.len() < self.how.examples {
-                diff.missing_examples.push(self.key(row, 0)?);
+                diff.missing_examples.push(self.key(row, 1)?);
             }
         }
         diff.missing = Some(count);
