@@ -1,0 +1,407 @@
+//! A random schedule: events, runs, kills, seeks, replays, merges, requeues, changed rules and
+//! damaged logs, with a look at all tables after every step.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use kappa::replay::{Source, Target};
+use kappa_actors::time::Timestamp;
+use serde_json::{Value, json};
+
+use super::model::{Duties, Message, Model, Rows};
+use super::random::Random;
+use super::rules::{PROCESSORS, Rules, TABLES, TYPES, time_of};
+use super::world::{Times, World};
+
+/// All publish times.
+const EVER: (i64, i64) = (0, 4_000_000_000_000_000);
+
+pub(crate) struct Schedule {
+    random: Random,
+    world: World,
+    model: Model,
+    /// All rules so far; the last ones are present.
+    rules: Vec<Rules>,
+    times: BTreeMap<&'static str, Times>,
+    /// The last offset of the copy of the log, if there is one.
+    copied: Option<i64>,
+    /// Imported files, each with the indexes of its messages.
+    imports: Vec<(PathBuf, Vec<usize>)>,
+    value: u64,
+}
+
+impl Schedule {
+    /// Plays a schedule of up to `steps` steps.
+    pub(crate) fn play(seed: u64, steps: u64) {
+        let mut schedule = Self {
+            random: Random::new(seed),
+            world: World::new(),
+            model: Model::default(),
+            rules: vec![Rules::first()],
+            times: BTreeMap::new(),
+            copied: None,
+            imports: Vec::new(),
+            value: 0,
+        };
+        schedule.publish();
+        schedule.run();
+        schedule.check("the first run");
+        for _ in 0..3 + schedule.random.below(steps - 2) {
+            let step = schedule.step();
+            schedule.check(step);
+        }
+        schedule.finish();
+    }
+
+    fn step(&mut self) -> &'static str {
+        match self.random.below(16) {
+            0..3 => {
+                self.publish();
+                self.run();
+                "a run"
+            }
+            3 => {
+                self.publish();
+                self.kill();
+                "a killed run"
+            }
+            4 => {
+                self.seek();
+                self.kill();
+                "a seek and a killed run"
+            }
+            5 => {
+                self.publish();
+                self.seek();
+                self.run_older();
+                "a run of an older daemon"
+            }
+            6 => {
+                self.replay_live();
+                "a replay into live"
+            }
+            7..9 => {
+                self.replay_and_merge();
+                "a replay and a merge"
+            }
+            9 => {
+                self.model.requeue(&self.rules[self.rules.len() - 1]);
+                self.world.requeue(self.present());
+                "a requeue"
+            }
+            10 | 11 => {
+                self.change_rules();
+                self.publish();
+                self.run();
+                "a run under changed rules"
+            }
+            12 => self.damage_log(),
+            13 => {
+                self.clock();
+                "a clock that jumped"
+            }
+            14 => {
+                self.import();
+                "an import"
+            }
+            _ => {
+                self.world.copy_log();
+                self.copied = Some(self.last_offset());
+                self.publish();
+                self.run();
+                "a copy of the log and a run"
+            }
+        }
+    }
+
+    fn present(&self) -> &Rules {
+        self.rules.last().unwrap()
+    }
+
+    fn event(&mut self) -> Value {
+        let random = &mut self.random;
+        self.value += 1;
+        let kind = *random.pick(&["a.x", "a.x", "a.y", "b.x", "b.y"]);
+        let time = format!("2026-01-0{}T00:00:00Z", 1 + random.below(9));
+        let mut items = Vec::new();
+        for s in 0..3 {
+            if random.chance(40) {
+                let q = if random.chance(5) { json!("bad") } else { json!(self.value * 10 + s) };
+                items.push(json!({"s": format!("s{s}"), "q": q}));
+            }
+        }
+        let mut event = json!({
+            "event_id": format!("e{}", random.below(8)),
+            "event_type": kind,
+            "timestamp": time,
+            "ts": time,
+            "k": format!("k{}", random.below(4)),
+            "v": self.value,
+            "w": self.value + 1_000,
+            "n": random.below(3) as i64 - 1,
+            "items": items,
+        });
+        if random.chance(8) {
+            event["v"] = json!("bad");
+        }
+        event
+    }
+
+    /// Publishes batches, each in one commit, so that publish times tie.
+    fn publish(&mut self) {
+        for _ in 0..1 + self.random.below(3) {
+            let mut payloads = Vec::new();
+            for _ in 0..1 + self.random.below(12) {
+                let mut event = self.event();
+                if self.random.chance(8) {
+                    event.as_object_mut().unwrap().remove("timestamp");
+                }
+                payloads.push(event.to_string());
+            }
+            self.world.publish(self.present(), &payloads);
+        }
+        let last = self.last_offset();
+        for message in self.world.messages().into_iter().filter(|it| it.offset > last) {
+            self.model.pending.insert(self.model.messages.len());
+            self.model.messages.push(message);
+        }
+    }
+
+    fn last_offset(&self) -> i64 {
+        let held = self.model.messages.iter().filter(|message| message.in_log);
+        held.map(|message| message.offset).max().unwrap_or_default()
+    }
+
+    fn run(&mut self) {
+        self.world.run(self.present());
+        self.model.run(&self.rules[self.rules.len() - 1]);
+    }
+
+    fn kill(&mut self) {
+        for _ in 0..1 + self.random.below(2) {
+            let events = self.random.below(1 + self.model.pending.len() as u64);
+            self.world.kill(self.present(), events);
+        }
+        self.run();
+    }
+
+    fn seek(&mut self) {
+        let held: Vec<_> = self.model.messages.iter().filter(|message| message.in_log).collect();
+        let Some(to) = (!held.is_empty()).then(|| self.random.pick(&held).micros) else { return };
+        let first = held.iter().filter(|it| it.micros >= to).map(|it| it.offset).min();
+        let first = first.unwrap_or(i64::MAX);
+        self.world.seek(self.present(), to);
+        self.model.pending = self
+            .indexes(|_, message| message.in_log && message.offset >= first)
+            .into_iter()
+            .collect();
+    }
+
+    fn indexes(&self, wanted: impl Fn(usize, &Message) -> bool) -> Vec<usize> {
+        let all = self.model.messages.iter().enumerate();
+        all.filter(|(at, message)| wanted(*at, message)).map(|(at, _)| at).collect()
+    }
+
+    fn run_older(&mut self) {
+        let rules = self.random.pick(&self.rules).clone();
+        self.world.run_older(&rules);
+        self.model.run(&rules);
+    }
+
+    fn change_rules(&mut self) {
+        let mut rules = self.present().clone();
+        rules.revision += 1 + self.random.below(2) as u16;
+        match self.random.below(4) {
+            0 => rules.time = "/ts",
+            1 => rules.value = if rules.value == "/v" { "/w" } else { "/v" },
+            2 => rules.types = *self.random.pick(&TYPES),
+            _ => rules.by_type = !rules.by_type,
+        }
+        self.rules.push(rules);
+    }
+
+    /// All of history, or a part of it.
+    fn range(&mut self) -> (i64, i64) {
+        if self.random.chance(50) {
+            return EVER;
+        }
+        let micros = |schedule: &mut Self| schedule.random.pick(&schedule.model.messages).micros;
+        let (one, other) = (micros(self), micros(self));
+        (one.min(other), one.max(other))
+    }
+
+    fn processor(&mut self) -> Option<&'static str> {
+        let some = self.random.chance(30);
+        some.then(|| *self.random.pick(&PROCESSORS))
+    }
+
+    fn archived(&self, (from, to): (i64, i64)) -> Vec<usize> {
+        self.indexes(|at, message| {
+            self.model.archived.contains(&at) && (from..to).contains(&message.micros)
+        })
+    }
+
+    fn replay_live(&mut self) {
+        let (range, only) = (self.range(), self.processor());
+        let archived = self.archived(range);
+        let held = self
+            .indexes(|_, message| message.in_log && (range.0..range.1).contains(&message.micros));
+        // A message that never was valid is in no archive: only a requeue may make its rows.
+        let whole = held.iter().all(|at| self.model.archived.contains(at));
+        let (source, messages) = match whole && self.random.chance(50) {
+            true => (Source::Log, held),
+            false => (Source::Archive, archived),
+        };
+        let rules = self.present().clone();
+        self.world.replay(&rules, (source, Target::Live), range, only, &[]);
+        for at in messages {
+            self.model.deliver(at, &rules, Duties::Rows(only));
+        }
+    }
+
+    fn replay_and_merge(&mut self) {
+        let (range, only) = (self.range(), self.processor());
+        let remove_missing = self.random.chance(60);
+        self.stage_and_merge(Source::Archive, &self.archived(range), (range, only), remove_missing);
+    }
+
+    fn stage_and_merge(
+        &mut self,
+        source: Source,
+        messages: &[usize],
+        (range, only): ((i64, i64), Option<&str>),
+        remove_missing: bool,
+    ) {
+        let rules = self.present().clone();
+        let files: Vec<_> = match source {
+            Source::Files => self.imports.iter().map(|(path, _)| path.clone()).collect(),
+            _ => Vec::new(),
+        };
+        self.world.replay(&rules, (source, Target::Staging), range, only, &files);
+        self.world.merge(&rules, only, remove_missing);
+        let replayed = messages.iter().map(|at| &self.model.messages[*at]);
+        let staged = Model::stage(replayed, &rules, only);
+        self.model.merge(&staged, remove_missing);
+    }
+
+    /// The log is put back from its copy, or is another one.
+    fn damage_log(&mut self) -> &'static str {
+        // The events that a healed log delivers again change nothing under the same rules.
+        self.world.seek(self.present(), 0);
+        self.model.pending = self.indexes(|_, message| message.in_log).into_iter().collect();
+        self.run();
+        let copied = self.copied.filter(|_| self.random.chance(70));
+        self.world.replace_log(copied.is_some());
+        for message in self.model.messages.iter_mut() {
+            message.in_log &= copied.is_some_and(|last| message.offset <= last);
+        }
+        if copied.is_none() {
+            self.copied = None;
+        }
+        self.publish();
+        self.run();
+        if copied.is_some() { "a run after a restored log" } else { "a run after another log" }
+    }
+
+    fn clock(&mut self) {
+        if self.random.chance(60) {
+            self.world.jump_ahead();
+            self.publish();
+            self.run();
+        }
+        if self.random.chance(70) {
+            self.world.begin_generation();
+        }
+        self.publish();
+        self.run();
+    }
+
+    /// Imports one file from two paths.
+    fn import(&mut self) {
+        let mut text = String::new();
+        let mut messages = Vec::new();
+        for line in 1..=1 + self.random.below(10) {
+            let event = self.event();
+            let payload = event.to_string();
+            let hash = blake3::hash(payload.as_bytes()).to_hex();
+            writeln!(text, "{payload}").unwrap();
+            messages.push(self.model.messages.len());
+            self.model.messages.push(Message {
+                id: format!("import.{line}-{}", &hash[..16]),
+                micros: time_of(&event, "/ts").unwrap(),
+                event,
+                offset: 0,
+                in_log: false,
+            });
+        }
+        let number = self.imports.len();
+        let rules = self.present().clone();
+        for name in [format!("import-{number}.jsonl"), format!("again-{number}.jsonl")] {
+            let path = self.world.path(&name);
+            fs::write(&path, &text).unwrap();
+            let target = (Source::Files, Target::Live);
+            let events = self.world.replay(&rules, target, EVER, None, &[path]);
+            assert_eq!(events, messages.len() as u64, "imported events");
+        }
+        for at in &messages {
+            self.model.deliver(*at, &rules, Duties::Rows(None));
+        }
+        self.imports.push((self.world.path(&format!("import-{number}.jsonl")), messages));
+    }
+
+    /// Oracle (a): each key holds the greatest version of all rows that were made durable. Rows of
+    /// an equal version are the same row.
+    fn check(&mut self, step: &str) {
+        for table in &TABLES {
+            let (rows, times) = self.world.rows(table);
+            let expected = self.model.tables.get(table.name).cloned().unwrap_or_default();
+            compare(&format!("{} after {step}", table.name), &rows, &expected);
+            let before = self.times.insert(table.name, times).unwrap_or_default();
+            let after = &self.times[table.name];
+            for (row, time) in &before {
+                let is_same = after.get(row).is_none_or(|now| now == time);
+                assert!(is_same, "{} after {step}: {row:?} was written again", table.name);
+            }
+        }
+        let mut expected: Vec<_> = self.model.letters.iter().map(|it| self.letter(it)).collect();
+        let mut letters = self.world.letters();
+        expected.sort();
+        letters.sort();
+        assert_eq!(letters, expected, "the open letters after {step}");
+    }
+
+    fn letter(&self, (at, duty): &(usize, String)) -> (String, String, String) {
+        let Message { id, micros, .. } = &self.model.messages[*at];
+        (id.clone(), Timestamp::from_micros(*micros).to_string(), duty.clone())
+    }
+
+    /// Oracle (b): after a complete replay under the present rules, every table equals a fold of the
+    /// messages in the order of their positions.
+    fn finish(&mut self) {
+        let archived = self.archived(EVER);
+        self.stage_and_merge(Source::Archive, &archived, (EVER, None), true);
+        let imported: Vec<_> = self.imports.iter().flat_map(|(_, all)| all.clone()).collect();
+        if !imported.is_empty() {
+            self.stage_and_merge(Source::Files, &imported, (EVER, None), true);
+        }
+        self.check("the complete replay");
+        let fold = self.model.fold(self.present());
+        for table in &TABLES {
+            if PROCESSORS.iter().any(|processor| self.present().table(processor) == table.name) {
+                let expected = fold.get(table.name).cloned().unwrap_or_default();
+                compare(&format!("{} as a fold", table.name), &self.world.rows(table).0, &expected);
+            }
+        }
+    }
+}
+
+fn compare(what: &str, rows: &Rows, expected: &Rows) {
+    let keys = rows.keys().chain(expected.keys());
+    let differs = keys.filter(|key| rows.get(*key) != expected.get(*key)).next();
+    if let Some(key) = differs {
+        let (is, wanted) = (rows.get(key), expected.get(key));
+        panic!("{what}: {key:?} is {is:#?}, and must be {wanted:#?}");
+    }
+}
