@@ -14,7 +14,7 @@ pub(crate) struct Rules {
     pub(crate) value: &'static str,
     /// Which types the processor `events` takes.
     pub(crate) types: &'static [&'static str],
-    /// Whether the key of `latest` is (type, k), in a table of its own, and not k.
+    /// Whether the key of `latest` is (event id, type), in a table of its own, and not the event id.
     pub(crate) by_type: bool,
 }
 
@@ -29,10 +29,10 @@ pub(crate) struct Table {
 
 pub(crate) const TABLES: [Table; 5] = [
     Table { name: "events", columns: &["event_id", "v", "k"], key: 1 },
-    Table { name: "latest", columns: &["k", "event_type", "v", "event_id"], key: 1 },
-    Table { name: "latest_by_type", columns: &["k", "event_type", "v", "event_id"], key: 2 },
+    Table { name: "latest", columns: &["event_id", "event_type", "v", "k"], key: 1 },
+    Table { name: "latest_by_type", columns: &["event_id", "event_type", "v", "k"], key: 2 },
     Table { name: "ordered", columns: &["k", "n", "v"], key: 1 },
-    Table { name: "items", columns: &["s", "q", "event_id"], key: 1 },
+    Table { name: "items", columns: &["event_id", "s", "q"], key: 2 },
 ];
 
 /// The processors, in the order of the configuration.
@@ -73,11 +73,10 @@ impl Rules {
     pub(crate) fn configuration(&self) -> String {
         let Self { revision, time, value, types, by_type } = self;
         let latest = self.table("latest");
-        let key = if *by_type { r#"["k", "event_type"]"# } else { r#"["k"]"# };
+        let key = if *by_type { r#"["event_id", "event_type"]"# } else { r#"["event_id"]"# };
         let now = r#"at = { type = "TIMESTAMP", now = true }"#;
         format!(
             r#"
-processors_dir = "/no/such/folder"
 [envelope]
 time = "{time}"
 [actors.parser]
@@ -135,7 +134,7 @@ v = {{ type = "INTEGER", from = "{value}", required = true }}
 [processors.items]
 match = ["a."]
 table = "items"
-key = ["s"]
+key = ["event_id", "s"]
 explode = "/items"
 revision = {revision}
 [processors.items.columns]
@@ -162,8 +161,8 @@ event_id = {{ type = "STRING", root = "/event_id" }}
                 vec![(vec![text(&event["event_id"]), value, text(&event["k"])], None)]
             }
             "latest" if takes(&["b.", "a.x"]) => {
-                let [k, w, id] = ["k", "w", "event_id"].map(|name| text(&event[name]));
-                vec![(vec![k, kind, w, id], None)]
+                let [id, w, k] = ["event_id", "w", "k"].map(|name| text(&event[name]));
+                vec![(vec![id, kind, w, k], None)]
             }
             "ordered" if takes(&["a.", "b."]) => {
                 let Some(value) = self.value_of(event) else { return Outcome::Fails };
@@ -175,7 +174,7 @@ event_id = {{ type = "STRING", root = "/event_id" }}
                     return Outcome::Fails;
                 }
                 let row = |item: &Value| {
-                    (vec![text(&item["s"]), text(&item["q"]), text(&event["event_id"])], None)
+                    (vec![text(&event["event_id"]), text(&item["s"]), text(&item["q"])], None)
                 };
                 items.iter().map(row).collect()
             }

@@ -37,7 +37,9 @@ impl World {
     pub(crate) fn new() -> Self {
         let memory = Path::new("/dev/shm");
         let root = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        Self { root: root.unwrap() }
+        let world = Self { root: root.unwrap() };
+        fs::create_dir(world.path("processors")).unwrap();
+        world
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -51,7 +53,9 @@ impl World {
     fn settings(&self, rules: &Rules) -> (Settings, Blueprint) {
         let file = self.path("kappa.toml");
         fs::write(&file, rules.configuration()).unwrap();
-        let sources = Sources { files: vec![file], data_dir: Some(self.data()), ..Sources::default() };
+        let set = vec![format!("processors_dir={}", self.path("processors").display())];
+        let data_dir = Some(self.data());
+        let sources = Sources { files: vec![file], set, data_dir, ..Sources::default() };
         let settings = Settings::load(&sources).unwrap();
         let blueprint = Blueprint::of(&settings).unwrap();
         (settings, blueprint)
