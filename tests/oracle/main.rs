@@ -15,10 +15,10 @@ use std::thread;
 
 use schedule::Schedule;
 
-/// Schedules played at a time.
-const PLAYERS: usize = 2;
+/// Schedules played at a time: they wait more than they work.
+const PLAYERS: usize = 8;
 /// Steps of a schedule, at most.
-const STEPS: u64 = 8;
+const STEPS: u64 = 7;
 
 #[test]
 fn every_table_is_a_function_of_the_log() {

@@ -151,6 +151,7 @@ impl Schedule {
 
     /// Publishes batches, each in one commit, so that publish times tie.
     fn publish(&mut self) {
+        let mut batches = Vec::new();
         for _ in 0..1 + self.random.below(3) {
             let mut payloads = Vec::new();
             for _ in 0..1 + self.random.below(12) {
@@ -160,8 +161,9 @@ impl Schedule {
                 }
                 payloads.push(event.to_string());
             }
-            self.world.publish(self.present(), &payloads);
+            batches.push(payloads);
         }
+        self.world.publish(self.present(), &batches);
         let last = self.last_offset();
         for message in self.world.messages().into_iter().filter(|it| it.offset > last) {
             self.model.pending.insert(self.model.messages.len());

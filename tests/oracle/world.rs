@@ -1,5 +1,6 @@
 //! A data folder, and what is done to it: each operation as a process of its own would do it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ use super::rules::{Rules, Table};
 
 pub(crate) struct World {
     root: TempDir,
+    /// Each set of rules with its settings, read once.
+    read: RefCell<Vec<(Rules, Settings, Blueprint)>>,
 }
 
 /// The times of processing of the rows of a table.
@@ -37,7 +40,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let memory = Path::new("/dev/shm");
         let root = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let world = Self { root: root.unwrap() };
+        let world = Self { root: root.unwrap(), read: RefCell::default() };
         fs::create_dir(world.path("processors")).unwrap();
         world
     }
@@ -51,6 +54,10 @@ impl World {
     }
 
     fn settings(&self, rules: &Rules) -> (Settings, Blueprint) {
+        let mut read = self.read.borrow_mut();
+        if let Some((_, settings, blueprint)) = read.iter().find(|(it, ..)| it == rules) {
+            return (settings.clone(), blueprint.clone());
+        }
         let file = self.path("kappa.toml");
         fs::write(&file, rules.configuration()).unwrap();
         let set = vec![format!("processors_dir={}", self.path("processors").display())];
@@ -58,17 +65,20 @@ impl World {
         let sources = Sources { files: vec![file], set, data_dir, ..Sources::default() };
         let settings = Settings::load(&sources).unwrap();
         let blueprint = Blueprint::of(&settings).unwrap();
+        read.push((rules.clone(), settings.clone(), blueprint.clone()));
         (settings, blueprint)
     }
 
-    /// Publishes in one commit.
-    pub(crate) fn publish(&self, rules: &Rules, payloads: &[String]) {
+    /// Publishes batches, each in one commit.
+    pub(crate) fn publish(&self, rules: &Rules, batches: &[Vec<String>]) {
         let (settings, _) = self.settings(rules);
         runtime().block_on(async {
             let log = open_log(&settings).await.unwrap();
-            let messages = payloads.iter().cloned().map(NewMessage::from_payload).collect();
-            for outcome in log.publish(messages).await {
-                outcome.unwrap();
+            for batch in batches {
+                let messages = batch.iter().cloned().map(NewMessage::from_payload).collect();
+                for outcome in log.publish(messages).await {
+                    outcome.unwrap();
+                }
             }
             log.close().await;
         });
