@@ -1,7 +1,9 @@
 //! A table is a function of the log: random schedules against a model.
 //!
 //! `KAPPA_ORACLE_SEED` plays one schedule again, `KAPPA_ORACLE_SCHEDULES` sets their number.
+//! `KAPPA_ORACLE_EVENTS` plays one long schedule of so many events instead; use `--release`.
 
+mod events;
 mod model;
 mod random;
 mod rules;
@@ -22,6 +24,10 @@ const STEPS: u64 = 7;
 
 #[test]
 fn every_table_is_a_function_of_the_log() {
+    if let Some(events) = number("KAPPA_ORACLE_EVENTS") {
+        Schedule::play_long(number("KAPPA_ORACLE_SEED").unwrap_or_default(), events);
+        return;
+    }
     if let Some(seed) = number("KAPPA_ORACLE_SEED") {
         Schedule::play(seed, STEPS);
         return;

@@ -12,11 +12,17 @@ use super::rules::{Made, Outcome, PROCESSORS, Rules, TABLES};
 pub(crate) struct Message {
     pub(crate) id: String,
     pub(crate) micros: i64,
-    pub(crate) event: Value,
+    pub(crate) payload: String,
     /// 0 for an imported line.
     pub(crate) offset: i64,
     /// The log still holds it.
     pub(crate) in_log: bool,
+}
+
+impl Message {
+    fn event(&self) -> Value {
+        serde_json::from_str(&self.payload).unwrap()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +72,8 @@ pub(crate) struct Model {
     /// Message and duty.
     pub(crate) letters: BTreeSet<(usize, String)>,
     pub(crate) tables: BTreeMap<&'static str, Rows>,
-    /// Key and version of the removal.
-    removed: BTreeMap<&'static str, BTreeSet<(Key, Vec<u8>)>>,
+    /// By key and position, the version of the removal.
+    removed: BTreeMap<&'static str, BTreeMap<(Key, Vec<u8>), Vec<u8>>>,
 }
 
 impl Model {
@@ -80,7 +86,7 @@ impl Model {
 
     /// One message goes to live tables.
     pub(crate) fn deliver(&mut self, at: usize, rules: &Rules, duties: Duties<'_>) {
-        let event = self.messages[at].event.clone();
+        let event = self.messages[at].event();
         if !rules.accepts(&event) {
             self.letters.insert((at, "route".to_owned()));
             return;
@@ -94,13 +100,13 @@ impl Model {
         };
         for processor in PROCESSORS {
             if only.is_none_or(|only| only == processor) {
-                self.process(at, rules, processor);
+                self.process(at, &event, rules, processor);
             }
         }
     }
 
-    fn process(&mut self, at: usize, rules: &Rules, processor: &str) {
-        match rules.make(processor, &self.messages[at].event) {
+    fn process(&mut self, at: usize, event: &Value, rules: &Rules, processor: &str) {
+        match rules.make(processor, event) {
             Outcome::Rows(rows) => {
                 for made in rows {
                     let (key, row) = versioned(&self.messages[at], rules.revision, &made);
@@ -114,9 +120,8 @@ impl Model {
     /// The greatest version counts, and no row comes back that was removed.
     fn write(&mut self, table: &'static str, key: Key, row: Row) {
         let removed = self.removed.entry(table).or_default();
-        let is_removed = removed.iter().any(|(of, removal)| {
-            *of == key && position_of(removal) == row.position() && *removal > row.version
-        });
+        let removal = removed.get(&(key.clone(), row.position().to_vec()));
+        let is_removed = removal.is_some_and(|removal| *removal > row.version);
         let rows = self.tables.entry(table).or_default();
         if !is_removed && rows.get(&key).is_none_or(|live| live.version < row.version) {
             rows.insert(key, row);
@@ -128,7 +133,10 @@ impl Model {
         for (at, duty) in std::mem::take(&mut self.letters) {
             match duty.as_str() {
                 "route" => self.deliver(at, rules, Duties::All),
-                processor => self.process(at, rules, processor),
+                processor => {
+                    let event = self.messages[at].event();
+                    self.process(at, &event, rules, processor);
+                }
             }
         }
     }
@@ -143,10 +151,14 @@ impl Model {
         for processor in PROCESSORS.iter().filter(|it| only.is_none_or(|only| only == **it)) {
             staged.tables.entry(rules.table(processor)).or_default();
         }
-        for message in messages.filter(|message| rules.accepts(&message.event)) {
+        for message in messages {
+            let event = message.event();
+            if !rules.accepts(&event) {
+                continue;
+            }
             staged.positions.insert(position(message));
             for processor in PROCESSORS.iter().filter(|it| only.is_none_or(|only| only == **it)) {
-                let Outcome::Rows(rows) = rules.make(processor, &message.event) else { continue };
+                let Outcome::Rows(rows) = rules.make(processor, &event) else { continue };
                 for made in rows {
                     let (key, row) = versioned(message, rules.revision, &made);
                     let rows = staged.tables.entry(made.table).or_default();
@@ -180,7 +192,9 @@ impl Model {
             if is_missing {
                 let mut version = live.version.clone();
                 *version.last_mut().unwrap() = 1;
-                removed.insert((key.clone(), version));
+                let of = (key.clone(), live.position().to_vec());
+                let before = removed.entry(of).or_default();
+                *before = version.max(std::mem::take(before));
             }
             !is_missing
         });
@@ -193,9 +207,13 @@ impl Model {
         messages.extend(self.messages.iter().filter(|message| message.offset == 0));
         messages.sort_by_key(|message| position(message));
         let mut tables: BTreeMap<_, BTreeMap<Key, (i64, Row)>> = BTreeMap::new();
-        for message in messages.into_iter().filter(|message| rules.accepts(&message.event)) {
+        for message in messages {
+            let event = message.event();
+            if !rules.accepts(&event) {
+                continue;
+            }
             for processor in PROCESSORS {
-                let Outcome::Rows(rows) = rules.make(processor, &message.event) else { continue };
+                let Outcome::Rows(rows) = rules.make(processor, &event) else { continue };
                 for made in rows {
                     let (key, row) = versioned(message, rules.revision, &made);
                     let order = made.order.unwrap_or_default();
@@ -224,10 +242,6 @@ fn versioned(message: &Message, revision: u16, made: &Made) -> (Key, Row) {
     version.extend([0, 0]);
     let table = TABLES.iter().find(|table| table.name == made.table).unwrap();
     (made.cells[..table.key].to_vec(), Row { version, cells: made.cells.clone() })
-}
-
-fn position_of(version: &[u8]) -> &[u8] {
-    &version[version.len() - 24..version.len() - 4]
 }
 
 /// Rank 4 bits, time 60, tie 64, index 32.

@@ -70,7 +70,8 @@ impl Rules {
         }
     }
 
-    pub(crate) fn configuration(&self) -> String {
+    pub(crate) fn configuration(&self, small: bool) -> String {
+        let (events, rows) = if small { (3, 4) } else { (500, 5_000) };
         let Self { revision, time, value, types, by_type } = self;
         let latest = self.table("latest");
         let key = if *by_type { r#"["event_id", "event_type"]"# } else { r#"["event_id"]"# };
@@ -82,9 +83,9 @@ time = "{time}"
 [actors.parser]
 pool_size = 3
 [actors.reader]
-max_batch_events = 3
+max_batch_events = {events}
 [actors.writer]
-max_batch_rows = 4
+max_batch_rows = {rows}
 max_delay = "1ms"
 [actors.dead_letter]
 max_delay = "1ms"
@@ -181,9 +182,7 @@ event_id = {{ type = "STRING", root = "/event_id" }}
             _ => Vec::new(),
         };
         let table = self.table(processor);
-        Outcome::Rows(
-            rows.into_iter().map(|(cells, order)| Made { table, cells, order }).collect(),
-        )
+        Outcome::Rows(rows.into_iter().map(|(cells, order)| Made { table, cells, order }).collect())
     }
 
     fn value_of(&self, event: &Value) -> Option<String> {

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use kappa::replay::{Source, Target};
 use kappa_actors::time::Timestamp;
-use serde_json::{Value, json};
 
+use super::events::Events;
 use super::model::{Duties, Message, Model, Rows};
 use super::random::Random;
 use super::rules::{PROCESSORS, Rules, TABLES, TYPES, time_of};
@@ -29,34 +29,62 @@ pub(crate) struct Schedule {
     copied: Option<i64>,
     /// Imported files, each with the indexes of its messages.
     imports: Vec<(PathBuf, Vec<usize>)>,
-    value: u64,
+    events: Events,
+    /// The most events of one batch.
+    batch: u64,
 }
 
 impl Schedule {
-    /// Plays a schedule of up to `steps` steps.
-    pub(crate) fn play(seed: u64, steps: u64) {
-        let mut schedule = Self {
+    fn new(seed: u64, world: World, (events, batch): (Events, u64)) -> Self {
+        Self {
             random: Random::new(seed),
-            world: World::new(),
+            world,
             model: Model::default(),
             rules: vec![Rules::first()],
             times: BTreeMap::new(),
             copied: None,
             imports: Vec::new(),
-            value: 0,
-        };
+            events,
+            batch,
+        }
+    }
+
+    /// Plays a schedule of up to `steps` steps.
+    pub(crate) fn play(seed: u64, steps: u64) {
+        let mut schedule = Self::new(seed, World::new(true), (Events::new(seed, 8), 12));
         schedule.publish();
         schedule.run();
         schedule.check("the first run");
         for _ in 0..3 + schedule.random.below(steps - 2) {
-            let step = schedule.step();
+            let number = schedule.random.below(17);
+            let step = schedule.step(number);
             schedule.check(step);
         }
         schedule.finish();
     }
 
-    fn step(&mut self) -> &'static str {
-        match self.random.below(16) {
+    /// Plays a long schedule of about so many events: 20 kills, 10 replays, 5 seeks and more.
+    pub(crate) fn play_long(seed: u64, events: u64) {
+        // A step publishes two batches on average, each of half the largest size.
+        let (ids, batch) = (events / 4 + 1, events / 35 + 1);
+        let mut schedule = Self::new(seed, World::new(false), (Events::new(seed, ids), batch));
+        let mut steps = Vec::new();
+        for (times, step) in [(13, 3), (7, 4), (4, 5), (5, 6), (5, 7), (3, 9), (5, 10), (1, 14)] {
+            steps.extend(std::iter::repeat_n(step, times));
+        }
+        schedule.publish();
+        schedule.run();
+        while !steps.is_empty() {
+            let step = steps.swap_remove(schedule.random.below(steps.len() as u64) as usize);
+            let step = schedule.step(step);
+            schedule.check(step);
+            eprintln!("{step}: {} events", schedule.model.messages.len());
+        }
+        schedule.finish();
+    }
+
+    fn step(&mut self, number: u64) -> &'static str {
+        match number {
             0..3 => {
                 self.publish();
                 self.run();
@@ -106,6 +134,10 @@ impl Schedule {
                 self.import();
                 "an import"
             }
+            15 => {
+                self.late_copies();
+                "late copies of removed rows"
+            }
             _ => {
                 self.world.copy_log();
                 self.copied = Some(self.last_offset());
@@ -120,42 +152,13 @@ impl Schedule {
         self.rules.last().unwrap()
     }
 
-    fn event(&mut self) -> Value {
-        let random = &mut self.random;
-        self.value += 1;
-        let kind = *random.pick(&["a.x", "a.x", "a.y", "b.x", "b.y"]);
-        let time = format!("2026-01-0{}T00:00:00Z", 1 + random.below(9));
-        let mut items = Vec::new();
-        for s in 0..3 {
-            if random.chance(40) {
-                let q = if random.chance(5) { json!("bad") } else { json!(self.value * 10 + s) };
-                items.push(json!({"s": format!("s{s}"), "q": q}));
-            }
-        }
-        let mut event = json!({
-            "event_id": format!("e{}", random.below(8)),
-            "event_type": kind,
-            "timestamp": time,
-            "ts": time,
-            "k": format!("k{}", random.below(4)),
-            "v": self.value,
-            "w": self.value + 1_000,
-            "n": random.below(3) as i64 - 1,
-            "items": items,
-        });
-        if random.chance(8) {
-            event["v"] = json!("bad");
-        }
-        event
-    }
-
     /// Publishes batches, each in one commit, so that publish times tie.
     fn publish(&mut self) {
         let mut batches = Vec::new();
         for _ in 0..1 + self.random.below(3) {
             let mut payloads = Vec::new();
-            for _ in 0..1 + self.random.below(12) {
-                let mut event = self.event();
+            for _ in 0..1 + self.random.below(self.batch) {
+                let mut event = self.events.next();
                 if self.random.chance(8) {
                     event.as_object_mut().unwrap().remove("timestamp");
                 }
@@ -165,7 +168,7 @@ impl Schedule {
         }
         self.world.publish(self.present(), &batches);
         let last = self.last_offset();
-        for message in self.world.messages().into_iter().filter(|it| it.offset > last) {
+        for message in self.world.messages(last) {
             self.model.pending.insert(self.model.messages.len());
             self.model.messages.push(message);
         }
@@ -190,15 +193,21 @@ impl Schedule {
     }
 
     fn seek(&mut self) {
-        let held: Vec<_> = self.model.messages.iter().filter(|message| message.in_log).collect();
-        let Some(to) = (!held.is_empty()).then(|| self.random.pick(&held).micros) else { return };
-        let first = held.iter().filter(|it| it.micros >= to).map(|it| it.offset).min();
+        let held = self.indexes(|_, message| message.in_log);
+        if !held.is_empty() {
+            let to = self.model.messages[*self.random.pick(&held)].micros;
+            self.seek_to(to);
+        }
+    }
+
+    /// What the log holds from the first message of this time on is delivered again.
+    fn seek_to(&mut self, micros: i64) {
+        self.world.seek(self.present(), micros);
+        let later = self.indexes(|_, message| message.in_log && message.micros >= micros);
+        let first = later.iter().map(|at| self.model.messages[*at].offset).min();
         let first = first.unwrap_or(i64::MAX);
-        self.world.seek(self.present(), to);
-        self.model.pending = self
-            .indexes(|_, message| message.in_log && message.offset >= first)
-            .into_iter()
-            .collect();
+        let again = self.indexes(|_, message| message.in_log && message.offset >= first);
+        self.model.pending = again.into_iter().collect();
     }
 
     fn indexes(&self, wanted: impl Fn(usize, &Message) -> bool) -> Vec<usize> {
@@ -291,8 +300,7 @@ impl Schedule {
     /// The log is put back from its copy, or is another one.
     fn damage_log(&mut self) -> &'static str {
         // The events that a healed log delivers again change nothing under the same rules.
-        self.world.seek(self.present(), 0);
-        self.model.pending = self.indexes(|_, message| message.in_log).into_iter().collect();
+        self.seek_to(0);
         self.run();
         let copied = self.copied.filter(|_| self.random.chance(70));
         self.world.replace_log(copied.is_some());
@@ -320,12 +328,28 @@ impl Schedule {
         self.run();
     }
 
+    /// Removes rows that narrower rules no longer make; then an older daemon, which seeks back, makes
+    /// them again.
+    fn late_copies(&mut self) {
+        let older = self.present().clone();
+        self.rules.push(Rules {
+            revision: older.revision + 1,
+            types: if older.types == TYPES[1] { TYPES[2] } else { TYPES[1] },
+            ..older.clone()
+        });
+        self.stage_and_merge(Source::Archive, &self.archived(EVER), (EVER, None), true);
+        self.check("a merge that removes rows");
+        self.seek_to(0);
+        self.world.run_older(&older);
+        self.model.run(&older);
+    }
+
     /// Imports one file from two paths.
     fn import(&mut self) {
         let mut text = String::new();
         let mut messages = Vec::new();
         for line in 1..=1 + self.random.below(10) {
-            let event = self.event();
+            let event = self.events.next();
             let payload = event.to_string();
             let hash = blake3::hash(payload.as_bytes()).to_hex();
             writeln!(text, "{payload}").unwrap();
@@ -333,7 +357,7 @@ impl Schedule {
             self.model.messages.push(Message {
                 id: format!("import.{line}-{}", &hash[..16]),
                 micros: time_of(&event, "/ts").unwrap(),
-                event,
+                payload,
                 offset: 0,
                 in_log: false,
             });
@@ -400,8 +424,8 @@ impl Schedule {
 }
 
 fn compare(what: &str, rows: &Rows, expected: &Rows) {
-    let keys = rows.keys().chain(expected.keys());
-    let differs = keys.filter(|key| rows.get(*key) != expected.get(*key)).next();
+    let differs =
+        rows.keys().chain(expected.keys()).find(|key| rows.get(*key) != expected.get(*key));
     if let Some(key) = differs {
         let (is, wanted) = (rows.get(key), expected.get(key));
         panic!("{what}: {key:?} is {is:#?}, and must be {wanted:#?}");

@@ -29,6 +29,8 @@ use super::rules::{Rules, Table};
 
 pub(crate) struct World {
     root: TempDir,
+    /// With batches of a few events and rows, so that they overtake each other.
+    small: bool,
     /// Each set of rules with its settings, read once.
     read: RefCell<Vec<(Rules, Settings, Blueprint)>>,
 }
@@ -37,10 +39,10 @@ pub(crate) struct World {
 pub(crate) type Times = BTreeMap<(Key, Vec<u8>), String>;
 
 impl World {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(small: bool) -> Self {
         let memory = Path::new("/dev/shm");
         let root = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let world = Self { root: root.unwrap(), read: RefCell::default() };
+        let world = Self { root: root.unwrap(), small, read: RefCell::default() };
         fs::create_dir(world.path("processors")).unwrap();
         world
     }
@@ -59,7 +61,7 @@ impl World {
             return (settings.clone(), blueprint.clone());
         }
         let file = self.path("kappa.toml");
-        fs::write(&file, rules.configuration()).unwrap();
+        fs::write(&file, rules.configuration(self.small)).unwrap();
         let set = vec![format!("processors_dir={}", self.path("processors").display())];
         let data_dir = Some(self.data());
         let sources = Sources { files: vec![file], set, data_dir, ..Sources::default() };
@@ -88,8 +90,7 @@ impl World {
     pub(crate) fn run(&self, rules: &Rules) {
         let (settings, blueprint) = self.settings(rules);
         runtime().block_on(async {
-            let mut daemon =
-                Daemon::start(settings, &blueprint, Intake::UntilIdle).await.unwrap();
+            let mut daemon = Daemon::start(settings, &blueprint, Intake::UntilIdle).await.unwrap();
             daemon.idle().await.unwrap();
             let stopped = daemon.stop().await;
             assert_eq!(stopped.given_back, 0, "messages given back at an idle end");
@@ -101,8 +102,7 @@ impl World {
         let (settings, blueprint) = self.settings(rules);
         let runtime = runtime();
         let daemon = runtime.block_on(async {
-            let mut daemon =
-                Daemon::start(settings, &blueprint, Intake::UntilIdle).await.unwrap();
+            let mut daemon = Daemon::start(settings, &blueprint, Intake::UntilIdle).await.unwrap();
             let board = Arc::clone(daemon.board());
             let mut tick = tokio::time::interval(Duration::from_micros(200));
             loop {
@@ -261,12 +261,12 @@ impl World {
         open(&self.data().join("log.db"))
     }
 
-    /// The messages of the log, by SQL.
-    pub(crate) fn messages(&self) -> Vec<Message> {
+    /// The messages of the log above an offset, by SQL.
+    pub(crate) fn messages(&self, above: i64) -> Vec<Message> {
         let log = self.log();
         let id: i64 = log.query_row("SELECT id FROM log", (), |row| row.get(0)).unwrap();
         let sql = "SELECT offset, publish_time, payload, (SELECT max(generation) FROM generations \
-                   WHERE first_offset <= offset) FROM events ORDER BY offset";
+                   WHERE first_offset <= offset) FROM events WHERE offset > ? ORDER BY offset";
         let mut select = log.prepare(sql).unwrap();
         let message = |row: &rusqlite::Row<'_>| {
             let (offset, generation): (i64, i64) = (row.get(0)?, row.get(3)?);
@@ -275,12 +275,12 @@ impl World {
             Ok(Message {
                 id: format!("{}.{generation}-{offset}", &log_id[4..]),
                 micros: row.get(1)?,
-                event: serde_json::from_slice(&payload).unwrap(),
+                payload: String::from_utf8(payload).unwrap(),
                 offset,
                 in_log: true,
             })
         };
-        select.query_map((), message).unwrap().map(Result::unwrap).collect()
+        select.query_map([above], message).unwrap().map(Result::unwrap).collect()
     }
 
     /// The open letters of live runs: message id, publish time as text and duty.
