@@ -45,6 +45,9 @@ impl Row {
 pub(crate) type Key = Vec<String>;
 pub(crate) type Rows = BTreeMap<Key, Row>;
 
+/// By key and position, the version of the removal.
+type Removals = BTreeMap<(Key, Vec<u8>), Vec<u8>>;
+
 /// Which duties of a message are done.
 #[derive(Clone, Copy)]
 pub(crate) enum Duties<'a> {
@@ -72,8 +75,7 @@ pub(crate) struct Model {
     /// Message and duty.
     pub(crate) letters: BTreeSet<(usize, String)>,
     pub(crate) tables: BTreeMap<&'static str, Rows>,
-    /// By key and position, the version of the removal.
-    removed: BTreeMap<&'static str, BTreeMap<(Key, Vec<u8>), Vec<u8>>>,
+    removed: BTreeMap<&'static str, Removals>,
 }
 
 impl Model {

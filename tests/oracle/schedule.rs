@@ -7,28 +7,27 @@ use std::fs;
 use std::path::PathBuf;
 
 use kappa::replay::{Source, Target};
-use kappa_actors::time::Timestamp;
 
 use super::events::Events;
-use super::model::{Duties, Message, Model, Rows};
+use super::model::{Duties, Message, Model};
 use super::random::Random;
-use super::rules::{PROCESSORS, Rules, TABLES, TYPES, time_of};
+use super::rules::{PROCESSORS, Rules, TYPES, time_of};
 use super::world::{Times, World};
 
 /// All publish times.
-const EVER: (i64, i64) = (0, 4_000_000_000_000_000);
+pub(super) const EVER: (i64, i64) = (0, 4_000_000_000_000_000);
 
 pub(crate) struct Schedule {
     random: Random,
-    world: World,
-    model: Model,
+    pub(super) world: World,
+    pub(super) model: Model,
     /// All rules so far; the last ones are present.
     rules: Vec<Rules>,
-    times: BTreeMap<&'static str, Times>,
+    pub(super) times: BTreeMap<&'static str, Times>,
     /// The last offset of the copy of the log, if there is one.
     copied: Option<i64>,
     /// Imported files, each with the indexes of its messages.
-    imports: Vec<(PathBuf, Vec<usize>)>,
+    pub(super) imports: Vec<(PathBuf, Vec<usize>)>,
     events: Events,
     /// The most events of one batch.
     batch: u64,
@@ -148,7 +147,7 @@ impl Schedule {
         }
     }
 
-    fn present(&self) -> &Rules {
+    pub(super) fn present(&self) -> &Rules {
         self.rules.last().unwrap()
     }
 
@@ -248,7 +247,7 @@ impl Schedule {
         some.then(|| *self.random.pick(&PROCESSORS))
     }
 
-    fn archived(&self, (from, to): (i64, i64)) -> Vec<usize> {
+    pub(super) fn archived(&self, (from, to): (i64, i64)) -> Vec<usize> {
         self.indexes(|at, message| {
             self.model.archived.contains(&at) && (from..to).contains(&message.micros)
         })
@@ -278,7 +277,7 @@ impl Schedule {
         self.stage_and_merge(Source::Archive, &self.archived(range), (range, only), remove_missing);
     }
 
-    fn stage_and_merge(
+    pub(super) fn stage_and_merge(
         &mut self,
         source: Source,
         messages: &[usize],
@@ -375,59 +374,5 @@ impl Schedule {
             self.model.deliver(*at, &rules, Duties::Rows(None));
         }
         self.imports.push((self.world.path(&format!("import-{number}.jsonl")), messages));
-    }
-
-    /// Oracle (a): each key holds the greatest version of all rows that were made durable. Rows of
-    /// an equal version are the same row.
-    fn check(&mut self, step: &str) {
-        for table in &TABLES {
-            let (rows, times) = self.world.rows(table);
-            let expected = self.model.tables.get(table.name).cloned().unwrap_or_default();
-            compare(&format!("{} after {step}", table.name), &rows, &expected);
-            let before = self.times.insert(table.name, times).unwrap_or_default();
-            let after = &self.times[table.name];
-            for (row, time) in &before {
-                let is_same = after.get(row).is_none_or(|now| now == time);
-                assert!(is_same, "{} after {step}: {row:?} was written again", table.name);
-            }
-        }
-        let mut expected: Vec<_> = self.model.letters.iter().map(|it| self.letter(it)).collect();
-        let mut letters = self.world.letters();
-        expected.sort();
-        letters.sort();
-        assert_eq!(letters, expected, "the open letters after {step}");
-    }
-
-    fn letter(&self, (at, duty): &(usize, String)) -> (String, String, String) {
-        let Message { id, micros, .. } = &self.model.messages[*at];
-        (id.clone(), Timestamp::from_micros(*micros).to_string(), duty.clone())
-    }
-
-    /// Oracle (b): after a complete replay under the present rules, every table equals a fold of the
-    /// messages in the order of their positions.
-    fn finish(&mut self) {
-        let archived = self.archived(EVER);
-        self.stage_and_merge(Source::Archive, &archived, (EVER, None), true);
-        let imported: Vec<_> = self.imports.iter().flat_map(|(_, all)| all.clone()).collect();
-        if !imported.is_empty() {
-            self.stage_and_merge(Source::Files, &imported, (EVER, None), true);
-        }
-        self.check("the complete replay");
-        let fold = self.model.fold(self.present());
-        for table in &TABLES {
-            if PROCESSORS.iter().any(|processor| self.present().table(processor) == table.name) {
-                let expected = fold.get(table.name).cloned().unwrap_or_default();
-                compare(&format!("{} as a fold", table.name), &self.world.rows(table).0, &expected);
-            }
-        }
-    }
-}
-
-fn compare(what: &str, rows: &Rows, expected: &Rows) {
-    let differs =
-        rows.keys().chain(expected.keys()).find(|key| rows.get(*key) != expected.get(*key));
-    if let Some(key) = differs {
-        let (is, wanted) = (rows.get(key), expected.get(key));
-        panic!("{what}: {key:?} is {is:#?}, and must be {wanted:#?}");
     }
 }
