@@ -29,6 +29,7 @@ pub mod setup;
 mod source;
 mod staged;
 pub mod status;
+pub mod subscriptions;
 pub mod try_events;
 
 use std::ffi::OsString;
@@ -76,6 +77,7 @@ pub enum Command {
     DeadLetters(dead_letters::Args),
     Seek(seek::Args),
     Log(log::Args),
+    Subscriptions(subscriptions::Args),
     Replay(replay::Args),
     Diff(diff::Args),
     Merge(merge::Args),
@@ -117,6 +119,9 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
     };
     match command {
         Command::Seek(args) => seek::main(&args, &settings()?, &mut std::io::stdout().lock()),
+        Command::Subscriptions(args) => {
+            subscriptions::main(&args, &settings()?, &mut std::io::stdout().lock())
+        }
         Command::Log(args) => log::main(&args, &settings()?, &mut std::io::stdout().lock()),
         Command::Replay(args) => replay::main(&args, settings()?, &mut std::io::stdout()),
         Command::Merge(args) => merge::main(&args, &settings()?, &mut std::io::stdout().lock()),

@@ -11,6 +11,7 @@ mod job;
 mod own_log;
 mod plan;
 mod requeue;
+mod room;
 mod staged;
 
 pub use error::ReplayError;

@@ -1,9 +1,18 @@
-//! History proven: the archive's events, run through the present rules, against what stands.
+//! Compares the tables with the archive: runs its events through the present rules and asks the
+//! warehouse for the current row of each key.
 //!
-//! Nothing is written. For every event the rows are made that its processors make of it, and the
-//! warehouse is asked whether each stands, once. What does not stand is accounted for by a dead letter
-//! of the same event and processor; an event of which the present rules make no row is expected to
-//! be one, unless rows of an earlier rule stand. Everything else is a [`Finding`].
+//! Nothing is written. A row at least as new as the expected one is right. A row that the same
+//! message made under a lower revision is reported, and is no fault. A row of an older message is
+//! stale. An open dead letter of the same message and processor accounts for a missing or stale row;
+//! an event of which the present rules make no row is expected to be one, unless a row of its key is
+//! at least as new. Everything else is a [`Finding`]. Values are compared on request, at equal
+//! versions only. Rows of tables without keys are counted by their event's or message's id.
+//!
+//! A line of an archive of payloads does not hold its message's id and publish time. There a row of
+//! the key is right whatever log wrote it, unless its `order_by` value is lower; only a row that was
+//! imported can be older, by its event time. A dead letter is found by its payload.
+//!
+//! The indexes of the archive's finals show lost files, and lost and edited lines.
 //!
 //! Only what must be whole is audited: windows that are sealed, acknowledged, and no fresher than
 //! their tables may be stale. What is left out is told before all else. A line that repeats another
@@ -22,7 +31,9 @@ mod run;
 mod scope;
 #[cfg(test)]
 mod tests;
+mod values;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use self::expect::Rules;
@@ -36,7 +47,9 @@ use crate::port::{Acknowledged, ArchiveStore, AuditError, Auditable, LogError, S
 use crate::processor::{Processor, Trace};
 use crate::replay::ReplayRange;
 
-pub use report::{Finding, LeftOut, Reason, Standing, Summary, TableTally, Tally, Told, What};
+pub use report::{
+    Difference, Finding, LeftOut, Reason, Standing, Summary, TableTally, Tally, Told, What,
+};
 
 /// Why an audit did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -68,24 +81,42 @@ pub struct Audit {
     pub envelope: Arc<EnvelopePlan>,
     /// The present rules, in their order.
     pub processors: Vec<Arc<dyn Processor>>,
+    /// Compares the values of rows, but for these columns, each with its processor's name: they
+    /// differ from run to run. `None`: compares no values.
+    pub values: Option<HashSet<(String, String)>>,
+}
+
+/// Which events are audited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Those published in this range.
+    pub published: ReplayRange,
+    /// Those whose own time is in this range, if it is given. An event without a readable time is
+    /// audited too.
+    pub event_time: Option<ReplayRange>,
 }
 
 impl Audit {
-    /// Audits the events of `range`, and tells `tell` what it finds until that answers that nobody
+    /// Audits the events of `selection`, and tells `tell` what it finds until that answers that nobody
     /// listens any more. `acknowledged` is asked once the archive is listed, not before.
     ///
     /// # Errors
     /// [`AuditFailure`]: what was told until then is true, and not all there is.
     pub async fn run(
         &self,
-        range: ReplayRange,
+        Selection { published: range, event_time }: Selection,
         acknowledged: impl Future<Output = Result<Acknowledged, LogError>>,
         tell: &mut dyn FnMut(Told) -> bool,
     ) -> Result<Summary, AuditFailure> {
         let listing = Listing::of(&*self.archive, range).await?;
         let acknowledged = acknowledged.await?;
         let processors = self.processors.iter().cloned();
-        let rules = Arc::new(Rules::new(Arc::clone(&self.envelope), processors));
+        let rules = Arc::new(Rules::new(
+            Arc::clone(&self.envelope),
+            processors,
+            event_time,
+            self.values.as_ref(),
+        ));
         let letters = self.warehouse.staleness(&dead_letter_table::spec());
         let tables = rules.processors.iter().map(|rule| Table {
             name: &rule.processor.table().name,
@@ -96,7 +127,8 @@ impl Audit {
             },
         });
         let tables: Vec<_> = tables.collect();
-        let (windows, left_out) = listing.divide(acknowledged, &tables);
+        let (windows, left_out, indexes) = listing.divide(acknowledged, &tables);
+        let is_empty = windows.is_empty() && left_out.is_empty();
         for left_out in left_out {
             if !tell(Told::LeftOut(left_out)) {
                 break;
@@ -104,8 +136,13 @@ impl Audit {
         }
         let warehouse = Arc::clone(&self.warehouse);
         let mut run = Run::new(Arc::clone(&rules), warehouse, &windows, tell);
-        let reader = Reader { store: Arc::clone(&self.archive), range, rules };
+        let store = Arc::clone(&self.archive);
+        let reader = Reader { store, range, rules, indexes: Arc::new(indexes) };
         run.read(&reader, windows).await?;
-        Ok(run.summary())
+        let mut summary = run.summary();
+        if is_empty {
+            summary.archived = scope::extent(&*self.archive).await?;
+        }
+        Ok(summary)
     }
 }

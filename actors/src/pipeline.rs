@@ -22,7 +22,9 @@ use crate::archive::{Compression, LineFormat};
 use crate::dead_letter_table;
 use crate::delivery::{Account, Ledger};
 use crate::envelope::EnvelopePlan;
-use crate::port::{ArchiveStore, EnsureError, Ensured, EventLog, LogError, StoreError, Warehouse};
+use crate::port::{
+    ArchiveStore, EnsureError, Ensured, EventLog, LogError, LogFault, StoreError, Warehouse,
+};
 use crate::processor::Processor;
 use crate::replay::{OpenLetters, ReplayRange};
 use crate::settings::{ActorSettings, RestartPolicy, WriterSettings};
@@ -328,12 +330,33 @@ async fn acknowledge(tree: Arc<Tree>) {
     tree.ledger().acknowledge_finished(&*tree.ports().log).await;
 }
 
+/// Shows the faults of the log, and that those of last time are over.
+fn show_faults(board: &Board, shown: &mut Vec<&'static str>, faults: Vec<LogFault>) {
+    shown.retain(|what| {
+        let lasts = faults.iter().any(|fault| fault.what == *what);
+        if !lasts {
+            board.recovered(what);
+        }
+        lasts
+    });
+    for LogFault { what, reason, waiting } in faults {
+        board.trouble(what, reason, waiting);
+        if !shown.contains(&what) {
+            shown.push(what);
+        }
+    }
+}
+
 /// Samples rates and asks for the backlog, each second.
 async fn keep_house(tree: Arc<Tree>) {
     let mut tick = tokio::time::interval(SAMPLE);
+    let mut faulty = Vec::new();
     loop {
         tick.tick().await;
         tree.board().sample(std::time::Instant::now());
+        if let Ok(faults) = tree.ports().log.faults().await {
+            show_faults(tree.board(), &mut faulty, faults);
+        }
         // A log that cannot tell shows as trouble where it is read.
         if let Ok(backlog) = tree.ports().log.backlog().await {
             tree.board().counters().set_backlog(backlog);

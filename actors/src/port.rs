@@ -11,10 +11,12 @@ mod reprocessing;
 mod warehouse;
 
 pub use archive_store::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, StoreError};
-pub use auditable::{AuditError, Auditable, KeyCount, LetterMark};
+pub use auditable::{
+    Age, AuditError, Auditable, Current, CurrentRows, KeyCount, LetterMark, LetterQuery,
+};
 pub use dead_letter_store::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
 pub use event_log::{
-    Acknowledged, Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought,
+    Acknowledged, Backlog, EventLog, LogError, LogFault, PublishError, Pulled, Room, Sought,
 };
 pub use reprocessing::{
     ColumnDiff, Comparison, Diff, Example, Manner, MergeOptions, Merged, ReprocessError,

@@ -54,6 +54,12 @@ impl Position {
         Self { rank_and_time: (u64::from(rank) << 60) | time.cast_unsigned(), tie, index }
     }
 
+    /// The lowest position of this rank and time.
+    #[must_use]
+    pub fn lowest_of_time(self) -> Self {
+        Self { tie: 0, index: 0, ..self }
+    }
+
     /// The bytes of a position; their order is that of positions.
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::BYTES] {

@@ -49,6 +49,12 @@ impl Version {
         self.revision
     }
 
+    /// The lowest version with this `order_by` value and a position.
+    #[must_use]
+    pub fn at(self, position: Position) -> Self {
+        Self { position, revision: 0, removal: false, ..self }
+    }
+
     /// The bytes of the column `_version`, big-endian; their order is that of versions.
     ///
     /// `order_by` value (64 bits, sign flipped; only in tables with `order_by`) · rank 4, time 60 ·

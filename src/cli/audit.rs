@@ -6,39 +6,62 @@ mod verdict;
 
 use std::io::{self, BufWriter, Write};
 
-use kappa_actors::audit::{AuditFailure, Summary, Told};
+use kappa_actors::audit::{AuditFailure, Selection, Summary, Told};
 use kappa_actors::port::{Acknowledged, LogError};
+use kappa_actors::replay::ReplayRange;
 use kappa_actors::time::Timestamp;
 
 use super::Failure;
 use super::output::{self, Format, tell};
 use super::process::runtime;
-use super::range::{RangeArgs, time};
+use super::range::{RangeArgs, event_time, time};
 use crate::settings::Settings;
 use crate::wiring::{Blueprint, acknowledged, open_audit};
 
 /// Prove that every archived event has its rows, or a dead letter
 ///
-/// Runs the archive through the present processors without writing, and asks the warehouse for each
-/// row that they make. Names every row that is missing or stands twice, every event that has neither
-/// row nor dead letter, and every place where a file cannot be read; exit code 1 if there is any.
-/// Windows that are not sealed, that may hold events which are not acknowledged, or that are fresher
-/// than a table may be stale are left out, and said. Lines that repeat others are counted and are no
-/// fault.
+/// Runs the archive through the present processors without writing, and compares the version of each
+/// row that they make with the current row of its key. A row that is at least as new is right.
+/// Reports with exit code 1: rows that are `missing`, that are there `twice`, or that are `stale`
+/// (an older message made them); events that have neither row nor dead letter (`unaccounted`); files
+/// of the archive that are lost, edited or cannot be read (`damaged`); and with --values rows of the
+/// expected version with other values (`differs`). A row that the same message made under a lower
+/// revision is reported as `older rule`, and is no failure.
 ///
-/// In a pipe, one a line with tabs between: `missing`, `twice`, `unaccounted` or `damaged`, start of
-/// the five-minute window, table (or processor), key, event, FILE:LINE, and what else there is to
-/// say; `left out` with start, end, table and reason; `window` with its counts; at last the sum.
+/// Only an open dead letter of the same message and processor accounts for a row: not one that was
+/// requeued, and not one of a staging replay. Tables without a key are counted by the event's or the
+/// message's id. Windows that are not sealed, that may hold events which are not acknowledged, or that
+/// are fresher than a table may be stale are left out, and reported. Repeated lines are counted and
+/// are no fault.
+///
+/// Lines in the format `payload` do not hold their message's id and publish time. Of these, audit
+/// proves that the key has a row, but it cannot decide whether that row is older, except by its
+/// `order_by` value, or by the event time of an imported row. It looks for a dead letter with the same
+/// payload: it cannot tell two messages with the same payload apart.
+///
+/// A range without any event is an error, which names the range that the archive has; an empty archive
+/// is none.
+///
+/// In a pipe, one a line with tabs between: the kind, start of the five-minute window, table (or
+/// processor), key, event, FILE:LINE, and details; `left out` with start, end, table and reason;
+/// `window` with its counts; at last the sum.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   kappa audit --from 2026-02-17 --to 2026-02-18
+  kappa audit --event-time 2026-01-01..2026-02-01 --values
   kappa audit --from 2026-02-17 --json | jq '.findings[] | select(.kind == \"missing\")'
   kappa audit | grep ^missing")]
 pub struct Args {
     /// Which events.
     #[command(flatten)]
     pub range: RangeArgs,
+    /// Only events whose own time is in this range, FROM..TO, as in 2026-01-01..2026-02-01
+    #[arg(long, value_name = "RANGE", value_parser = event_time)]
+    pub event_time: Option<ReplayRange>,
+    /// Also compare the values of rows that have the expected version, except columns with `now`
+    #[arg(long)]
+    pub values: bool,
     /// Take what was published before this time as acknowledged, instead of asking the log
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub acknowledged_before: Option<Timestamp>,
@@ -73,16 +96,15 @@ fn audit(args: &Args, settings: &Settings, mut report: impl Report) -> Result<()
         written.is_ok()
     };
     let summary = runtime()?.block_on(async {
-        let audit = open_audit(settings, &blueprint).await?;
+        let audit = open_audit(settings, &blueprint, args.values).await?;
         let log = bound(args, settings);
-        Ok::<_, Failure>(audit.run(args.range.range(), log, &mut told).await?)
+        let selection = Selection { published: args.range.range(), event_time: args.event_time };
+        Ok::<_, Failure>(audit.run(selection, log, &mut told).await?)
     })?;
     written?;
     report.end(&summary)?;
-    if summary.windows + left_out == 0 {
-        tell("note", "the archive holds nothing of that time: 0 events");
-    }
-    verdict::of(&summary)
+    verdict::of(&summary)?;
+    verdict::of_range(args, &summary, left_out)
 }
 
 /// Up to when events are acknowledged.

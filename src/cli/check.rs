@@ -2,6 +2,7 @@
 
 #[cfg(feature = "gcp")]
 mod connect;
+mod data;
 mod render;
 mod warnings;
 
@@ -24,6 +25,7 @@ Examples:
   kappa check --config prod.toml
   kappa check --config config/gcp.toml --connect
   kappa check --set processors.orders.columns.currency.default=EUR
+  kappa check --data
   kappa check --json | jq '.processors[].table'")]
 pub struct Args {
     /// One JSON object
@@ -35,6 +37,14 @@ pub struct Args {
     #[cfg(feature = "gcp")]
     #[arg(long, conflicts_with = "json")]
     pub connect: bool,
+    /// Verify the files of the data folder instead: damage, holes, versions, a log and
+    /// subscriptions that do not belong together
+    ///
+    /// Only reads, also while a daemon runs. In a pipe, one line a file or fault with tabs between:
+    /// `ok` or `fault`, the file, its content or the problem, and a way out. The exit code is 1 if
+    /// there is a fault.
+    #[arg(long, conflicts_with = "json")]
+    pub data: bool,
 }
 
 /// The rules that changed under their revision, as far as it may be looked.
@@ -64,6 +74,9 @@ impl Args {
 
 /// Writes to `out` what would run.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+    if args.data {
+        return data::main(settings, out);
+    }
     let blueprint = Blueprint::of(settings)?;
     let mut warnings = warnings::of(settings, &blueprint);
     let changed = runtime()?.block_on(changed_rules(args, settings, &blueprint))?;

@@ -9,7 +9,6 @@ use super::output::tell;
 use super::process::runtime;
 use super::staged::StagedTable;
 use crate::settings::Settings;
-use crate::wiring::RuleBook;
 
 /// What is to be known of a merge that BigQuery can do in no single statement.
 const IN_STEPS: &str = "readers see what is merged so far; if it is interrupted, merge again";
@@ -56,10 +55,6 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
         if staged.in_steps && !args.dry_run {
             let name = &args.table;
             tell("note", &format!("{name} takes upserts: this is not one step, {IN_STEPS}"));
-        }
-        if !args.dry_run {
-            // Before the rows: to go back to the rule before this one needs a revision of its own.
-            RuleBook::of(settings).await?.note(std::slice::from_ref(&staged.rule)).await?;
         }
         let merged = staged.store.merge(&staged.table, &staged.how, options).await?;
         // Only now: what is dropped stands in the live table.

@@ -108,9 +108,6 @@ async fn run(
         let warehouse = open_warehouse(settings, open_archive(settings).await?).await?;
         book.check(&blueprint.processors, &*warehouse).await?;
     }
-    if args.into == Target::Live {
-        book.note(&blueprint.processors).await?;
-    }
     let mut job = tokio::select! {
         job = start(args, settings, blueprint) => job?,
         _ = signals.next() => return Err(anyhow!("stopped before anything was replayed").into()),

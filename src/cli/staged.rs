@@ -21,8 +21,6 @@ pub(super) struct StagedTable {
     pub(super) store: Arc<dyn Reprocessing>,
     pub(super) table: Arc<TableSpec>,
     pub(super) how: Comparison,
-    /// The present rule of the table.
-    pub(super) rule: Rule,
     /// A merge writes row after row.
     pub(super) in_steps: bool,
 }
@@ -47,7 +45,7 @@ impl StagedTable {
             tell("note", &lags(name, manner.staleness));
         }
         let how = comparison(rule, &staged);
-        Ok(Self { store, table, how, rule: rule.clone(), in_steps: manner.in_steps })
+        Ok(Self { store, table, how, in_steps: manner.in_steps })
     }
 }
 

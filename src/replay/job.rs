@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kappa_actors::archive::{WINDOW, objects_between};
 use kappa_actors::pipeline::{Intake, Pipeline, Plan, Ports, ProcessorSpec};
-use kappa_actors::port::{ArchiveStore, ReprocessError, Reprocessing, staging_name};
+use kappa_actors::port::{ArchiveStore, Reprocessing};
 use kappa_actors::processor::Processor as _;
 use kappa_actors::replay::{Fault, Journal, JournalError, ReplayRange, Resumed, Witness};
 use kappa_actors::row::TableSpec;
@@ -19,6 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::files;
 use super::history::{History, Progress};
 use super::own_log::OwnLog;
+use super::room::{make_room, undo};
 use super::staged::StagedWarehouse;
 use super::{MAX_OUTSTANDING, ReplayError, ReplayPlan, Source, Target};
 use crate::daemon::{Files, status_branch};
@@ -381,53 +382,4 @@ fn check_keyed(rule: &Rule) -> Result<(), ReplayError> {
         format!("table {} has no key: a replay would add all its rows again", table.name),
         format!("give processors.{name} a key, or name the others with --processors"),
     ))
-}
-
-/// Removes what was made for a replay that did not begin: nothing of it is to be resumed.
-async fn undo(
-    archive: Arc<dyn ArchiveStore>,
-    staging: Option<Arc<dyn Reprocessing>>,
-    tables: &[Arc<TableSpec>],
-    id: &str,
-) {
-    // What stays is told by whoever meets it: there is an error to be told of already.
-    if let Some(staging) = staging {
-        for table in tables {
-            if let Ok(Some(standing)) = staging.staged(&table.name).await
-                && standing.replay == id
-            {
-                let _ = staging.drop_staging(&table.name).await;
-            }
-        }
-    }
-    if let Ok(resumed) = Journal::resume::<ReplayPlan>(archive, id).await {
-        let _ = resumed.journal.finish().await;
-    }
-}
-
-/// Looks whether the staging tables are free; an earlier replay's are dropped if that is wanted.
-async fn make_room(
-    staging: &dyn Reprocessing,
-    tables: &[Arc<TableSpec>],
-    replace: bool,
-) -> Result<(), ReplayError> {
-    for table in tables {
-        let Some(standing) = staging.staged(&table.name).await? else { continue };
-        if replace {
-            staging.drop_staging(&table.name).await?;
-            continue;
-        }
-        let ended = match standing.completed {
-            Some(at) => format!("ended {at}"),
-            None => "has not ended".to_owned(),
-        };
-        return Err(ReprocessError::Taken(format!(
-            "{} stands from the replay {} that began {} and {ended}",
-            staging_name(&table.name),
-            standing.replay,
-            standing.began,
-        ))
-        .into());
-    }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! What an audit asks.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 #[cfg(not(feature = "gcp"))]
@@ -8,7 +9,7 @@ use kappa_actors::audit::Audit;
 use kappa_actors::port::{Acknowledged, Auditable, LogError};
 use kappa_actors::processor::Processor;
 
-use super::{Blueprint, blocking, open_archive, open_log};
+use super::{Blueprint, Rule, blocking, open_archive, open_log};
 use crate::backend::embedded::log;
 use crate::backend::embedded::warehouse::EmbeddedAudit;
 use crate::settings::{EventLogBackend, Settings, WarehouseBackend};
@@ -17,7 +18,11 @@ use crate::settings::{EventLogBackend, Settings, WarehouseBackend};
 ///
 /// # Errors
 /// What is wrong with the files, naming them, or what the services refuse.
-pub async fn open_audit(settings: &Settings, blueprint: &Blueprint) -> anyhow::Result<Audit> {
+pub async fn open_audit(
+    settings: &Settings,
+    blueprint: &Blueprint,
+    values: bool,
+) -> anyhow::Result<Audit> {
     let archive = open_archive(settings).await?;
     let warehouse: Arc<dyn Auditable> = match settings.warehouse.backend {
         WarehouseBackend::Embedded => {
@@ -34,8 +39,19 @@ pub async fn open_audit(settings: &Settings, blueprint: &Blueprint) -> anyhow::R
         archive,
         warehouse,
         envelope: Arc::clone(&blueprint.envelope),
+        values: values.then(|| now_columns(blueprint)),
         processors: processors.map(|it| Arc::clone(&it.plan) as Arc<dyn Processor>).collect(),
     })
+}
+
+/// The columns that hold the time of processing, each with its processor's name.
+fn now_columns(blueprint: &Blueprint) -> HashSet<(String, String)> {
+    let columns = |rule: &Rule| {
+        let name = rule.plan.name().to_owned();
+        let now = rule.config.columns.iter().filter(|(_, column)| column.now);
+        now.map(|(column, _)| (name.clone(), column.clone())).collect::<Vec<_>>()
+    };
+    blueprint.processors.iter().flat_map(columns).collect()
 }
 
 /// How much the log of a configuration has acknowledged; `None` where there is no log, which is

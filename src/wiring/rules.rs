@@ -132,7 +132,12 @@ impl RuleBook {
         }
         let text = serde_json::to_vec_pretty(&now)?;
         match self {
-            Self::File(path) => replace(path, &text).with_context(|| path.display().to_string()),
+            Self::File(path) => {
+                let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+                folder
+                    .and_then(|()| replace(path, &text))
+                    .with_context(|| path.display().to_string())
+            }
             Self::Objects(store) => {
                 // If the name is taken, a replica that starts at the same time was faster.
                 store.put_if_absent(&object(number + 1), text.into()).await?;

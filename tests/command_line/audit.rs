@@ -57,7 +57,12 @@ fn what_a_daemon_has_worked_off_is_clean_in_every_form() {
         let audit = folder.run(&format!("audit{form}")).done();
         assert_eq!(audit.stderr, "", "{audit}");
         let sum = audit.stdout.lines().last().unwrap();
-        assert!(sum.ends_with(" 0 missing, 0 twice, 0 unaccounted, 0 damaged"), "{audit}");
+        assert!(
+            sum.ends_with(
+                " 0 missing, 0 twice, 0 stale, 0 differs, 0 older rule, 0 unaccounted, 0 damaged"
+            ),
+            "{audit}"
+        );
         let count = |what| {
             let count = sum.split(", ").find_map(|count| count.strip_suffix(what));
             count.unwrap().parse::<i64>().unwrap()
@@ -114,7 +119,7 @@ fn what_waits_for_the_log_or_for_composing_is_left_out_and_said() {
     let left = lines(&audit, "left out");
     assert_eq!((left.len(), &left[0][1]), (1, &"-".to_owned()), "{audit}");
     assert!(left[0][2].starts_with("not acknowledged"), "{audit}");
-    assert!(audit.stdout.ends_with("0 windows, 0 events, 0 rows, 0 dead letters, 0 repeated, 0 missing, 0 twice, 0 unaccounted, 0 damaged\n"), "{audit}");
+    assert!(audit.stdout.ends_with("0 windows, 0 events, 0 rows, 0 dead letters, 0 repeated, 0 missing, 0 twice, 0 stale, 0 differs, 0 older rule, 0 unaccounted, 0 damaged\n"), "{audit}");
     // Whoever knows better says so.
     folder.run("audit --acknowledged-before 2999-01-01").ended_with(1).tells("2 rows are missing");
     folder.drain("");
@@ -171,13 +176,86 @@ fn an_event_that_the_present_rules_refuse_is_named_if_it_has_neither_row_nor_dea
 }
 
 #[test]
-fn lines_that_stand_twice_are_counted_and_are_no_fault() {
+fn a_line_that_was_added_to_a_file_is_damage_and_its_event_counts_once() {
     let folder = with_orders(&["a", "b", "c"], "");
     let path = file(&folder);
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, format!("{text}{}\n", text.lines().nth(1).unwrap())).unwrap();
-    let audit = folder.run("audit").done();
-    assert!(audit.stdout.ends_with("3 events, 3 rows, 0 dead letters, 1 repeated, 0 missing, 0 twice, 0 unaccounted, 0 damaged\n"), "{audit}");
+    let audit = folder.run("audit").ended_with(1).tells("the archive is damaged in 1 place");
+    assert!(
+        audit.stdout.contains("3 events, 3 rows, 0 dead letters, 1 repeated, 0 missing"),
+        "{audit}"
+    );
+    assert!(lines(&audit, "damaged")[0][4].contains("has 4 of the 3 lines"), "{audit}");
+    fs::remove_file(&path).unwrap();
+    let audit = folder.run("audit").ended_with(1).tells("the archive is damaged in 1 place");
+    assert!(lines(&audit, "damaged")[0][4].contains("the file is lost, with 3 lines"), "{audit}");
+}
+
+#[test]
+fn a_stale_row_fails_and_a_row_of_an_older_rule_is_reported() {
+    let folder = with_orders(&["a", "b"], "");
+    let audit = folder.run("audit --set processors.orders.revision=7").done();
+    let audit = audit.tells("a lower revision of the processor orders made 2 rows");
+    assert_eq!(lines(&audit, "older rule").len(), 2, "{audit}");
+    let lower = "UPDATE orders SET _version = zeroblob(length(_version)) WHERE event_id = 'b'";
+    warehouse(&folder).execute(lower, ()).unwrap();
+    let audit = folder.run("audit").ended_with(1).tells("error: 1 row is stale\n");
+    let stale = lines(&audit, "stale");
+    assert_eq!((stale.len(), &*stale[0][1]), (1, "event_id=b"), "{audit}");
+    assert!(stale[0][4].starts_with("version 0000"), "{audit}");
+    let [json] = &folder.run("audit --json").ended_with(1).json()[..] else { panic!("{audit}") };
+    assert_eq!(
+        (&json["findings"][0]["kind"], &json["total"]["stale"]),
+        (&"stale".into(), &1.into())
+    );
+}
+
+#[test]
+fn values_are_compared_on_request() {
+    let folder = with_orders(&["a", "b"], "");
+    folder.run("audit --values").done();
+    let edit = "UPDATE orders SET event_type = 'edited' WHERE event_id = 'b'";
+    warehouse(&folder).execute(edit, ()).unwrap();
+    folder.run("audit").done();
+    let audit = folder.run("audit --values").ended_with(1).tells("error: 1 row with other values");
+    let differs = lines(&audit, "differs");
+    assert_eq!(
+        (&*differs[0][1], &*differs[0][4]),
+        ("event_id=b", "event_type: edited instead of order.placed")
+    );
+}
+
+#[test]
+fn an_event_time_selects_events_and_one_without_events_is_an_error() {
+    let folder = with_orders(&["a", "b"], "");
+    let audit = folder.run("audit --event-time 2026-02-17..2026-02-18").done();
+    assert!(audit.stdout.contains("2 events"), "{audit}");
+    let audit = folder.run("audit --event-time 2026-02-18..").ended_with(1);
+    audit.tells("no events of this event time").tells("2026-02-17T14:30:00.000000Z");
+    folder.run("audit --event-time 2026-02-18").ended_with(2).tells("use FROM..TO");
+}
+
+#[test]
+fn only_an_open_letter_of_the_same_message_accounts_for_a_row() {
+    let folder = with_orders(&["a"], "");
+    let refuses = "CREATE TRIGGER no BEFORE INSERT ON orders WHEN NEW.event_id = 'refused' \
+                   BEGIN SELECT RAISE(ABORT, 'no'); END";
+    warehouse(&folder).execute_batch(refuses).unwrap();
+    publish(&folder, &["refused"]);
+    folder.drain("");
+    folder.run("audit").done();
+    for other in ["message_id = 'other'", "requeued_at = failed_at", "replay_id = 'r1'"] {
+        let change = format!(
+            "CREATE TABLE kept AS SELECT * FROM dead_letters; UPDATE dead_letters SET {other}"
+        );
+        warehouse(&folder).execute_batch(&change).unwrap();
+        folder.run("audit").ended_with(1).tells("1 row is missing");
+        let back = "DELETE FROM dead_letters; INSERT INTO dead_letters SELECT * FROM kept; \
+                    DROP TABLE kept";
+        warehouse(&folder).execute_batch(back).unwrap();
+    }
+    folder.run("audit").done();
 }
 
 #[test]
@@ -230,14 +308,17 @@ fn json_is_one_object_that_holds_everything() {
 }
 
 #[test]
-fn a_range_with_nothing_in_it_is_said_and_is_no_failure() {
+fn a_range_without_events_is_an_error_that_names_the_archive_s_range() {
     let folder = with_orders(&["a"], "");
     let line = "audit --from 2001-01-01 --to 2002-01-01";
-    let audit = folder.run(line).done().tells("0 events");
+    let audit = folder.run(line).ended_with(1).tells("no events in this time range: 0 events");
     assert!(audit.stdout.starts_with("0 windows, 0 events, "), "{audit}");
-    let json = folder.run(&format!("{line} --json")).done().json().remove(0);
+    audit.tells("choose a range between 20");
+    let json = folder.run(&format!("{line} --json")).ended_with(1).json().remove(0);
     assert_eq!((&json["total"]["events"], &json["clean"]), (&0.into(), &true.into()));
     folder.run("audit --from yesterday").ended_with(2).tells("use 2026-02-17");
+    // An archive that never held an event is right.
+    Folder::new().run("audit").done().tells("the archive holds no events");
 }
 
 #[test]
@@ -254,7 +335,7 @@ fn an_archive_alone_is_audited_against_nothing() {
 #[test]
 fn a_daemon_that_runs_is_not_disturbed() {
     let folder = with_orders(&["a"], "");
-    let daemon = folder.daemon();
+    let daemon = folder.daemon("");
     folder.run("audit").done();
     publish(&folder, &["b"]);
     let rows = || -> i64 {

@@ -63,7 +63,7 @@ fn query(folder: &Folder, sql: &str) -> String {
 }
 
 /// Rules under which the letters of `/event_type` are valid.
-const MENDED: &str = " --set envelope.type=/kind";
+const MENDED: &str = " --set envelope.type=/kind --set processors.other.revision=1";
 
 /// The events `a` and `c` are valid by [`MENDED`], and `b` no longer; it is a row already.
 const OTHERS: &str = "SELECT group_concat(event_id ORDER BY event_id) FROM other";
@@ -158,7 +158,7 @@ fn an_event_that_fails_again_has_an_open_letter_again_and_is_an_error() {
 #[test]
 fn a_requeue_works_beside_a_running_daemon() {
     let folder = with_letters();
-    let _daemon = folder.daemon();
+    let _daemon = folder.daemon("");
     folder.run(&format!("dead-letters requeue --reason /event_type{MENDED}")).done();
     assert_eq!(query(&folder, OTHERS), "a,b,c");
 }

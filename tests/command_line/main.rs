@@ -4,6 +4,7 @@
 
 mod archive;
 mod audit;
+mod data_folder;
 mod dead_letters;
 mod lost_subscription;
 mod publish;

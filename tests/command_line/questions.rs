@@ -100,7 +100,7 @@ fn status_without_a_daemon_fails_with_a_way_out() {
 #[test]
 fn a_running_daemon_is_found_by_its_folder_and_shares_it_with_the_other_commands() {
     let folder = Folder::new();
-    let daemon = folder.daemon();
+    let daemon = folder.daemon("");
     let status = folder.run("status --json").done();
     assert_eq!(status.json()[0]["state"], "running", "{status}");
     let plain = folder.run("status").done();

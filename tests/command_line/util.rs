@@ -61,8 +61,9 @@ impl Folder {
     }
 
     /// Starts a daemon, and waits until it runs.
-    pub(crate) fn daemon(&self) -> Daemon {
-        let mut daemon = Daemon(self.spawn("run --set status.listen=127.0.0.1:0"));
+    pub(crate) fn daemon(&self, settings: &str) -> Daemon {
+        let run = format!("run --set status.listen=127.0.0.1:0{settings}");
+        let mut daemon = Daemon(self.spawn(&run));
         let mut log = BufReader::new(daemon.0.stderr.take().unwrap()).lines();
         assert!(log.any(|line| line.unwrap().contains("status=http://")), "it did not start");
         // Whoever writes a log wants it read.

@@ -105,6 +105,9 @@ pub(crate) async fn history(project: &Project, mode: WriteMode) {
     let beside = BigQueryWarehouse::connect(options, None).unwrap();
     let staging = PatientStaging::new(BigQueryStaging::beside(beside));
     reprocessing::conforms(&patient, &staging).await;
+    if mode == WriteMode::Upsert {
+        reprocessing::a_removed_row_does_not_come_back(&patient, &staging).await;
+    }
     staging.warehouse().close().await;
     patient.dataset.warehouse.close().await;
 }

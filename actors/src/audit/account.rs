@@ -1,34 +1,30 @@
-//! What accounts for a row that is absent: a dead letter of its event and processor, or, where the
-//! present rules make none, a row of an earlier rule.
+//! Dead letters that account for rows that are absent or too old.
+//!
+//! Only an open letter of the same message and processor does. Where a line does not hold its
+//! message's id, a letter with the same payload does. An event of which the present rules make no
+//! row is accounted for by a row of its key that is at least as new.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use compact_str::CompactString;
-
-use super::batch::{ATTEMPTS, BACKOFF, Batch, Outcome, count};
-use super::expect::{Bad, Rules};
-use super::report::{Standing, What};
-use crate::port::{AuditError, Auditable, LetterMark};
+use super::batch::{ATTEMPTS, BACKOFF, Batch, Outcome, count, current};
+use super::expect::{Bad, Identity, Rules};
+use super::report::What;
+use crate::port::{Age, AuditError, Auditable, Current, LetterMark, LetterQuery};
 use crate::replay::ReplayRange;
 use crate::row::Row;
 use crate::supervision::Backoff;
+use crate::version::Version;
 
-/// A processor, or none where the event is not valid, and the id that the letter is looked up by.
-type Letter = (Option<usize>, LetterId);
+/// A processor, or none where the event is not valid, and the message.
+type Letter = (Option<usize>, Identity);
 
-/// The id of a message; of an event, where its line does not hold the message's.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum LetterId {
-    Message(CompactString),
-    Event(CompactString),
-}
-
-/// A row that is absent: its processor, and its event's place in the batch.
+/// A row that is absent or too old: its processor, and its event's place in the batch.
 pub(super) struct Absent {
     pub(super) processor: usize,
     pub(super) event: usize,
-    pub(super) standing: Standing,
+    /// [`What::Missing`] or [`What::Stale`].
+    pub(super) what: What,
 }
 
 impl Batch {
@@ -45,14 +41,17 @@ impl Batch {
         let bad = self.bad.iter().map(|bad| (bad.processor, bad.event));
         let letters = self.letters(rules, warehouse, rows.chain(bad)).await?;
         let has_letter = |processor: Option<usize>, event: usize| {
-            self.letter(processor, event).is_some_and(|letter| letters.get(&letter) == Some(&true))
+            letters.get(&self.letter(processor, event)) == Some(&true)
         };
-        for Absent { processor, event, standing } in absent {
+        for Absent { processor, event, what } in absent {
             if has_letter(Some(processor), event) {
-                let missing = standing.expected - standing.found;
-                outcome.letters.push((self.place(event).at, missing));
+                let rows = match &what {
+                    What::Missing(row) => row.expected - row.found,
+                    _ => 1,
+                };
+                outcome.letters.push((self.place(event).at, rows));
             } else {
-                self.note(outcome, Some(processor), event, What::Missing(standing));
+                self.note(outcome, Some(processor), event, what);
             }
         }
         let (with, without): (Vec<&Bad>, Vec<&Bad>) =
@@ -79,13 +78,16 @@ impl Batch {
         warehouse: &dyn Auditable,
         of: impl Iterator<Item = (Option<usize>, usize)>,
     ) -> Result<HashMap<Letter, bool>, AuditError> {
-        let wanted = of.filter_map(|(processor, event)| self.letter(processor, event));
+        let wanted = of.map(|(processor, event)| self.letter(processor, event));
         let mut letters: HashMap<Letter, bool> = wanted.map(|letter| (letter, false)).collect();
         let ends = (self.places.first(), self.places.last());
         let (Some(first), Some(last), false) = (ends.0, ends.1, letters.is_empty()) else {
             return Ok(letters);
         };
         let published = ReplayRange { from: first.window.start(), to: last.window.end() };
+        // Messages without ids are told apart by their payloads.
+        let payloads = letters.keys().any(|(_, it)| matches!(it, Identity::Payload(_)));
+        let asked = LetterQuery { published, payloads };
         let names = rules.processors.iter().map(|rule| rule.processor.name()).zip(0..);
         let names: HashMap<&str, usize> = names.collect();
         let (mut backoff, mut attempts) = (Backoff::new(BACKOFF.0, BACKOFF.1), 1);
@@ -98,9 +100,10 @@ impl Batch {
                     // A processor that is no longer configured answers for nothing.
                     Some(None) => return true,
                 };
-                let event = mark.event_id.map(LetterId::Event);
-                for id in [LetterId::Message(mark.message_id)].into_iter().chain(event) {
-                    let letter = letters.get_mut(&(processor, id));
+                let message = Identity::Message(mark.message_id, mark.publish_time);
+                let payload = mark.payload.map(|payload| Identity::of_payload(&payload));
+                for identity in [message].into_iter().chain(payload) {
+                    let letter = letters.get_mut(&(processor, identity));
                     if let Some(found) = letter.filter(|found| !**found) {
                         *found = true;
                         waiting -= 1;
@@ -108,7 +111,7 @@ impl Batch {
                 }
                 waiting > 0
             };
-            match warehouse.letters(published, &mut take).await {
+            match warehouse.letters(asked, &mut take).await {
                 Err(AuditError::Unavailable(_)) if attempts < ATTEMPTS => attempts += 1,
                 shown => return shown.map(|()| letters),
             }
@@ -116,14 +119,9 @@ impl Batch {
         }
     }
 
-    /// What a letter of this processor for this event is known by.
-    fn letter(&self, processor: Option<usize>, event: usize) -> Option<Letter> {
-        let (_, event) = &self.events[event];
-        match &event.message {
-            Some(id) => Some((processor, LetterId::Message(id.clone()))),
-            None if event.id.is_empty() => None,
-            None => Some((processor, LetterId::Event(event.id.clone()))),
-        }
+    /// Identifies the letter of this processor for this event.
+    fn letter(&self, processor: Option<usize>, event: usize) -> Letter {
+        (processor, self.events[event].1.identity.clone())
     }
 }
 
@@ -137,14 +135,25 @@ async fn earlier_rows(
     for (processor, rule) in rules.processors.iter().enumerate() {
         let of = |bad: &Bad| bad.processor == Some(processor);
         let asked = bad.iter().enumerate().filter(|(_, bad)| of(bad));
-        let asked = asked.flat_map(|(at, bad)| bad.keys.iter().map(move |key| (at, key.clone())));
-        let (at, keys): (Vec<usize>, Vec<Row>) = asked.unzip();
+        let asked = asked
+            .flat_map(|(at, bad)| bad.keys.iter().map(move |key| (at, (key.clone(), bad.lowest))));
+        let (at, keys): (Vec<usize>, Vec<(Row, Version)>) = asked.unzip();
         if keys.is_empty() {
             continue;
         }
-        let counts = count(rule, warehouse, Arc::new(keys), None).await?;
-        for (at, found) in at.into_iter().zip(counts) {
-            stand[at] &= found > 0;
+        let (keys, lowest): (Vec<Row>, Vec<Version>) = keys.into_iter().unzip();
+        let (keys, lowest) = (Arc::new(keys), Arc::new(lowest));
+        let found: Vec<bool> = if rule.is_versioned() {
+            // A row of an older message is none of this event's.
+            let found = current(rule, warehouse, keys, lowest, None).await?;
+            let is_new = |it: &Current| it.rows > 0 && !matches!(it.age, Age::Older(_));
+            found.iter().map(is_new).collect()
+        } else {
+            let counts = count(rule, warehouse, keys, None).await?;
+            counts.into_iter().map(|rows| rows > 0).collect()
+        };
+        for (at, found) in at.into_iter().zip(found) {
+            stand[at] &= found;
         }
     }
     Ok(stand)

@@ -1,17 +1,20 @@
-//! A stretch of events, compared with what stands.
+//! A stretch of events, compared with the warehouse.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
 
 use super::account::Absent;
-use super::expect::{Bad, Chunk, Event, Rule, Rules};
-use super::report::{Finding, Standing, What};
+use super::expect::{Bad, Chunk, Event, Expected, Rule, Rules};
+use super::report::{Difference, Finding, Standing, What};
+use super::values;
 use crate::archive::Window;
-use crate::port::{AuditError, Auditable, KeyCount};
+use crate::port::{Age, AuditError, Auditable, Current, CurrentRows, KeyCount};
 use crate::row::{Row, Value};
 use crate::supervision::Backoff;
+use crate::version::Version;
 
 /// The first and the longest pause before a warehouse that has no answer is asked again.
 pub(super) const BACKOFF: (Duration, Duration) =
@@ -48,9 +51,19 @@ pub(super) struct Batch {
 #[derive(Default)]
 struct Asked {
     keys: Vec<Row>,
-    /// For each key its event, and how many rows there should be.
-    of: Vec<(usize, u64)>,
+    /// The versions of the keys' rows, where the table has versions.
+    versions: Vec<Version>,
+    /// For each key what is expected of it.
+    of: Vec<Of>,
     near: Option<(Value, Value)>,
+}
+
+/// What is expected of one key.
+struct Of {
+    event: usize,
+    rows: u64,
+    lowest: Option<Version>,
+    values: Row,
 }
 
 /// What a batch came to.
@@ -86,7 +99,9 @@ impl Batch {
             rows[expected.processor] += expected.rows;
             let asked = &mut self.tables[expected.processor];
             asked.keys.push(expected.key);
-            asked.of.push((first + expected.event, expected.rows));
+            asked.versions.extend(expected.version);
+            let Expected { rows, lowest, values, .. } = expected;
+            asked.of.push(Of { event: first + expected.event, rows, lowest, values });
             widen(&mut asked.near, expected.place);
             self.rows += 1;
         }
@@ -99,6 +114,13 @@ impl Batch {
         rows
     }
 
+    /// Takes in what is wrong with whole files of a window.
+    pub(super) fn damage(&mut self, at: usize, window: Window, faults: Vec<(Arc<str>, String)>) {
+        let finding =
+            |(file, reason)| Finding { window, file, line: 0, what: What::Damaged(reason) };
+        self.damaged.extend(faults.into_iter().map(|fault| (at, finding(fault))));
+    }
+
     /// Asks the warehouse.
     pub(super) async fn compare(
         mut self,
@@ -107,35 +129,37 @@ impl Batch {
     ) -> Result<Outcome, AuditError> {
         let tables = std::mem::take(&mut self.tables);
         let asked = rules.processors.iter().zip(tables);
-        let counted = try_join_all(asked.map(|(rule, asked)| asked.count(rule, warehouse))).await?;
+        let answers = try_join_all(asked.map(|(rule, asked)| asked.ask(rule, warehouse))).await?;
         let damaged = std::mem::take(&mut self.damaged).into_iter();
         let findings = damaged.map(|(at, finding)| (at, None, finding)).collect();
         let mut outcome = Outcome { findings, letters: Vec::new() };
         let mut absent = Vec::new();
-        for (processor, (asked, counts)) in counted.into_iter().enumerate() {
+        for (processor, (asked, current)) in answers.into_iter().enumerate() {
             let rule = &rules.processors[processor];
-            for ((key, (event, expected)), found) in
-                asked.keys.into_iter().zip(asked.of).zip(counts)
-            {
-                if found == expected {
-                    continue;
-                }
-                let standing = Standing {
+            let Asked { keys, versions, of, .. } = asked;
+            let mut versions = versions.into_iter();
+            for ((key, of), current) in keys.into_iter().zip(of).zip(current) {
+                let row = Standing {
                     table: Arc::clone(rule.processor.table()),
                     columns: Arc::clone(&rule.columns),
                     key,
-                    event: self.events[event].1.id.clone(),
-                    expected,
-                    found,
+                    event: self.events[of.event].1.id.clone(),
+                    expected: of.rows,
+                    found: current.rows,
                 };
-                if found > expected {
-                    self.note(&mut outcome, Some(processor), event, What::Twice(standing));
+                let event = of.event;
+                let Some(what) = judge(rule, row, of, versions.next(), current.age) else {
+                    continue;
+                };
+                if matches!(what, What::Missing(_) | What::Stale { .. }) {
+                    absent.push(Absent { processor, event, what });
                 } else {
-                    absent.push(Absent { processor, event, standing });
+                    self.note(&mut outcome, Some(processor), event, what);
                 }
             }
         }
         self.account(rules, warehouse, absent, &mut outcome).await?;
+        keep_newest_stale(&mut outcome.findings);
         // In the order in which the events stand, whatever the order of the questions.
         outcome.findings.sort_by(|(.., a), (.., b)| {
             (a.window, &a.file, a.line).cmp(&(b.window, &b.file, b.line))
@@ -161,25 +185,94 @@ impl Batch {
     }
 }
 
-impl Asked {
-    async fn count(
-        self,
-        rule: &Rule,
-        warehouse: &dyn Auditable,
-    ) -> Result<(Self, Vec<u64>), AuditError> {
-        if self.keys.is_empty() {
-            return Ok((self, Vec::new()));
+/// Compares a row with what is expected of it; `None` where it is right.
+fn judge(rule: &Rule, row: Standing, of: Of, expected: Option<Version>, age: Age) -> Option<What> {
+    if row.found < row.expected {
+        return Some(What::Missing(row));
+    }
+    if row.found > row.expected {
+        return Some(What::Twice(row));
+    }
+    let (Some(expected), Some(lowest)) = (expected, of.lowest) else { return None };
+    match age {
+        Age::Newer => None,
+        Age::Same(found) => {
+            let pairs = of.values.0.into_vec().into_iter().zip(found.into_vec());
+            let columns: Vec<_> = rule
+                .compared
+                .iter()
+                .zip(pairs)
+                .filter(|(column, (expected, found))| {
+                    !values::are_equal(
+                        rule.processor.table().columns[**column].kind,
+                        expected,
+                        found,
+                    )
+                })
+                .map(|(&column, (expected, found))| Difference { column, expected, found })
+                .collect();
+            (!columns.is_empty()).then_some(What::Differs { row, columns })
         }
-        let Self { keys, of, near } = self;
-        let keys = Arc::new(keys);
-        let counts = count(rule, warehouse, Arc::clone(&keys), near.clone()).await?;
-        // Whoever answered may hold the keys a moment longer.
-        let keys = Arc::try_unwrap(keys).unwrap_or_else(|keys| Vec::clone(&keys));
-        Ok((Self { keys, of, near }, counts))
+        Age::Older(Some(found))
+            if found.position() == expected.position()
+                && found.revision() < expected.revision() =>
+        {
+            let (expected, found) = (expected.revision(), found.revision());
+            Some(What::OlderRule { row, expected, found })
+        }
+        Age::Older(Some(found)) if found >= lowest => None,
+        Age::Older(found) => Some(What::Stale { row, expected, found }),
     }
 }
 
-/// Asks, and again where the warehouse is unavailable for a while.
+/// Of stale rows of one key, keeps the one with the greatest expected version: the others were
+/// superseded rightly.
+fn keep_newest_stale(findings: &mut Vec<(usize, Option<usize>, Finding)>) {
+    let name = |at: usize, processor: Option<usize>, finding: &Finding| match &finding.what {
+        What::Stale { row, expected, .. } => {
+            Some(((at, processor, format!("{:?}", row.key)), *expected))
+        }
+        _ => None,
+    };
+    let mut newest: HashMap<_, Version> = HashMap::new();
+    for (at, processor, finding) in &*findings {
+        if let Some((name, version)) = name(*at, *processor, finding) {
+            let newest = newest.entry(name).or_insert(version);
+            *newest = version.max(*newest);
+        }
+    }
+    findings.retain(|(at, processor, finding)| {
+        name(*at, *processor, finding).is_none_or(|(name, version)| newest[&name] == version)
+    });
+}
+
+impl Asked {
+    /// Asks for the current rows, or counts rows that have no versions.
+    async fn ask(
+        self,
+        rule: &Rule,
+        warehouse: &dyn Auditable,
+    ) -> Result<(Self, Vec<Current>), AuditError> {
+        if self.keys.is_empty() {
+            return Ok((self, Vec::new()));
+        }
+        let Self { keys, versions, of, near } = self;
+        let (keys, expected) = (Arc::new(keys), Arc::new(versions));
+        let (asked, asked_near) = (Arc::clone(&keys), near.clone());
+        let answer = if rule.is_versioned() {
+            current(rule, warehouse, asked, Arc::clone(&expected), asked_near).await?
+        } else {
+            let counts = count(rule, warehouse, asked, asked_near).await?;
+            counts.into_iter().map(|rows| Current { rows, age: Age::Newer }).collect()
+        };
+        // The warehouse may hold them a moment longer.
+        let keys = Arc::try_unwrap(keys).unwrap_or_else(|keys| Vec::clone(&keys));
+        let versions = Arc::try_unwrap(expected).unwrap_or_else(|all| Vec::clone(&all));
+        Ok((Self { keys, versions, of, near }, answer))
+    }
+}
+
+/// Counts rows.
 pub(super) async fn count(
     rule: &Rule,
     warehouse: &dyn Auditable,
@@ -188,11 +281,32 @@ pub(super) async fn count(
 ) -> Result<Vec<u64>, AuditError> {
     let (table, columns) = (Arc::clone(rule.processor.table()), rule.columns.to_vec());
     let asked = KeyCount { table, columns, keys, near };
+    until_available(|| warehouse.count(&asked)).await
+}
+
+/// Asks for the current rows of keys.
+pub(super) async fn current(
+    rule: &Rule,
+    warehouse: &dyn Auditable,
+    keys: Arc<Vec<Row>>,
+    expected: Arc<Vec<Version>>,
+    near: Option<(Value, Value)>,
+) -> Result<Vec<Current>, AuditError> {
+    let (table, columns) = (Arc::clone(rule.processor.table()), rule.compared.clone());
+    let asked = CurrentRows { table, keys, expected, columns, near };
+    until_available(|| warehouse.current(&asked)).await
+}
+
+/// Asks, and asks again while the warehouse is unavailable, a few times.
+async fn until_available<T, F>(ask: impl Fn() -> F) -> Result<T, AuditError>
+where
+    F: Future<Output = Result<T, AuditError>>,
+{
     let (mut backoff, mut attempts) = (Backoff::new(BACKOFF.0, BACKOFF.1), 1);
     loop {
-        match warehouse.count(&asked).await {
+        match ask().await {
             Err(AuditError::Unavailable(_)) if attempts < ATTEMPTS => attempts += 1,
-            counted => return counted,
+            answer => return answer,
         }
         tokio::time::sleep(backoff.failed()).await;
     }

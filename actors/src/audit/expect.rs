@@ -1,6 +1,6 @@
 //! What should stand of an event: its rows, or a dead letter.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -11,9 +11,10 @@ use serde::de::IgnoredAny;
 use crate::envelope::{Envelope, EnvelopePlan};
 use crate::message::Message;
 use crate::processor::{BadRow, EventView, Matcher, Processor, Trace, make_rows};
-use crate::replay::Decoder;
+use crate::replay::{Decoder, ReplayRange};
 use crate::row::{Row, Value};
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// One processor, and how the rows of its table are asked for.
 pub(super) struct Rule {
@@ -21,25 +22,75 @@ pub(super) struct Rule {
     pub(super) trace: Trace,
     /// The columns that a row, or an event's rows, are found by.
     pub(super) columns: Arc<[usize]>,
+    /// The columns whose values are compared.
+    pub(super) compared: Vec<usize>,
 }
 
 impl Rule {
-    fn of(processor: Arc<dyn Processor>) -> Self {
+    /// `values`: which columns' values are not compared; `None`: no values are.
+    fn of(processor: Arc<dyn Processor>, values: Option<&Passed>) -> Self {
         let trace = processor.trace();
         let columns = match trace {
             Trace::Key => processor.table().key.as_slice().into(),
             Trace::Event(column) => [column].into(),
             Trace::Lost(_) => [].into(),
         };
-        Self { processor, trace, columns }
+        let table = processor.table();
+        let passed_over = |at: &usize, passed: &Passed| {
+            let name = &table.columns[*at].name;
+            table.key.contains(at)
+                || table.version == Some(*at)
+                || passed.iter().any(|it| it.0 == processor.name() && it.1 == *name)
+        };
+        let compared = values
+            .map(|passed| (0..table.columns.len()).filter(|at| !passed_over(at, passed)).collect());
+        Self { trace, columns, compared: compared.unwrap_or_default(), processor }
+    }
+
+    /// Whether rows are found by their key and have versions: then versions are compared, else rows
+    /// are counted.
+    pub(super) fn is_versioned(&self) -> bool {
+        self.trace == Trace::Key && self.processor.table().version.is_some()
     }
 }
+
+/// Processors, each with a column whose values are not compared.
+type Passed = HashSet<(String, String)>;
 
 /// The present rules.
 pub(super) struct Rules {
     pub(super) envelope: Arc<EnvelopePlan>,
     pub(super) processors: Vec<Rule>,
+    /// Only events of this time of their own are audited.
+    event_time: Option<ReplayRange>,
     matcher: Matcher,
+}
+
+/// What tells a message from others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Identity {
+    /// The log's name for it, and when the log took it in.
+    Message(CompactString, Timestamp),
+    /// A hash of the payload, where the line does not hold the message's id: messages with the same
+    /// payload cannot be told apart.
+    Payload(u128),
+}
+
+impl Identity {
+    /// The identity of a payload, with or without its line breaks.
+    pub(super) fn of_payload(payload: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in payload.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
+            // An archived line has a space for each line break.
+            match part.split_last() {
+                Some((b'\n' | b'\r', line)) => hasher.update(line).update(b" "),
+                _ => hasher.update(part),
+            };
+        }
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Self::Payload(u128::from_le_bytes(hash))
+    }
 }
 
 /// An event of the archive.
@@ -47,11 +98,9 @@ pub(super) struct Rules {
 pub(super) struct Event {
     pub(super) line: u64,
     /// Equal for lines that repeat one another.
-    pub(super) mark: u64,
+    pub(super) identity: Identity,
     /// The event's id; empty where it cannot be read.
     pub(super) id: CompactString,
-    /// The log's name for its message, where the archive tells.
-    pub(super) message: Option<CompactString>,
 }
 
 /// Rows that should stand.
@@ -61,6 +110,13 @@ pub(super) struct Expected {
     pub(super) event: usize,
     pub(super) processor: usize,
     pub(super) key: Row,
+    /// The row's version, if the table has versions.
+    pub(super) version: Option<Version>,
+    /// The lowest version that the row may have. Lower than `version` where the line does not hold
+    /// the message's position.
+    pub(super) lowest: Option<Version>,
+    /// The values of the compared columns.
+    pub(super) values: Row,
     pub(super) rows: u64,
     /// What the row has in the column that the table is partitioned by.
     pub(super) place: Option<Value>,
@@ -76,6 +132,8 @@ pub(super) struct Bad {
     pub(super) reason: String,
     /// The keys of rows that an earlier rule may have made.
     pub(super) keys: Vec<Row>,
+    /// The lowest version that such a row may have.
+    pub(super) lowest: Version,
 }
 
 /// What a stretch of lines holds.
@@ -86,6 +144,8 @@ pub(super) struct Chunk {
     pub(super) bad: Vec<Bad>,
     /// Lines that cannot be read, and why.
     pub(super) damaged: Vec<(u64, String)>,
+    /// The first and the last of the events' own times, selected or not.
+    pub(super) times: Option<(Timestamp, Timestamp)>,
 }
 
 /// Room to work in.
@@ -99,11 +159,14 @@ impl Rules {
     pub(super) fn new(
         envelope: Arc<EnvelopePlan>,
         processors: impl IntoIterator<Item = Arc<dyn Processor>>,
+        event_time: Option<ReplayRange>,
+        values: Option<&Passed>,
     ) -> Self {
-        let processors: Vec<_> = processors.into_iter().map(Rule::of).collect();
+        let processors = processors.into_iter().map(|processor| Rule::of(processor, values));
+        let processors: Vec<_> = processors.collect();
         // The router's own matcher: an event goes here where it goes there.
         let matcher = Matcher::new(processors.iter().map(|rule| rule.processor.patterns()));
-        Self { envelope, processors, matcher }
+        Self { envelope, processors, event_time, matcher }
     }
 
     /// What is to stand of these lines, in the tables of all processors but `without`.
@@ -140,11 +203,16 @@ impl Rules {
         let number = chunk.events.len();
         let id = match self.envelope.read(&message.payload) {
             Ok(envelope) => {
+                let (first, last) = chunk.times.unwrap_or((envelope.time, envelope.time));
+                chunk.times = Some((first.min(envelope.time), last.max(envelope.time)));
+                if self.event_time.is_some_and(|range| !range.holds(envelope.time)) {
+                    return;
+                }
                 self.matcher.ways(&envelope.kind, &mut room.ways);
                 room.ways.retain(|way| !without.contains(way));
                 for &way in &room.ways {
                     let event = EventView { message, envelope: &envelope };
-                    self.process(way, number, &event, now, chunk, &mut room.rows);
+                    self.process(way, number, &event, (now, told), chunk, &mut room.rows);
                 }
                 let Envelope { id, .. } = envelope;
                 id
@@ -156,18 +224,17 @@ impl Rules {
                     return;
                 }
                 let reason = invalid.reason.into_owned();
-                chunk.bad.push(Bad { event: number, processor: None, reason, keys: Vec::new() });
+                let (keys, lowest) = (Vec::new(), Version::new(None, message.position(), 0));
+                chunk.bad.push(Bad { event: number, processor: None, reason, keys, lowest });
                 invalid.id.unwrap_or_default()
             }
         };
-        let mut mark = DefaultHasher::new();
-        if told {
-            message.id.hash(&mut mark)
+        let identity = if told {
+            Identity::Message(message.id.clone(), message.publish_time)
         } else {
-            message.payload.hash(&mut mark)
-        }
-        let message = told.then(|| message.id.clone());
-        chunk.events.push(Event { line, mark: mark.finish(), id, message });
+            Identity::of_payload(&message.payload)
+        };
+        chunk.events.push(Event { line, identity, id });
     }
 
     /// What one processor makes of the event.
@@ -176,10 +243,12 @@ impl Rules {
         way: usize,
         number: usize,
         event: &EventView<'_>,
-        now: Timestamp,
+        (now, told): (Timestamp, bool),
         chunk: &mut Chunk,
         rows: &mut Vec<Row>,
     ) {
+        let position = event.message.position();
+        let lowest = if told { position } else { position.lowest_of_time() };
         let rule = &self.processors[way];
         rows.clear();
         let made = catch_unwind(AssertUnwindSafe(|| make_rows(&*rule.processor, event, now, rows)));
@@ -190,11 +259,20 @@ impl Rules {
                 Trace::Event(_) | Trace::Lost(_) => Vec::new(),
             };
             let (processor, reason) = (Some(way), bad.to_string());
-            chunk.bad.push(Bad { event: number, processor, reason, keys });
+            let order = rule.processor.table().order_by.as_ref().map(|_| i64::MIN);
+            let lowest = Version::new(order, lowest, 0);
+            chunk.bad.push(Bad { event: number, processor, reason, keys, lowest });
             return;
         }
         let partition = rule.processor.table().partition_by;
+        let version = |row: &Row| match row.0.get(rule.processor.table().version?)? {
+            Value::Version(version) => Some(**version),
+            _ => None,
+        };
         let expected = |row: &Row, rows| Expected {
+            version: version(row),
+            lowest: version(row).map(|version| if told { version } else { version.at(lowest) }),
+            values: Row(rule.compared.iter().map(|&column| row.0[column].clone()).collect()),
             event: number,
             processor: way,
             key: Row(rule.columns.iter().map(|&column| row.0[column].clone()).collect()),

@@ -1,14 +1,16 @@
-//! Reads the files of the windows, a few ahead, and tells what should stand of their lines.
+//! Reads the files of the windows, a few ahead, makes the rows of their lines, and compares each file
+//! with its index.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::expect::{Chunk, Rules};
-use crate::archive::ArchiveObject;
+use crate::archive::{ArchiveObject, Indexes, Tally};
 use crate::port::{ArchiveStore, StoreError};
 use crate::replay::{Decoder, ReadFault, ReplayRange, read_lines};
 use crate::supervision::Backoff;
@@ -59,6 +61,8 @@ pub(super) struct Reader {
     pub(super) store: Arc<dyn ArchiveStore>,
     pub(super) range: ReplayRange,
     pub(super) rules: Arc<Rules>,
+    /// What the finals were when they were composed.
+    pub(super) indexes: Arc<Indexes>,
 }
 
 impl Reader {
@@ -87,7 +91,8 @@ impl Reader {
         loop {
             let before = lines.load(Ordering::Relaxed);
             let damage = match self.read_once(&object, &without, &chunks, &lines).await {
-                Ok(()) => return Ok(()),
+                Ok(None) => return Ok(()),
+                Ok(Some(difference)) => difference,
                 Err(ReadFault::Damaged(reason)) => reason,
                 Err(ReadFault::Store(StoreError::Unavailable(reason))) => {
                     let stuck = lines.load(Ordering::Relaxed) == before;
@@ -107,24 +112,40 @@ impl Reader {
         }
     }
 
+    /// Returns how the file differs from its index, if no line of it is damaged already.
     async fn read_once(
         &self,
         object: &ArchiveObject,
         without: &Arc<[usize]>,
         chunks: &mpsc::Sender<Chunk>,
         lines: &Arc<AtomicU64>,
-    ) -> Result<(), ReadFault> {
+    ) -> Result<Option<String>, ReadFault> {
         let stream = self.store.read(&object.name).await?;
+        let bytes = Arc::new(Mutex::new(Tally::default()));
+        let tallied = Arc::clone(&bytes);
+        let stream = stream.inspect_ok(move |chunk| {
+            tallied.lock().unwrap_or_else(PoisonError::into_inner).add(chunk);
+        });
+        let damaged = Arc::new(AtomicBool::new(false));
+        let met_damage = Arc::clone(&damaged);
         let skip = lines.load(Ordering::Relaxed);
         let mut decoder =
             Decoder::new(object, Some(Arc::clone(&self.rules.envelope)), self.range, skip);
         let (rules, without) = (Arc::clone(&self.rules), Arc::clone(without));
-        let (chunks, met) = (chunks.clone(), Arc::clone(lines));
-        read_lines(stream, object.compression, move |raw| {
+        let (sender, met) = (chunks.clone(), Arc::clone(lines));
+        read_lines(Box::pin(stream), object.compression, move |raw| {
             let chunk = rules.chunk(&mut decoder, raw, &without);
+            met_damage.fetch_or(!chunk.damaged.is_empty(), Ordering::Relaxed);
             met.fetch_max(decoder.lines, Ordering::Relaxed);
-            chunks.blocking_send(chunk).is_ok()
+            sender.blocking_send(chunk).is_ok()
         })
-        .await
+        .await?;
+        // A file that nobody wants to the end was not read to its end.
+        if damaged.load(Ordering::Relaxed) || chunks.is_closed() {
+            return Ok(None);
+        }
+        let read = *bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = Tally { lines: lines.load(Ordering::Relaxed), ..read };
+        Ok(self.indexes.difference(object, &read))
     }
 }

@@ -1,4 +1,4 @@
-//! What an audit tells.
+//! The results of an audit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,9 @@ use std::time::Duration;
 use compact_str::CompactString;
 
 use crate::archive::Window;
-use crate::row::{Row, TableSpec};
+use crate::row::{Row, TableSpec, Value};
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// Told while an audit goes on, in the order of the windows.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +69,31 @@ pub enum What {
     Missing(Standing),
     /// The row stands more often than once.
     Twice(Standing),
+    /// The current row of the key was made by an older message, and no dead letter says why.
+    Stale {
+        /// The row.
+        row: Standing,
+        /// Its version by the present rules.
+        expected: Version,
+        /// The version that it has, if one can be read.
+        found: Option<Version>,
+    },
+    /// The current row was made by the same message under a lower revision. No fault.
+    OlderRule {
+        /// The row.
+        row: Standing,
+        /// The rule's revision.
+        expected: u16,
+        /// The revision that made the row.
+        found: u16,
+    },
+    /// The row has the expected version, but not the expected values.
+    Differs {
+        /// The row.
+        row: Standing,
+        /// The columns that differ.
+        columns: Vec<Difference>,
+    },
     /// No row can be made of the event, and there is neither one nor a dead letter.
     Unaccounted {
         /// The event's id, where it can be read.
@@ -79,6 +105,31 @@ pub enum What {
     },
     /// The file cannot be read here.
     Damaged(String),
+}
+
+impl What {
+    /// The kind of a finding that is about one row, and the row.
+    pub(super) fn row(&self) -> Option<(&'static str, &Standing)> {
+        Some(match self {
+            Self::Missing(row) => ("missing", row),
+            Self::Twice(row) => ("twice", row),
+            Self::Stale { row, .. } => ("stale", row),
+            Self::OlderRule { row, .. } => ("older rule", row),
+            Self::Differs { row, .. } => ("differs", row),
+            Self::Unaccounted { .. } | Self::Damaged(_) => return None,
+        })
+    }
+}
+
+/// A column that differs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// Its index in the table.
+    pub column: usize,
+    /// The value by the present rules.
+    pub expected: Value,
+    /// The value in the table.
+    pub found: Value,
 }
 
 /// How a row stands.
@@ -115,6 +166,12 @@ pub struct Tally {
     pub missing: u64,
     /// Rows that stand twice.
     pub twice: u64,
+    /// Rows that an older message made.
+    pub stale: u64,
+    /// Rows with the expected version and other values.
+    pub differing: u64,
+    /// Rows that the same message made under a lower revision. No fault.
+    pub older_rule: u64,
     /// Events of which there is neither row nor dead letter.
     pub unaccounted: u64,
     /// Places where a file cannot be read.
@@ -132,6 +189,9 @@ impl Tally {
             dead_letters: 0,
             missing: 0,
             twice: 0,
+            stale: 0,
+            differing: 0,
+            older_rule: 0,
             unaccounted: 0,
             damaged: 0,
         }
@@ -140,7 +200,8 @@ impl Tally {
     /// Whether everything is as it should be.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
-        self.missing + self.twice + self.unaccounted + self.damaged == 0
+        self.missing + self.twice + self.stale == 0
+            && self.differing + self.unaccounted + self.damaged == 0
     }
 
     /// Adds what `other` counted.
@@ -151,6 +212,9 @@ impl Tally {
         self.dead_letters += other.dead_letters;
         self.missing += other.missing;
         self.twice += other.twice;
+        self.stale += other.stale;
+        self.differing += other.differing;
+        self.older_rule += other.older_rule;
         self.unaccounted += other.unaccounted;
         self.damaged += other.damaged;
     }
@@ -167,6 +231,10 @@ pub struct TableTally {
     pub rows: u64,
     /// Those that are missing.
     pub missing: u64,
+    /// Those that an older message made.
+    pub stale: u64,
+    /// Those that the same message made under a lower revision.
+    pub older_rule: u64,
     /// How long a row may be written and still be hidden.
     pub staleness: Duration,
 }
@@ -180,4 +248,10 @@ pub struct Summary {
     pub total: Tally,
     /// The tables, in the order of their processors.
     pub tables: Vec<TableTally>,
+    /// The first and the last of the own times of the events in the windows that were read,
+    /// selected or not.
+    pub event_times: Option<(Timestamp, Timestamp)>,
+    /// The start of the archive's first window and the end of its last, looked up where the range
+    /// has none.
+    pub archived: Option<(Timestamp, Timestamp)>,
 }

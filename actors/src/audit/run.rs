@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::AuditFailure;
 use super::batch::{Batch, Outcome, Place};
-use super::expect::{Chunk, Rules};
+use super::expect::{Chunk, Event, Rules};
 use super::reader::Reader;
 use super::report::{Finding, Summary, TableTally, Tally, Told, What};
 use super::scope::Audited;
@@ -35,6 +35,8 @@ pub(super) struct Run<'a> {
     told: usize,
     /// The window that is being read, and the marks of its lines.
     seen: (usize, HashSet<u64>),
+    /// The first and the last of the events' own times.
+    times: Option<(Timestamp, Timestamp)>,
     /// The window last told of, and the rows of it that were named.
     named: (usize, HashSet<u64>),
 }
@@ -64,6 +66,8 @@ impl<'a> Run<'a> {
             processor: rule.processor.name().to_owned(),
             rows: 0,
             missing: 0,
+            stale: 0,
+            older_rule: 0,
             staleness: warehouse.staleness(rule.processor.table()),
         });
         Self {
@@ -77,6 +81,7 @@ impl<'a> Run<'a> {
             tallies: windows.iter().map(|audited| Tally::new(audited.window)).collect(),
             told: 0,
             seen: (0, HashSet::new()),
+            times: None,
             named: (0, HashSet::new()),
         }
     }
@@ -85,9 +90,11 @@ impl<'a> Run<'a> {
     pub(super) async fn read(
         &mut self,
         reader: &Reader,
-        windows: Vec<Audited>,
+        mut windows: Vec<Audited>,
     ) -> Result<(), AuditFailure> {
         let count = windows.len();
+        let faults = windows.iter_mut().map(|audited| std::mem::take(&mut audited.faults));
+        let mut faults: VecDeque<_> = faults.enumerate().collect();
         let mut files = windows.into_iter().enumerate().flat_map(|(at, audited)| {
             let without: Arc<[usize]> = audited.without.into();
             let objects = audited.objects.into_iter();
@@ -103,6 +110,9 @@ impl<'a> Run<'a> {
             let Some(mut reading) = ahead.pop_front() else { break };
             let (at, window) = (reading.window, self.tallies[reading.window].window);
             let place = Place { at, window, file: Arc::clone(&reading.file) };
+            while let Some((at, faults)) = faults.pop_front_if(|(window, _)| *window <= at) {
+                self.batch.damage(at, self.tallies[at].window, faults);
+            }
             while self.heard
                 && let Some(chunk) = reading.next().await?
             {
@@ -111,6 +121,9 @@ impl<'a> Run<'a> {
                     self.compare(at).await?;
                 }
             }
+        }
+        for (at, faults) in faults {
+            self.batch.damage(at, self.tallies[at].window, faults);
         }
         self.compare(count).await?;
         self.conclude().await
@@ -121,7 +134,16 @@ impl<'a> Run<'a> {
         if self.seen.0 != place.at {
             self.seen = (place.at, HashSet::new());
         }
-        let marks = chunk.events.iter().map(|event| event.mark);
+        if let Some((first, last)) = chunk.times {
+            let (a, b) = self.times.unwrap_or((first, last));
+            self.times = Some((a.min(first), b.max(last)));
+        }
+        let mark = |event: &Event| {
+            let mut hasher = DefaultHasher::new();
+            event.identity.hash(&mut hasher);
+            hasher.finish()
+        };
+        let marks = chunk.events.iter().map(mark);
         let is_new: Vec<bool> = marks.map(|mark| self.seen.1.insert(mark)).collect();
         let new = is_new.iter().filter(|is_new| **is_new).count();
         let tally = &mut self.tallies[place.at];
@@ -164,22 +186,38 @@ impl<'a> Run<'a> {
         if self.named.0 != at {
             self.named = (at, HashSet::new());
         }
+        if let Some((kind, row)) = finding.what.row() {
+            let mut name = DefaultHasher::new();
+            (processor, kind, format!("{:?}", row.key)).hash(&mut name);
+            // Several events may make one row, the latest state of a thing.
+            if !self.named.1.insert(name.finish()) {
+                return;
+            }
+        }
         let tally = &mut self.tallies[at];
+        let table = processor.and_then(|at| self.tables.get_mut(at));
         match &finding.what {
             What::Missing(row) | What::Twice(row) => {
-                let mut name = DefaultHasher::new();
-                (processor, format!("{:?}", row.key)).hash(&mut name);
-                // Several events may make one row, the latest state of a thing.
-                if !self.named.1.insert(name.finish()) {
-                    return;
-                }
                 tally.twice += row.found.saturating_sub(row.expected);
                 let missing = row.expected.saturating_sub(row.found);
                 tally.missing += missing;
-                if let Some(table) = processor.and_then(|at| self.tables.get_mut(at)) {
+                if let Some(table) = table {
                     table.missing += missing;
                 }
             }
+            What::Stale { .. } => {
+                tally.stale += 1;
+                if let Some(table) = table {
+                    table.stale += 1;
+                }
+            }
+            What::OlderRule { .. } => {
+                tally.older_rule += 1;
+                if let Some(table) = table {
+                    table.older_rule += 1;
+                }
+            }
+            What::Differs { .. } => tally.differing += 1,
             What::Unaccounted { .. } => tally.unaccounted += 1,
             What::Damaged(_) => tally.damaged += 1,
         }
@@ -202,6 +240,12 @@ impl<'a> Run<'a> {
     pub(super) fn summary(self) -> Summary {
         let mut total = Tally::new(Window::of(Timestamp::default()));
         self.tallies.iter().for_each(|tally| total.add(tally));
-        Summary { windows: self.tallies.len() as u64, total, tables: self.tables }
+        Summary {
+            windows: self.tallies.len() as u64,
+            total,
+            tables: self.tables,
+            event_times: self.times,
+            archived: None,
+        }
     }
 }

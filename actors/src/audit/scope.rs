@@ -8,18 +8,28 @@
 //! too where nothing waits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::report::{LeftOut, Reason};
-use crate::archive::{ArchiveObject, PartName, SealError, Window, objects_between, unfinished};
+use crate::archive::{
+    ArchiveObject, FinalName, IndexName, Indexes, PartName, SealError, Window, indexes_between,
+    objects_between, unfinished,
+};
 use crate::port::{Acknowledged, ArchiveStore};
 use crate::replay::ReplayRange;
 use crate::time::Timestamp;
+
+/// Microseconds of 0001-01-01T00:00:00Z and 9999-12-31T00:00:00Z: the years that a time may have.
+const EVER: (i64, i64) = (-62_135_596_800_000_000, 253_402_214_400_000_000);
 
 /// What the archive holds of a range.
 pub(super) struct Listing {
     windows: BTreeMap<Window, Vec<ArchiveObject>>,
     unsealed: BTreeSet<Window>,
+    indexes: Indexes,
+    /// By window, objects of the archive and what is wrong with them.
+    faults: BTreeMap<Window, Vec<(Arc<str>, String)>>,
     /// When the listing was done.
     at: Timestamp,
 }
@@ -29,6 +39,8 @@ pub(super) struct Listing {
 pub(super) struct Audited {
     pub(super) window: Window,
     pub(super) objects: Vec<ArchiveObject>,
+    /// Files that are lost, or that no index protects, and why.
+    pub(super) faults: Vec<(Arc<str>, String)>,
     /// Processors, by index, whose tables are not asked.
     pub(super) without: Vec<usize>,
 }
@@ -48,22 +60,29 @@ impl Listing {
     ) -> Result<Self, SealError> {
         let mut windows: BTreeMap<Window, Vec<ArchiveObject>> = BTreeMap::new();
         let mut unsealed = BTreeSet::new();
-        for object in objects_between(store, range.from, range.to).await? {
+        let objects = objects_between(store, range.from, range.to).await?;
+        let indexes = indexes_between(store, range.from, range.to, &objects).await?;
+        let faults = faults(&indexes);
+        // A window may have lost all its files.
+        for &window in faults.keys() {
+            windows.entry(window).or_default();
+        }
+        for object in objects {
             if object.name.parse::<PartName>().is_ok() {
                 unsealed.insert(object.window);
             }
             windows.entry(object.window).or_default().push(object);
         }
         unsealed.extend(unfinished(store).await?.into_iter().map(|one| one.window));
-        Ok(Self { windows, unsealed, at: Timestamp::now() })
+        Ok(Self { windows, unsealed, indexes, faults, at: Timestamp::now() })
     }
 
     /// Divides the windows by what the log says; `tables` are those of the processors, in order.
     pub(super) fn divide(
-        self,
+        mut self,
         acknowledged: Acknowledged,
         tables: &[Table<'_>],
-    ) -> (Vec<Audited>, Vec<LeftOut>) {
+    ) -> (Vec<Audited>, Vec<LeftOut>, Indexes) {
         let (mut audited, mut left) = (Vec::new(), Left::default());
         if let (Some((first, _)), Some((last, _))) =
             (self.windows.first_key_value(), self.windows.last_key_value())
@@ -95,10 +114,44 @@ impl Listing {
                     without.push(index);
                 }
             }
-            audited.push(Audited { window, objects, without });
+            let faults = self.faults.remove(&window).unwrap_or_default();
+            audited.push(Audited { window, objects, faults, without });
         }
-        (audited, left.all())
+        (audited, left.all(), self.indexes)
     }
+}
+
+/// The faults that the indexes show without reading a file, by window.
+fn faults(indexes: &Indexes) -> BTreeMap<Window, Vec<(Arc<str>, String)>> {
+    let lost = indexes.lost.iter().map(|lost| {
+        let lines = lost.lines.map(|lines| format!(", with {lines} lines"));
+        let reason = format!("the file is lost{}: its index names it", lines.unwrap_or_default());
+        (&lost.name, reason)
+    });
+    let unindexed = indexes.unindexed.iter().map(|name| {
+        (name, "has no index: nothing would show that lines of it were lost".to_owned())
+    });
+    let unreadable =
+        indexes.unreadable.iter().map(|(name, reason)| (name, format!("cannot be read: {reason}")));
+    let mut faults: BTreeMap<Window, Vec<_>> = BTreeMap::new();
+    for (name, reason) in lost.chain(unindexed).chain(unreadable) {
+        let file = name.parse::<FinalName>().map(|name| name.manifest.window);
+        let window = file.or_else(|_| name.parse::<IndexName>().map(|IndexName(it)| it.window));
+        if let Ok(window) = window {
+            faults.entry(window).or_default().push((name.as_str().into(), reason));
+        }
+    }
+    faults
+}
+
+/// The start of the first window of the archive and the end of the last one.
+pub(super) async fn extent(
+    store: &dyn ArchiveStore,
+) -> Result<Option<(Timestamp, Timestamp)>, SealError> {
+    let (from, to) = (Timestamp::from_micros(EVER.0), Timestamp::from_micros(EVER.1));
+    let objects = objects_between(store, from, to).await?;
+    let ends = objects.first().zip(objects.last());
+    Ok(ends.map(|(first, last)| (first.window.start(), last.window.end())))
 }
 
 /// What is left out, windows in a row as one.

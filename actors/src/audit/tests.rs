@@ -1,6 +1,10 @@
 //! Archives in memory against warehouses in memory.
 
+mod damage;
+mod letters;
 mod rig;
+mod selection;
+mod versions;
 
 use std::time::Duration;
 
@@ -22,7 +26,7 @@ async fn what_a_run_made_is_clean_in_every_form() {
                 let events: Vec<_> =
                     (0..20).map(|n| event(&format!("{window}-{n}"), "order.placed")).collect();
                 rig.archive(window, compression, &events).await;
-                rig.process(&events).await;
+                rig.process_at(window, &events).await;
             }
             let audit = rig.audit(Acknowledged::All).await;
             assert_eq!(shown(&audit.findings), [""; 0]);
@@ -190,7 +194,8 @@ async fn an_event_of_which_no_row_can_be_made_is_a_dead_letter_or_named() {
         rig.letter(0, &events[0], Stage::Process, Some("p0")).await;
         rig.letter(0, &lines[3], Stage::Parse, None).await;
         // A row that an earlier rule has made.
-        rig.put("orders", &[text("earlier"), Value::Null, Value::Integer(1)]).await;
+        let version = Rig::version(0, &events[2], 0);
+        rig.put("orders", &[text("earlier"), Value::Null, version]).await;
         let audit = rig.audit(Acknowledged::All).await;
         assert_eq!(
             shown(&audit.findings),
@@ -288,7 +293,7 @@ async fn an_empty_range_is_clean_and_whoever_stops_listening_is_told_no_more() {
         told < 3
     };
     let log = async { Ok(Acknowledged::All) };
-    rig.engine().run(rig::EVER, log, &mut tell).await.unwrap();
+    rig.engine().run(rig::ALL, log, &mut tell).await.unwrap();
     assert_eq!(told, 3);
 }
 
@@ -303,7 +308,7 @@ async fn a_warehouse_that_has_no_answer_is_asked_again_and_then_ends_the_audit()
     let engine = rig.engine();
     let mut tell = |_| true;
     let log = async { Ok(Acknowledged::All) };
-    let failed = engine.run(rig::EVER, log, &mut tell).await;
+    let failed = engine.run(rig::ALL, log, &mut tell).await;
     assert!(matches!(failed, Err(AuditFailure::Warehouse(AuditError::Unavailable(_)))));
     let warehouse = Arc::clone(&rig.warehouse);
     tokio::spawn(async move {

@@ -48,6 +48,17 @@ pub enum Acknowledged {
     Before(Timestamp),
 }
 
+/// Something wrong with a log that can be used all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFault {
+    /// The part it is wrong with, as status names it; a log reports each part once.
+    pub what: &'static str,
+    /// What is wrong, and what to do about it.
+    pub reason: String,
+    /// Messages that are held up by it.
+    pub waiting: u64,
+}
+
 /// What a seek did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sought {
@@ -139,6 +150,14 @@ pub trait EventLog: Send + Sync + 'static {
     /// # Errors
     /// [`LogError::Unavailable`]: ask later.
     async fn backlog(&self) -> Result<Backlog, LogError>;
+
+    /// Reports faults that fail no call. The daemon is degraded while there is one.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: ask later.
+    async fn faults(&self) -> Result<Vec<LogFault>, LogError> {
+        Ok(Vec::new())
+    }
 
     /// How much is acknowledged, whoever has acknowledged it. Hands out nothing, and disturbs none
     /// who pull.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::archive_log::ReplayRange;
 use crate::message::{Lease, Message, NewMessage};
-use crate::port::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
+use crate::port::{Backlog, EventLog, LogError, LogFault, PublishError, Pulled, Room, Sought};
 use crate::time::Timestamp;
 
 /// When a log without an end of its own is taken to be at the end of a range.
@@ -197,6 +197,10 @@ impl EventLog for LogRange {
 
     async fn publish(&self, messages: Vec<NewMessage>) -> Vec<Result<String, PublishError>> {
         self.log.publish(messages).await
+    }
+
+    async fn faults(&self) -> Result<Vec<LogFault>, LogError> {
+        self.log.faults().await
     }
 
     async fn backlog(&self) -> Result<Backlog, LogError> {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::message::{Lease, NewMessage};
-use crate::port::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
+use crate::port::{Backlog, EventLog, LogError, LogFault, PublishError, Pulled, Room, Sought};
 use crate::time::Timestamp;
 
 /// What may be handed out at once after a rest, in seconds' worth: short, so that a rate that is to
@@ -102,6 +102,10 @@ impl<L: EventLog> EventLog for Paced<L> {
 
     async fn publish(&self, messages: Vec<NewMessage>) -> Vec<Result<String, PublishError>> {
         self.inner.publish(messages).await
+    }
+
+    async fn faults(&self) -> Result<Vec<LogFault>, LogError> {
+        self.inner.faults().await
     }
 
     async fn backlog(&self) -> Result<Backlog, LogError> {

@@ -10,10 +10,14 @@ use bytes::Bytes;
 
 use super::warehouse::{row, table, text};
 use crate::dead_letter_table::{self, DeadLetter, Stage};
-use crate::port::{Auditable, KeyCount, LetterMark, Warehouse};
+use crate::port::{
+    Age, Auditable, Current, CurrentRows, KeyCount, LetterMark, LetterQuery, Warehouse,
+};
+use crate::position::Position;
 use crate::replay::ReplayRange;
 use crate::row::{ColumnType, Row, TableSpec, Value};
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// Runs every check: what is written to `warehouse` stands in `audited`.
 pub async fn conforms(warehouse: &dyn Warehouse, audited: &dyn Auditable) {
@@ -25,6 +29,11 @@ pub async fn conforms(warehouse: &dyn Warehouse, audited: &dyn Auditable) {
     a_hint_where_rows_are_changes_no_answer(warehouse, audited).await;
     many_keys_are_counted_in_one_call(warehouse, audited).await;
     letters_are_shown_by_the_time_they_were_published(warehouse, audited).await;
+    only_open_letters_of_live_runs_are_shown(warehouse, audited).await;
+    the_current_row_of_a_key_is_newer_the_same_or_older(warehouse, audited).await;
+    an_older_row_near_is_looked_up_in_the_whole_table(warehouse, audited).await;
+    values_of_every_type_are_returned_at_the_expected_version(warehouse, audited).await;
+    a_column_that_the_table_lacks_is_null(warehouse, audited).await;
 }
 
 async fn store(warehouse: &dyn Warehouse, table: &Arc<TableSpec>, rows: Vec<Row>) {
@@ -183,9 +192,12 @@ pub async fn letters_are_shown_by_the_time_they_were_published(
     audited: &dyn Auditable,
 ) {
     let start = 1_771_338_600_000_000;
-    let range = |from, to| ReplayRange {
-        from: Timestamp::from_micros(start + from),
-        to: Timestamp::from_micros(start + to),
+    let range = |from, to| LetterQuery {
+        published: ReplayRange {
+            from: Timestamp::from_micros(start + from),
+            to: Timestamp::from_micros(start + to),
+        },
+        payloads: false,
     };
     let mut none = |_| panic!("there is no table");
     audited.letters(range(0, 9), &mut none).await.expect("no table is no error");
@@ -202,9 +214,10 @@ pub async fn letters_are_shown_by_the_time_they_were_published(
     shown.sort_by(|a, b| a.message_id.cmp(&b.message_id));
     let marks = letters[1..4].iter().cloned().map(|letter| LetterMark {
         message_id: letter.message_id,
-        event_id: letter.event_id,
+        publish_time: letter.publish_time,
         stage: letter.stage,
         processor: letter.processor,
+        payload: None,
     });
     assert_eq!(shown, marks.collect::<Vec<_>>());
     let mut count = 0;
@@ -215,4 +228,160 @@ pub async fn letters_are_shown_by_the_time_they_were_published(
     let ended = audited.letters(range(0, i64::from(u32::MAX)), &mut one);
     ended.await.expect("whoever has seen enough is shown no more");
     assert_eq!(count, 1);
+}
+
+/// A requeued letter and one that a staging replay left account for nothing. Payloads are returned
+/// on request.
+pub async fn only_open_letters_of_live_runs_are_shown(
+    warehouse: &dyn Warehouse,
+    audited: &dyn Auditable,
+) {
+    let start = 1_781_338_600_000_000;
+    let mut letters: Vec<_> =
+        (0..3).map(|number| letter(&format!("open{number}"), start + number)).collect();
+    letters[1].requeued_at = Some(Timestamp::from_micros(start + 9));
+    letters[2].replay_id = Some("r1".to_owned());
+    let spec = Arc::new(dead_letter_table::spec());
+    store(warehouse, &spec, letters.iter().map(DeadLetter::row).collect()).await;
+    for payloads in [false, true] {
+        let from = Timestamp::from_micros(start);
+        let published = ReplayRange { from, to: Timestamp::from_micros(start + 9) };
+        let mut shown = Vec::new();
+        let mut take = |mark: LetterMark| {
+            shown.push((mark.message_id, mark.publish_time, mark.payload));
+            true
+        };
+        audited.letters(LetterQuery { published, payloads }, &mut take).await.expect("shown");
+        let payload = payloads.then(|| Bytes::from_static(b"{}"));
+        assert_eq!(shown, [("open0".into(), from, payload)]);
+    }
+}
+
+fn version_at(micros: i64) -> Version {
+    Version::new(None, Position::of("1", Timestamp::from_micros(micros), 0), 0)
+}
+
+async fn current(audited: &dyn Auditable, asked: CurrentRows) -> Vec<Current> {
+    audited.current(&asked).await.expect("an answer")
+}
+
+/// Each key in its place, and again where it is there again.
+pub async fn the_current_row_of_a_key_is_newer_the_same_or_older(
+    warehouse: &dyn Warehouse,
+    audited: &dyn Auditable,
+) {
+    let columns = [("id", ColumnType::String), ("_version", ColumnType::Bytes)];
+    let spec = table("audit_current", &columns, 1);
+    let asked = |keys: &[(&str, i64)]| CurrentRows {
+        table: Arc::clone(&spec),
+        keys: Arc::new(keys.iter().map(|(id, _)| row([text(id)])).collect()),
+        expected: Arc::new(keys.iter().map(|(_, at)| version_at(*at)).collect()),
+        columns: Vec::new(),
+        near: None,
+    };
+    assert_eq!(current(audited, asked(&[("a", 1)])).await, [Current::MISSING], "no table");
+    let rows = [("a", 5), ("b", 5)].map(|(id, at)| row([text(id), super::warehouse::version(at)]));
+    store(warehouse, &spec, rows.to_vec()).await;
+    // Superseded: the first row of the key is older than what is asked for below.
+    store(warehouse, &spec, vec![row([text("a"), super::warehouse::version(7)])]).await;
+    let keys = [("b", 4), ("c", 4), ("a", 7), ("b", 6), ("a", 6), ("a", 8), ("b", 5)];
+    let found = current(audited, asked(&keys)).await;
+    let rows: Vec<_> = found.iter().map(|it| it.rows).collect();
+    assert_eq!(rows, [1, 0, 1, 1, 1, 1, 1]);
+    let older = found.into_iter().map(|it| match it.age {
+        Age::Older(version) => version,
+        Age::Newer | Age::Same(_) => None,
+    });
+    let older: Vec<_> = older.collect();
+    let (five, seven) = (Some(version_at(5)), Some(version_at(7)));
+    assert_eq!(older, [None, None, None, five, None, seven, None]);
+}
+
+/// The newer row may be in another partition than the row that the hint leads to.
+pub async fn an_older_row_near_is_looked_up_in_the_whole_table(
+    warehouse: &dyn Warehouse,
+    audited: &dyn Auditable,
+) {
+    let columns =
+        [("id", ColumnType::String), ("day", ColumnType::Date), ("_version", ColumnType::Bytes)];
+    let mut spec = TableSpec::clone(&table("audit_moved", &columns, 1));
+    spec.partition_by = Some(1);
+    let spec = Arc::new(spec);
+    let at =
+        |day, micros| vec![row([text("a"), Value::Date(day), super::warehouse::version(micros)])];
+    store(warehouse, &spec, at(20_000, 5)).await;
+    store(warehouse, &spec, at(20_500, 7)).await;
+    for (expected, is_older) in [(6, false), (7, false), (8, true)] {
+        let asked = CurrentRows {
+            table: Arc::clone(&spec),
+            keys: Arc::new(ids(&["a"])),
+            expected: Arc::new(vec![version_at(expected)]),
+            columns: Vec::new(),
+            near: Some((Value::Date(20_000), Value::Date(20_001))),
+        };
+        let found = current(audited, asked).await.remove(0);
+        assert_eq!(found.rows, 1);
+        assert_eq!(matches!(found.age, Age::Older(_)), is_older, "{expected}");
+    }
+}
+
+/// As they were written; and no values of a row with another version.
+pub async fn values_of_every_type_are_returned_at_the_expected_version(
+    warehouse: &dyn Warehouse,
+    audited: &dyn Auditable,
+) {
+    let kinds = [
+        (ColumnType::String, text("it's \"x\"\n")),
+        (ColumnType::Integer, Value::Integer(i64::MIN)),
+        (ColumnType::Float, Value::Float(0.1)),
+        (ColumnType::Boolean, Value::Boolean(true)),
+        (ColumnType::Timestamp, Value::Timestamp(Timestamp::from_micros(1_771_338_600_123_456))),
+        (ColumnType::Date, Value::Date(20_501)),
+        (ColumnType::Bytes, Value::Bytes(Box::new(Bytes::from_static(b"\0\xff")))),
+        (ColumnType::Json, text("{\"a\":1}")),
+    ];
+    let names: Vec<_> = kinds.iter().map(|(kind, _)| format!("v_{}", kind.name())).collect();
+    let names = names.iter().map(|name| name.to_lowercase()).collect::<Vec<_>>();
+    let mut columns = vec![("id", ColumnType::String)];
+    columns.extend(names.iter().map(String::as_str).zip(kinds.iter().map(|(kind, _)| *kind)));
+    columns.push(("_version", ColumnType::Bytes));
+    let spec = table("audit_values", &columns, 1);
+    let values: Vec<_> = kinds.iter().map(|(_, value)| value.clone()).collect();
+    let full = [text("a")].into_iter().chain(values.clone());
+    let nulls = [text("b")].into_iter().chain(kinds.iter().map(|_| Value::Null));
+    let version = || super::warehouse::version(5);
+    let rows = vec![row(full.chain([version()])), row(nulls.chain([version()]))];
+    store(warehouse, &spec, rows).await;
+    let asked = CurrentRows {
+        table: Arc::clone(&spec),
+        keys: Arc::new(ids(&["b", "a", "a", "c"])),
+        expected: Arc::new([5, 5, 4, 5].map(version_at).to_vec()),
+        columns: (1..=kinds.len()).collect(),
+        near: None,
+    };
+    let nulls = vec![Value::Null; kinds.len()];
+    let found = current(audited, asked).await;
+    let same = |values: Vec<Value>| Current { rows: 1, age: Age::Same(values.into()) };
+    let newer = Current { rows: 1, age: Age::Newer };
+    assert_eq!(found, [same(nulls), same(values), newer, Current::MISSING]);
+}
+
+/// A column that is configured, and that no run has added yet.
+pub async fn a_column_that_the_table_lacks_is_null(
+    warehouse: &dyn Warehouse,
+    audited: &dyn Auditable,
+) {
+    let columns = [("id", ColumnType::String), ("_version", ColumnType::Bytes)];
+    let spec = table("audit_lacks", &columns, 1);
+    store(warehouse, &spec, vec![row([text("a"), super::warehouse::version(5)])]).await;
+    let columns = [columns[0], columns[1], ("later", ColumnType::Integer)];
+    let asked = CurrentRows {
+        table: table("audit_lacks", &columns, 1),
+        keys: Arc::new(ids(&["a"])),
+        expected: Arc::new(vec![version_at(5)]),
+        columns: vec![2],
+        near: None,
+    };
+    let same = Age::Same([Value::Null].into());
+    assert_eq!(current(audited, asked).await, [Current { rows: 1, age: same }]);
 }

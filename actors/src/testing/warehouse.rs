@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::port::Warehouse;
+use crate::port::{Refusal, Warehouse, Written};
 use crate::position::Position;
 use crate::row::{Column, ColumnType, Row, TableSpec, Value};
 use crate::time::Timestamp;
@@ -102,6 +102,13 @@ pub fn version(micros: i64) -> Value {
 
 fn versioned(id: &str, said: &str, micros: i64) -> Row {
     row([text(id), text(said), version(micros)])
+}
+
+/// So that a test can say which rows were refused: `assert_eq!(written, [])`.
+impl<const N: usize> PartialEq<[Refusal; N]> for Written {
+    fn eq(&self, refusals: &[Refusal; N]) -> bool {
+        self.refusals == refusals
+    }
 }
 
 /// Ensures the table and writes rows that the warehouse has no reason to refuse.

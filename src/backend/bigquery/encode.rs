@@ -148,12 +148,12 @@ fn sequence(version: Option<&Value>, change: Change) -> ([u8; MAX_SEQUENCE], usi
         }
         (Some(version), _) => return sections(version.to_bytes().as_ref()),
         // A row from before the version column is older than every row that has a version.
-        (None, Change::Removal) => {
+        (None, Change::Removal | Change::InPlaceOf(_)) => {
             hexadecimal(&mut out[..16], 0);
             return (out, 16);
         }
         (None, Change::Arrival) => out[0] = b'0',
-        (None, Change::Correction | Change::InPlaceOf(_)) => out[0] = b'1',
+        (None, Change::Correction) => out[0] = b'1',
     }
     out[1] = b'/';
     hexadecimal(&mut out[2..18], u64::MAX - arrival());
@@ -227,7 +227,7 @@ mod tests {
         let row = Row(Box::new([Value::Text("ab".into()), Value::Version(Box::new(version))]));
         let plain = [b"\x0a\x02ab\x12\x18", version.to_bytes().as_ref()].concat();
         let numbered = |change: &[u8], number: String| {
-            [&plain, b"\x1a\x06", change, b"\x22\x32", number.as_bytes()].concat()
+            [plain.as_slice(), b"\x1a\x06", change, b"\x22\x32", number.as_bytes()].concat()
         };
         let bytes = encode(&spec, WriteMode::Upsert, &row, Change::Arrival);
         assert_eq!(bytes, numbered(b"UPSERT", version.to_string()));

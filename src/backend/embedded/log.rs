@@ -9,16 +9,19 @@
 //! so a process that only publishes leaves none.
 
 mod appender;
+pub(in crate::backend::embedded) mod check;
 mod events;
 mod generations;
 mod heal;
 mod ranges;
 mod reader;
 mod retention;
+mod search;
 mod subscription;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -29,7 +32,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use kappa_actors::message::{Lease, NewMessage};
 use kappa_actors::port::{
-    Acknowledged, Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought,
+    Acknowledged, Backlog, EventLog, LogError, LogFault, PublishError, Pulled, Room, Sought,
 };
 use kappa_actors::time::Timestamp;
 use rusqlite::Connection;
@@ -44,6 +47,9 @@ use super::sqlite::thread::{ConnectionThread, Ended};
 
 /// The name of the events' file in the data folder.
 pub const FILE: &str = "log.db";
+
+/// The name of the subscriptions' file in the data folder.
+pub const SUBSCRIPTIONS_FILE: &str = "subscriptions.db";
 
 /// Where the time comes from; tests turn it.
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -93,7 +99,7 @@ impl EmbeddedLog {
     }
 
     fn open_at(dir: &Path, options: LogOptions, clock: Clock) -> Result<Self, OpenError> {
-        let (log, subscriptions) = (dir.join(FILE), dir.join("subscriptions.db"));
+        let (log, subscriptions) = (dir.join(FILE), dir.join(SUBSCRIPTIONS_FILE));
         let events = Events::open(&log)?;
         heal(dir, &events, &subscription::open(&subscriptions)?, clock())?;
         let reader = Reader {
@@ -105,6 +111,7 @@ impl EmbeddedLog {
                 options.subscription_life,
             ),
             waiting: VecDeque::new(),
+            clock: Arc::clone(&clock),
         };
         let (events, subscriptions) = (Events::open(&log)?, subscription::open(&subscriptions)?);
         let reader = ConnectionThread::start("log-reader", move |commands| reader.run(&commands))?;
@@ -114,6 +121,7 @@ impl EmbeddedLog {
             subscriptions,
             options,
             clock,
+            warned: Cell::new(false),
             reader: reader.sender().ok_or_else(|| io::Error::other(Ended))?,
         };
         let appender =
@@ -204,9 +212,38 @@ impl EventLog for EmbeddedLog {
         self.reader.ask(Command::Backlog).await.map_err(ended)?
     }
 
+    async fn faults(&self) -> Result<Vec<LogFault>, LogError> {
+        self.reader.ask(Command::Faults).await.map_err(ended)?
+    }
+
     async fn acknowledged(&self) -> Result<Acknowledged, LogError> {
         self.reader.ask(Command::Acknowledged).await.map_err(ended)?
     }
+}
+
+/// The subscriptions of the log in `dir`, and how many events each has not acknowledged.
+///
+/// # Errors
+/// [`OpenError`](sqlite::OpenError), naming the file.
+pub fn subscriptions(dir: &Path) -> Result<Vec<(String, i64)>, sqlite::OpenError> {
+    let at = |reason| sqlite::OpenError::Sqlite { path: dir.join(SUBSCRIPTIONS_FILE), reason };
+    let events = Events::open_to_read(&dir.join(FILE))?;
+    let connection = sqlite::open_to_read(&dir.join(SUBSCRIPTIONS_FILE), subscription::VERSION)?;
+    let last = events.head().map_err(at)?.last_offset;
+    subscription::holdings(&connection, events.id, last).map_err(at)
+}
+
+/// Removes a subscription; whether there was one. It keeps nothing in the log any more.
+///
+/// # Errors
+/// [`OpenError`](sqlite::OpenError), naming the file.
+pub fn remove_subscription(dir: &Path, name: &str) -> Result<bool, sqlite::OpenError> {
+    let path = dir.join(SUBSCRIPTIONS_FILE);
+    let at = |reason| sqlite::OpenError::Sqlite { path: path.clone(), reason };
+    let connection = subscription::open(&path)?;
+    let found = subscription::names(&connection).map_err(at)?.iter().any(|it| it == name);
+    subscription::forget(&connection, name).map_err(at)?;
+    Ok(found)
 }
 
 /// Begins a new generation of the log in `dir`, so that publish times follow the clock again. Its
@@ -221,7 +258,7 @@ pub fn begin_generation(dir: &Path) -> Result<u32, sqlite::OpenError> {
 fn begin_generation_at(dir: &Path, now: Timestamp) -> Result<u32, sqlite::OpenError> {
     let at = |reason| sqlite::OpenError::Sqlite { path: dir.join(FILE), reason };
     let events = Events::open(&dir.join(FILE))?;
-    heal(dir, &events, &subscription::open(&dir.join("subscriptions.db"))?, now)?;
+    heal(dir, &events, &subscription::open(&dir.join(SUBSCRIPTIONS_FILE))?, now)?;
     let begin = || {
         let lock = events.lock()?;
         let mut head = events.head()?;

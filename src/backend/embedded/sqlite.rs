@@ -1,5 +1,6 @@
 //! How every SQLite file of ours is opened: durable, shared with other processes, versioned.
 
+pub mod identity;
 pub mod thread;
 
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 /// How long a call waits for a file that another process is writing, before it counts as
 /// unavailable and is tried again by the caller.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// SQLite's own choice of page size.
 const SQLITE_PAGE_BYTES: u32 = 4_096;
@@ -26,11 +27,7 @@ pub enum OpenError {
         reason: rusqlite::Error,
     },
     /// The file was written by another version of kappa.
-    #[error(
-        "{}: schema version {found}, and this kappa knows {known}: finish its events with the kappa \
-         that wrote it and move the data folder away, or choose another with --data-dir",
-        path.display()
-    )]
+    #[error("{}: {}: {VERSION_HINT}", path.display(), version_problem(*found, *known))]
     Version {
         /// The file.
         path: PathBuf,
@@ -39,6 +36,15 @@ pub enum OpenError {
         /// Ours.
         known: i64,
     },
+}
+
+/// What to do about a file of another version.
+pub(crate) const VERSION_HINT: &str = "finish its events with the kappa that wrote it and move the \
+                                       data folder away, or choose another with --data-dir";
+
+/// What is wrong with a file of another version.
+pub(crate) fn version_problem(found: i64, known: i64) -> String {
+    format!("schema version {found}, and this kappa knows {known}")
 }
 
 /// Opens `path`, creating it with `schema` if it is new.

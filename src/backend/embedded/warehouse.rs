@@ -29,6 +29,7 @@ use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
 
 use self::committer::{Committer, Job, Write};
+use crate::backend::embedded::check::Fault;
 use crate::backend::embedded::sqlite::{self, OpenError};
 
 pub use audit::EmbeddedAudit;
@@ -51,6 +52,11 @@ const CACHE_KIB: i64 = 40_000;
 
 /// Prepared statements kept: two for each table, for far more tables than anyone configures.
 const CACHED_STATEMENTS: usize = 256;
+
+/// Verifies the schema version of a file of tables.
+pub(super) fn check_version(path: &Path) -> Result<(String, Vec<Fault>), Fault> {
+    sqlite::open_to_read(path, VERSION).map(|_| (String::new(), Vec::new())).map_err(Fault::from)
+}
 
 /// Tables in one SQLite file. Dropping it ends its thread, once that has answered what waits.
 #[derive(Debug)]

@@ -22,7 +22,11 @@ pub(super) struct Object<W> {
 impl<W: Write> Object<W> {
     pub(super) fn new(args: &Args, out: W) -> Self {
         let time = |time: Option<kappa_actors::time::Timestamp>| time.map(|time| time.to_string());
-        let head = json!({ "from": time(args.range.from), "to": time(args.range.to) });
+        let head = json!({
+            "from": time(args.range.from),
+            "to": time(args.range.to),
+            "event_time": args.event_time.map(|range| [range.from, range.to].map(|it| it.to_string())),
+        });
         Self { out, head, left_out: Vec::new(), windows: Vec::new(), begun: None }
     }
 
@@ -34,7 +38,12 @@ impl<W: Write> Object<W> {
         self.begun = Some(0);
         let (head, left_out) = (&self.head, Json::from(std::mem::take(&mut self.left_out)));
         let (from, to) = (&head["from"], &head["to"]);
-        write!(self.out, "{{\"from\":{from},\"to\":{to},\"left_out\":{left_out},\"findings\":[")?;
+        let event_time = &head["event_time"];
+        write!(
+            self.out,
+            "{{\"from\":{from},\"to\":{to},\"event_time\":{event_time},\"left_out\":{left_out},\
+             \"findings\":["
+        )?;
         Ok(0)
     }
 }
@@ -67,6 +76,8 @@ impl<W: Write> Report for Object<W> {
                 "processor": it.processor,
                 "rows": it.rows,
                 "missing": it.missing,
+                "stale": it.stale,
+                "older_rule": it.older_rule,
             })
         });
         let (tables, total) = (Json::from_iter(tables), Json::from(counts(&summary.total)));
@@ -87,6 +98,9 @@ fn counts(tally: &Tally) -> Map<String, Json> {
         ("repeated_lines", tally.repeated),
         ("missing", tally.missing),
         ("twice", tally.twice),
+        ("stale", tally.stale),
+        ("differs", tally.differing),
+        ("older_rule", tally.older_rule),
         ("unaccounted", tally.unaccounted),
         ("damaged", tally.damaged),
     ];
@@ -129,6 +143,31 @@ fn finding(finding: &Finding) -> Json {
     let mut json = match &finding.what {
         What::Missing(it) => row("missing", it),
         What::Twice(it) => row("twice", it),
+        What::Stale { row: it, expected, found } => {
+            let mut json = row("stale", it);
+            json["expected_version"] = expected.to_string().into();
+            json["found_version"] = found.map(|found| found.to_string()).into();
+            json
+        }
+        What::OlderRule { row: it, expected, found } => {
+            let mut json = row("older_rule", it);
+            json["expected_revision"] = (*expected).into();
+            json["found_revision"] = (*found).into();
+            json
+        }
+        What::Differs { row: it, columns } => {
+            let mut json = row("differs", it);
+            let columns = columns.iter().map(|differs| {
+                let column = &it.table.columns[differs.column];
+                json!({
+                    "column": column.name,
+                    "expected": ValueJson(column.kind, &differs.expected),
+                    "found": ValueJson(column.kind, &differs.found),
+                })
+            });
+            json["columns"] = columns.collect();
+            json
+        }
         What::Unaccounted { event, processor, reason } => json!({
             "kind": "unaccounted",
             "processor": processor,

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use kappa_actors::audit::{Finding, LeftOut, Reason, Standing, Summary, Tally, Told, What};
-use kappa_actors::row::Value;
+use kappa_actors::audit::{
+    Difference, Finding, LeftOut, Reason, Standing, Summary, Tally, Told, What,
+};
+use kappa_actors::row::{ColumnType, Value};
 use kappa_actors::time::Timestamp;
 
 use super::Report;
@@ -78,7 +80,11 @@ impl<W: Write> Screen<W> {
         let what = match &finding.what {
             What::Damaged(_) => more,
             What::Unaccounted { .. } => format!("{table}  event {event}: {more}"),
-            What::Missing(_) | What::Twice(_) => {
+            What::Missing(_)
+            | What::Twice(_)
+            | What::Stale { .. }
+            | What::OlderRule { .. }
+            | What::Differs { .. } => {
                 let more = if more.is_empty() { more } else { format!(", {more}") };
                 format!("{table}  {key}  of event {event}{more}")
             }
@@ -151,6 +157,27 @@ impl Shown {
         match &finding.what {
             What::Missing(it) => row("missing", it),
             What::Twice(it) => row("twice", it),
+            What::Stale { row: it, expected, found } => Self {
+                more: match found {
+                    Some(found) => format!("version {found} instead of {expected}"),
+                    None => format!("no version instead of {expected}"),
+                },
+                ..row("stale", it)
+            },
+            What::OlderRule { row: it, expected, found } => Self {
+                more: format!("made by revision {found} instead of {expected}"),
+                ..row("older rule", it)
+            },
+            What::Differs { row: it, columns } => {
+                let value = |at: usize, value: &Value| shown(it.table.columns[at].kind, value);
+                let differs = |differs: &Difference| {
+                    let Difference { column: at, expected, found } = differs;
+                    let name = &it.table.columns[*at].name;
+                    format!("{name}: {} instead of {}", value(*at, found), value(*at, expected))
+                };
+                let more = columns.iter().map(differs).collect::<Vec<_>>().join(", ");
+                Self { more, ..row("differs", it) }
+            }
             What::Unaccounted { event, processor, reason } => Self {
                 kind: "unaccounted",
                 table: or_dash(processor.as_deref()),
@@ -169,6 +196,7 @@ impl Shown {
     }
 }
 
+/// `FILE:LINE`; line 0 is the whole file.
 fn place(finding: &Finding) -> String {
     format!("{}:{}", finding.file, finding.line)
 }
@@ -177,14 +205,19 @@ fn place(finding: &Finding) -> String {
 fn key(it: &Standing) -> String {
     let column = |(&column, value): (&usize, &Value)| {
         let column = &it.table.columns[column];
-        let value = match serde_json::to_value(ValueJson(column.kind, value)) {
-            Ok(serde_json::Value::String(text)) => text,
-            Ok(other) => other.to_string(),
-            Err(_) => String::new(),
-        };
-        format!("{}={}", column.name, one_line(&value))
+        format!("{}={}", column.name, shown(column.kind, value))
     };
     it.columns.iter().zip(&it.key.0).map(column).collect::<Vec<_>>().join(", ")
+}
+
+/// A value on one line.
+fn shown(kind: ColumnType, value: &Value) -> String {
+    let value = match serde_json::to_value(ValueJson(kind, value)) {
+        Ok(serde_json::Value::String(text)) => text,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    };
+    one_line(&value)
 }
 
 /// Why something is left out, for the reader.
@@ -212,7 +245,7 @@ fn minute(time: Timestamp) -> String {
 }
 
 /// What is counted of a window.
-fn counts(tally: &Tally) -> [(u64, &'static str); 8] {
+fn counts(tally: &Tally) -> [(u64, &'static str); 11] {
     [
         (tally.events, "events"),
         (tally.rows, "rows"),
@@ -220,6 +253,9 @@ fn counts(tally: &Tally) -> [(u64, &'static str); 8] {
         (tally.repeated, "repeated"),
         (tally.missing, "missing"),
         (tally.twice, "twice"),
+        (tally.stale, "stale"),
+        (tally.differing, "differs"),
+        (tally.older_rule, "older rule"),
         (tally.unaccounted, "unaccounted"),
         (tally.damaged, "damaged"),
     ]
@@ -234,6 +270,9 @@ fn sum(summary: &Summary, number: impl Fn(u64) -> String) -> String {
 
 /// `1 event`, `2 events`; the words for what is wrong are the same for any number.
 fn said(n: u64, what: &str, number: String) -> String {
-    let what = if n == 1 { what.strip_suffix('s').unwrap_or(what) } else { what };
+    let what = match (n, what) {
+        (1, plural) if plural != "differs" => plural.strip_suffix('s').unwrap_or(plural),
+        (_, what) => what,
+    };
     format!("{number} {what}")
 }

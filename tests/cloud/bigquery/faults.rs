@@ -19,7 +19,7 @@ pub(super) async fn written(
 ) -> Vec<Refusal> {
     for _ in 0..50 {
         match cloud.write(spec, Arc::clone(&rows)).await {
-            Ok(refusals) => return refusals,
+            Ok(written) => return written.refusals,
             Err(WriteError::Gone(_)) => drop(cloud.ensure_table(spec).await),
             Err(WriteError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
@@ -111,7 +111,7 @@ async fn refused_rows_are_named_and_take_no_neighbour_with_them() {
         for at in [7, 8, 31, 59] {
             rows[at] = said(&format!("{at:06}"), "bad", 1);
         }
-        let refusals = cloud.write(&spec, Arc::new(rows)).await.unwrap();
+        let refusals = cloud.write(&spec, Arc::new(rows)).await.unwrap().refusals;
         let refused: Vec<_> = refusals.iter().map(|refusal| refusal.row).collect();
         assert_eq!(refused, [7, 8, 31, 59]);
         assert!(refusals[0].reason.contains("column said is refused"), "{refusals:?}");
@@ -158,7 +158,7 @@ async fn a_row_that_is_too_large_is_refused_before_it_is_sent() {
             said("large", &"x".repeat(9_000_000), 1),
             said("000001", "small", 1),
         ];
-        let refusals = cloud.write(&spec, Arc::new(rows)).await.unwrap();
+        let refusals = cloud.write(&spec, Arc::new(rows)).await.unwrap().refusals;
         assert_eq!(refusals.len(), 1);
         assert_eq!(refusals[0].row, 1);
         assert!(refusals[0].reason.contains("at most"), "{refusals:?}");

@@ -9,18 +9,33 @@ use kappa_actors::port::{
     Comparison, Diff, MergeOptions, Merged, ReprocessError, Reprocessing, Scope,
 };
 use kappa_actors::testing::reprocessing;
+use kappa_actors::testing::warehouse::read_row;
 
 use super::*;
 
 const COLUMNS: [(&str, ColumnType); 3] =
-    [("id", ColumnType::String), ("count", ColumnType::Integer), ("_version", ColumnType::Integer)];
+    [("id", ColumnType::String), ("count", ColumnType::Integer), ("_version", ColumnType::Bytes)];
 
-fn counted(id: &str, count: i64, version: i64) -> Row {
-    row([text(id), Value::Integer(count), Value::Integer(version)])
+/// A row of the message of this time, in microseconds.
+fn counted(id: &str, count: i64, micros: i64) -> Row {
+    row([text(id), Value::Integer(count), version(micros)])
+}
+
+fn position(micros: i64) -> Position {
+    Position::of("1", Timestamp::from_micros(micros), 0)
+}
+
+fn version_of(micros: i64) -> Version {
+    Version::new(None, position(micros), 0)
+}
+
+/// The note that the message of this time was replayed.
+fn replayed(micros: i64) -> Row {
+    row([Value::Bytes(Box::new(position(micros).to_bytes().to_vec().into()))])
 }
 
 fn how() -> Comparison {
-    let scope = Scope { event_id: "id".to_owned(), processor: "p".to_owned(), up_to_version: 100 };
+    let scope = Scope { revision: 0 };
     Comparison { passed_over: vec![], scope: Some(scope), examples: 2 }
 }
 
@@ -46,12 +61,12 @@ impl Scene {
         assert_eq!(self.cloud.write(&self.table, Arc::new(rows)).await.unwrap(), []);
     }
 
-    /// Stages the rows of a complete replay over these events.
-    async fn staged(self, rows: Vec<Row>, events: &[&str]) -> Self {
+    /// Stages the rows of a complete replay over the messages of these times.
+    async fn staged(self, rows: Vec<Row>, events: &[i64]) -> Self {
         let tables = self.staging.stage(&self.table, "r").await.unwrap();
         let to = self.staging.warehouse();
         assert_eq!(to.write(&tables.rows, Arc::new(rows)).await.unwrap(), []);
-        let events = events.iter().map(|id| row([text(id)])).collect();
+        let events = events.iter().map(|&at| replayed(at)).collect();
         assert_eq!(to.write(&tables.events, Arc::new(events)).await.unwrap(), []);
         self.staging.complete("t", "r").await.unwrap();
         self
@@ -70,20 +85,10 @@ impl Scene {
         self.cloud.control()
     }
 
-    /// Ids, counts and versions as a reader sees them.
-    async fn rows(&self) -> Vec<(String, i64, i64)> {
-        let number = |value: &Value| match value {
-            Value::Integer(number) => *number,
-            other => panic!("{other:?}"),
-        };
-        let rows = self.cloud.read_back(&self.table).await;
-        let id = |row: &Row| match &row.0[0] {
-            Value::Text(id) => id.to_string(),
-            other => panic!("{other:?}"),
-        };
-        let mut rows: Vec<_> =
-            rows.iter().map(|row| (id(row), number(&row.0[1]), number(&row.0[2]))).collect();
-        rows.sort();
+    /// The rows as a reader sees them, in the order of their ids.
+    async fn rows(&self) -> Vec<Row> {
+        let mut rows = self.cloud.read_back(&self.table).await;
+        rows.sort_by(|a, b| a.cmp_by(&[0], b));
         rows
     }
 }
@@ -93,8 +98,8 @@ fn staging(cloud: &Cloud) -> BigQueryStaging {
     BigQueryStaging::beside(BigQueryWarehouse::connect(options, None).unwrap())
 }
 
-fn owned(rows: &[(&str, i64, i64)]) -> Vec<(String, i64, i64)> {
-    rows.iter().map(|&(id, count, version)| (id.to_owned(), count, version)).collect()
+fn owned(rows: &[(&str, i64, i64)]) -> Vec<Row> {
+    rows.iter().map(|&(id, count, micros)| read_row(&counted(id, count, micros))).collect()
 }
 
 #[tokio::test]
@@ -102,7 +107,11 @@ async fn staging_conforms_beside_both_kinds_of_tables_and_page_by_page() {
     for mode in [WriteMode::Append, WriteMode::Upsert] {
         let cloud = Cloud::start(mode).await;
         cloud.control().page_rows(1);
-        reprocessing::conforms(&cloud.dataset, &staging(&cloud)).await;
+        let staging = staging(&cloud);
+        reprocessing::conforms(&cloud.dataset, &staging).await;
+        if mode == WriteMode::Upsert {
+            reprocessing::a_removed_row_does_not_come_back(&cloud.dataset, &staging).await;
+        }
         assert_eq!(cloud.control().violations(), [""; 0]);
     }
 }
@@ -144,7 +153,7 @@ async fn a_table_of_that_name_that_no_replay_made_is_left_alone() {
 #[tokio::test]
 async fn what_is_half_dropped_can_be_merged_and_dropped_but_removes_nothing() {
     let scene = Scene::new(WriteMode::Append, &[("a", 1, 1), ("b", 1, 1)]).await;
-    let scene = scene.staged(vec![counted("a", 2, 2)], &["a", "b"]).await;
+    let scene = scene.staged(vec![counted("a", 2, 2)], &[1, 2]).await;
     assert_eq!(scene.diff().await.missing, Some(1));
     scene.control().delete_table("p.d.replayed_events_r");
     assert_eq!(scene.diff().await.missing, None);
@@ -175,14 +184,11 @@ async fn trouble_is_no_contradiction() {
 /// Not from a processor, but a table may have been filled by others.
 #[tokio::test]
 async fn what_is_no_number_is_equal_to_itself() {
-    let columns = [
-        ("id", ColumnType::String),
-        ("rate", ColumnType::Float),
-        ("_version", ColumnType::Integer),
-    ];
+    let columns =
+        [("id", ColumnType::String), ("rate", ColumnType::Float), ("_version", ColumnType::Bytes)];
     let spec = table("rates", &columns, 1);
     let cloud = Cloud::start(WriteMode::Upsert).await;
-    let rate = |id, rate, version| row([text(id), Value::Float(rate), Value::Integer(version)]);
+    let rate = |id, rate, micros| row([text(id), Value::Float(rate), version(micros)]);
     cloud.ensure_table(&spec).await.unwrap();
     let live = vec![rate("a", f64::NAN, 1), rate("b", f64::NAN, 1)];
     cloud.write(&spec, Arc::new(live)).await.unwrap();

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::super::*;
 use crate::archive::{
-    Compression, Incarnation, Limits, LineFormat, Part, WINDOW, Window, close, objects_between,
-    store_part,
+    Compression, Incarnation, IndexName, Limits, LineFormat, Part, WINDOW, Window, close,
+    objects_between, store_part,
 };
 use crate::dead_letter_table::{DeadLetter, Stage};
 use crate::envelope::EnvelopeConfig;
@@ -19,9 +19,12 @@ use crate::row::{Row, Value};
 use crate::testing::memory::archive_store::MemoryArchive;
 use crate::testing::memory::warehouse::MemoryWarehouse;
 use crate::time::Timestamp;
+use crate::version::Version;
 
 pub(super) const EVER: ReplayRange =
     ReplayRange { from: Timestamp::from_micros(0), to: Timestamp::from_micros(i64::MAX / 2) };
+
+pub(super) const ALL: Selection = Selection { published: EVER, event_time: None };
 
 /// The start of window 0, in microseconds.
 const START: i64 = 1_771_338_600_000_000;
@@ -58,13 +61,24 @@ pub(super) struct Audited {
 /// Findings as short lines.
 pub(super) fn shown(findings: &[Finding]) -> Vec<String> {
     let of = |finding: &Finding| {
-        let row = |it: &Standing, what| {
+        let row = |it: &Standing, what: &str| {
             let Value::Text(key) = &it.key.0[0] else { panic!("{it:?}") };
             format!("{} {key} {what}", it.table.name)
         };
         let what = match &finding.what {
             What::Missing(it) => row(it, "missing"),
             What::Twice(it) => row(it, "twice"),
+            What::Stale { row: it, .. } => row(it, "stale"),
+            What::OlderRule { row: it, expected, found } => {
+                row(it, &format!("revision {found}, not {expected}"))
+            }
+            What::Differs { row: it, columns } => {
+                let differs = columns.iter().map(|it_differs| {
+                    let column = &it.table.columns[it_differs.column].name;
+                    format!("{column}: {} instead of {}", it_differs.found, it_differs.expected)
+                });
+                row(it, &differs.collect::<Vec<_>>().join(", "))
+            }
             What::Unaccounted { event, processor, reason } => {
                 let processor = processor.as_deref().unwrap_or("-");
                 format!("{processor} {} ({reason})", event.as_deref().unwrap_or("-"))
@@ -174,27 +188,50 @@ impl Rig {
 
     /// Cuts the window's only final short.
     pub(super) async fn cut(&self, window: i64) {
+        self.edit(window, |body| Some(body[..body.len() - 10].to_vec())).await;
+    }
+
+    /// Replaces the bytes of the window's only final, or removes it.
+    pub(super) async fn edit(&self, window: i64, edit: impl Fn(&[u8]) -> Option<Vec<u8>>) {
         let start = self::window(window);
         let object = objects_between(&self.store, start.start(), start.start().after(WINDOW));
-        let object = object.await.unwrap().remove(0);
-        let info = self.store.info(&object.name).await.unwrap();
-        let mut stream = self.store.read(&object.name).await.unwrap();
+        let name = object.await.unwrap().remove(0).name;
+        self.replace(&name, edit).await;
+    }
+
+    /// Removes the index of the window's final.
+    pub(super) async fn lose_index(&self, window: i64) {
+        let objects = self.store.list("index/").await.unwrap();
+        let of = |name: &str| name.parse::<IndexName>().unwrap().0.window;
+        let index = objects.iter().find(|it| of(&it.name) == self::window(window)).unwrap();
+        self.replace(&index.name, |_| None).await;
+    }
+
+    async fn replace(&self, name: &str, edit: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+        let info = self.store.info(name).await.unwrap();
+        let mut stream = self.store.read(name).await.unwrap();
         let mut body = Vec::new();
         while let Some(chunk) = futures::StreamExt::next(&mut stream).await {
             body.extend_from_slice(&chunk.unwrap());
         }
-        let old = ObjectRef { name: object.name.clone(), generation: info.generation };
+        let old = ObjectRef { name: name.to_owned(), generation: info.generation };
         self.store.delete(&old).await.unwrap();
-        body.truncate(body.len() - 10);
-        self.store.put_if_absent(&object.name, body.into()).await.unwrap();
+        if let Some(body) = edit(&body) {
+            self.store.put_if_absent(name, body.into()).await.unwrap();
+        }
     }
 
     /// Writes the rows that the rules make of the events.
     pub(super) async fn process(&self, payloads: &[Vec<u8>]) {
+        self.process_at(0, payloads).await;
+    }
+
+    /// Writes the rows of events that were published in a window.
+    pub(super) async fn process_at(&self, window: i64, payloads: &[Vec<u8>]) {
         let matcher = Matcher::new(self.processors.iter().map(|plan| plan.patterns()));
         let mut ways = Vec::new();
         for payload in payloads {
-            let message = Self::message(0, payload);
+            let message = Self::message(window, payload);
             let envelope = self.envelope.read(payload).unwrap();
             matcher.ways(&envelope.kind, &mut ways);
             for plan in ways.iter().map(|&way| &self.processors[way]) {
@@ -213,6 +250,12 @@ impl Rig {
         self.warehouse.write(plan.table(), rows).await.unwrap();
     }
 
+    /// The version of the row that a revision of a rule makes of an event.
+    pub(super) fn version(window: i64, payload: &[u8], revision: u16) -> Value {
+        let position = Self::message(window, payload).position();
+        Value::Version(Box::new(Version::new(None, position, revision)))
+    }
+
     /// Stores a dead letter of an event.
     pub(super) async fn letter(
         &self,
@@ -221,9 +264,21 @@ impl Rig {
         stage: Stage,
         processor: Option<&str>,
     ) {
+        self.letter_with(window, payload, stage, processor, |_| {}).await;
+    }
+
+    /// Stores a dead letter that `change` has changed.
+    pub(super) async fn letter_with(
+        &self,
+        window: i64,
+        payload: &[u8],
+        stage: Stage,
+        processor: Option<&str>,
+        change: impl Fn(&mut DeadLetter),
+    ) {
         let message = Self::message(window, payload);
         let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
-        let letter = DeadLetter {
+        let mut letter = DeadLetter {
             id: DeadLetter::id(
                 (&message.id, message.publish_time),
                 stage,
@@ -247,6 +302,7 @@ impl Rig {
             replay_id: None,
             ordering_key: "".into(),
         };
+        change(&mut letter);
         let spec = Arc::new(dead_letter_table::spec());
         self.warehouse.write(&spec, Arc::new(vec![letter.row()])).await.unwrap();
     }
@@ -258,10 +314,20 @@ impl Rig {
             warehouse: Arc::clone(&self.warehouse) as Arc<dyn Auditable>,
             envelope: Arc::clone(&self.envelope),
             processors: processors.map(|plan| Arc::clone(plan) as Arc<dyn Processor>).collect(),
+            values: None,
         }
     }
 
     pub(super) async fn audit(&self, acknowledged: Acknowledged) -> Audited {
+        self.audit_with(&self.engine(), ALL, acknowledged).await
+    }
+
+    pub(super) async fn audit_with(
+        &self,
+        engine: &Audit,
+        selection: Selection,
+        acknowledged: Acknowledged,
+    ) -> Audited {
         let (mut findings, mut windows, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
         let mut tell = |told| {
             match told {
@@ -272,7 +338,7 @@ impl Rig {
             true
         };
         let log = async { Ok(acknowledged) };
-        let summary = self.engine().run(EVER, log, &mut tell).await.unwrap();
+        let summary = engine.run(selection, log, &mut tell).await.unwrap();
         Audited { findings, windows, left_out, summary }
     }
 }

@@ -245,7 +245,6 @@ fn letter(event: &str, processor: &str, micros: i64) -> DeadLetter {
         stage: Stage::Process,
         actor: String::new(),
         processor: Some(processor.to_owned()),
-        duty: processor.to_owned(),
         reason: "bad".to_owned(),
         payload: Bytes::new(),
         attributes: None,
@@ -256,6 +255,7 @@ fn letter(event: &str, processor: &str, micros: i64) -> DeadLetter {
         requeued_at: None,
         replay_id: None,
         ordering_key: CompactString::default(),
+        duty: processor.to_owned(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Checks of [`Warehouse::ensure_table`](crate::port::Warehouse::ensure_table).
 
-use super::{ReadBack, VERSIONED, assert_holds, row, store, table, text, versioned};
+use super::{ReadBack, VERSIONED, assert_holds, row, store, table, text, version, versioned};
 use crate::port::{EnsureError, Ensured};
 use crate::row::{ColumnType, Row, TableSpec, Value};
 
@@ -38,8 +38,8 @@ pub async fn a_column_no_longer_configured_stays_and_is_null_in_new_rows(
     let ensured = warehouse.ensure_table(&after).await.expect("an idle column is no error");
     assert_eq!(ensured, Ensured { idle: vec!["said".to_owned()], ..Ensured::default() });
     let new = |values: [Value; 2]| -> Row { row(values) };
-    store(warehouse, &after, vec![new([text("new"), Value::Integer(1)])]).await;
-    let rows = [versioned("old", "kept", 1), row([text("new"), Value::Null, Value::Integer(1)])];
+    store(warehouse, &after, vec![new([text("new"), version(1)])]).await;
+    let rows = [versioned("old", "kept", 1), row([text("new"), Value::Null, version(1)])];
     assert_holds(warehouse, &before, &rows).await;
 }
 

@@ -3,7 +3,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use bytes::Bytes;
 use kappa_actors::archive::{
-    Compression, EncodedPart, Incarnation, Limits, Window, close, store_part, unfinished,
+    Compression, EncodedPart, Incarnation, Limits, LineFormat, Window, close, store_part,
+    unfinished,
 };
 use kappa_actors::port::{ArchiveStore, Put, StoreError};
 use kappa_actors::testing::archive_store::{conforms, lines};
@@ -13,7 +14,13 @@ use super::LocalArchive;
 fn part(text: &str) -> EncodedPart {
     let body = Bytes::copy_from_slice(text.as_bytes());
     let crc32c = crc32c::crc32c(&body);
-    EncodedPart { body, crc32c, compression: Compression::None, events: 1 }
+    EncodedPart {
+        body,
+        crc32c,
+        compression: Compression::None,
+        format: LineFormat::Payload,
+        events: 1,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,7 +54,7 @@ async fn a_window_sealed_on_disk_leaves_final_objects_and_no_folder_else() {
     let mut left: Vec<_> =
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, [".aside", "events"]);
+    assert_eq!(left, [".aside", "events", "index"]);
 }
 
 #[tokio::test]

@@ -1,18 +1,20 @@
 //! The thread that writes `log.db`: appends what waits in one commit, and removes what need not be
 //! kept, in steps so small that publishing never waits long for them.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use kappa_actors::message::NewMessage;
 use kappa_actors::port::PublishError;
+use kappa_actors::time::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::events::{self, Events};
+use super::events::{self, Events, Head};
 use super::retention::{self, Keep};
-use super::{Clock, LogOptions, reader};
+use super::{Clock, LogOptions, reader, subscription};
 
 /// How often retention looks for something to remove.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,6 +43,8 @@ pub(super) struct Appender {
     pub(super) subscriptions: Connection,
     pub(super) options: LogOptions,
     pub(super) clock: Clock,
+    /// Whether it was reported that the log is ahead of the clock.
+    pub(super) warned: Cell<bool>,
     /// Told of arrivals.
     pub(super) reader: Sender<reader::Command>,
 }
@@ -90,6 +94,7 @@ impl Appender {
             more = retention::remove(&self.events, &self.subscriptions, &mut head, keep, quota)?;
         }
         let now = (self.clock)();
+        let mut full = None;
         let mut append = |message: &NewMessage| {
             let (size, most) = (message.payload.len() as u64, self.options.max_event_bytes);
             if size > most {
@@ -97,8 +102,11 @@ impl Appender {
                 return Ok(Err(PublishError::Refused(text)));
             }
             if head.bytes >= self.options.max_bytes && !more {
-                let text = format!("{} bytes wait to be acknowledged", head.bytes);
-                return Ok(Err(PublishError::Full(text)));
+                let text = match &full {
+                    Some(text) => text,
+                    None => full.insert(self.describe_full(&head)?),
+                };
+                return Ok(Err(PublishError::Full(text.clone())));
             }
             self.events.append(&mut head, now, message)?;
             Ok(Ok(self.events.message_id(head.generation, head.last_offset).into()))
@@ -109,7 +117,37 @@ impl Appender {
             .collect::<rusqlite::Result<_>>()?;
         self.events.set_head(&head)?;
         transaction.commit()?;
+        self.warn_once_if_ahead(&head, now);
+        // After the commit: into a removed file it succeeds, and is lost.
+        self.events.check_place()?;
         Ok(outcomes)
+    }
+
+    /// Names the subscriptions that keep the log from removing events.
+    fn describe_full(&self, head: &Head) -> rusqlite::Result<String> {
+        const MOST: usize = 5;
+        let holdings =
+            subscription::holdings(&self.subscriptions, self.events.id, head.last_offset)?;
+        let bytes = head.bytes;
+        if holdings.is_empty() {
+            return Ok(format!("{bytes} bytes wait for a first subscription: start `kappa run`"));
+        }
+        let holders = holdings.iter().filter(|(_, events)| *events > 0).take(MOST);
+        let holders: Vec<_> =
+            holders.map(|(name, events)| format!("{name} holds {events} events")).collect();
+        Ok(format!(
+            "{bytes} bytes wait to be acknowledged: subscription {}; `kappa subscriptions remove \
+             NAME` removes one that is no longer used",
+            holders.join(", ")
+        ))
+    }
+
+    fn warn_once_if_ahead(&self, head: &Head, now: Timestamp) {
+        if let Some(reason) = events::ahead_of(head, now)
+            && !self.warned.replace(true)
+        {
+            tracing::warn!(dir = %self.dir.display(), "{reason}");
+        }
     }
 
     /// One step of retention; how long until the next is due.

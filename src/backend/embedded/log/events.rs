@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -18,6 +19,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, Transaction, Transacti
 
 use super::generations::Generations;
 use super::ranges::Range;
+use crate::backend::embedded::sqlite::identity::OpenFiles;
 use crate::backend::embedded::sqlite::{self, OpenError};
 
 pub(super) const VERSION: i64 = 2;
@@ -83,7 +85,8 @@ pub(super) struct Head {
 /// A connection to `log.db`.
 #[derive(Debug)]
 pub(super) struct Events {
-    connection: Connection,
+    pub(super) connection: Connection,
+    files: OpenFiles,
     /// Which log this is.
     pub(super) id: i64,
 }
@@ -94,7 +97,31 @@ impl Events {
         let connection = sqlite::open_with_pages(path, PAGE_BYTES, VERSION, SCHEMA)?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(at)?;
         let id = connection.query_row("SELECT id FROM log", (), |row| row.get(0)).map_err(at)?;
-        Ok(Self { connection, id })
+        Ok(Self { connection, files: OpenFiles::of(path), id })
+    }
+
+    /// Checks that the log is still where it was opened.
+    pub(super) fn check_place(&self) -> rusqlite::Result<()> {
+        self.files.check()
+    }
+
+    /// Opens the file of an existing log, to be read and not to be written.
+    pub(super) fn open_to_read(path: &Path) -> Result<Self, OpenError> {
+        let at = |reason| OpenError::Sqlite { path: path.to_path_buf(), reason };
+        let connection = sqlite::open_to_read(path, VERSION)?;
+        let id = connection.query_row("SELECT id FROM log", (), |row| row.get(0)).map_err(at)?;
+        Ok(Self { connection, files: OpenFiles::of(path), id })
+    }
+
+    /// Reads from one moment's state until the answer is dropped.
+    pub(super) fn snapshot(&self) -> rusqlite::Result<Transaction<'_>> {
+        self.connection.unchecked_transaction()
+    }
+
+    /// The log's id as in the ids of its messages.
+    pub(super) fn name(&self) -> String {
+        let id = self.message_id(1, 0);
+        id.split('.').next().unwrap_or_default().to_owned()
     }
 
     /// Keeps every other writer of the log out until the transaction ends.
@@ -208,49 +235,6 @@ impl Events {
         self.connection.prepare_cached(SELECT)?.query_row([offset], |row| row.get(0)).optional()
     }
 
-    /// The first event in `range` that is there: its offset and publish time.
-    pub(super) fn first_in(&self, range: Range) -> rusqlite::Result<Option<(i64, i64)>> {
-        const SELECT: &str = "SELECT offset, publish_time FROM events \
-                              WHERE offset BETWEEN ? AND ? ORDER BY offset LIMIT 1";
-        let mut select = self.connection.prepare_cached(SELECT)?;
-        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        select.query_row((range.first, range.last), row).optional()
-    }
-
-    /// The lowest offset above `above` published at `to` or later: one more than the last offset
-    /// when there is none yet. Events of a later generation may lie behind it and be older. Nothing above `above` may have been removed.
-    pub(super) fn first_published_at(
-        &self,
-        to: i64,
-        above: i64,
-        head: &Head,
-    ) -> rusqlite::Result<i64> {
-        let range = Range { first: above + 1, last: head.last_offset };
-        for part in self.generations()?.parts(range) {
-            let first = self.first_of_part(to, part)?;
-            if first <= part.last {
-                return Ok(first);
-            }
-        }
-        Ok(head.last_offset + 1)
-    }
-
-    /// The lowest offset of `part`, whose events are of one generation, published at `to` or later;
-    /// one more than its last when there is none. A hole belongs to the event behind it.
-    fn first_of_part(&self, to: i64, part: Range) -> rusqlite::Result<i64> {
-        let (mut low, mut high) = (part.first, part.last + 1);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.first_in(Range { first: middle, last: high - 1 })? {
-                Some((offset, time)) if time < to => low = offset + 1,
-                // Nothing from the middle on, or all of it is later: look before it.
-                Some(_) | None => high = middle,
-            }
-        }
-        let found = self.first_in(Range { first: low, last: part.last })?;
-        Ok(found.map_or(part.last + 1, |(offset, _)| offset))
-    }
-
     /// The generations of this log.
     pub(super) fn generations(&self) -> rusqlite::Result<Generations> {
         Generations::read(&self.connection)
@@ -304,6 +288,20 @@ impl Events {
         self.connection.prepare_cached(DELETE)?.execute([offset])?;
         Ok(())
     }
+}
+
+/// By how much publish times may be ahead of the clock: small steps back are common.
+const TOLERATED_AHEAD: Duration = Duration::from_secs(60);
+
+/// Describes by how much the log is ahead of the clock, if that is too much.
+pub(super) fn ahead_of(head: &Head, now: Timestamp) -> Option<String> {
+    let last = Timestamp::from_micros(head.last_time);
+    (now.after(TOLERATED_AHEAD) < last).then(|| {
+        format!(
+            "the last event was published at {last}, which is later than now, {now}, and all events \
+             get that time until then: correct the clock, then `kappa log begin-generation`"
+        )
+    })
 }
 
 /// About what a message will take in the file; exact but for escapes in its attributes.

@@ -50,26 +50,28 @@ pub(super) fn compare(
     seen: Option<Seen>,
     last_noted: i64,
 ) -> Option<Mismatch> {
-    let (last_same, last_seen, is_same) = match seen {
-        Some(seen) if seen.log != id => return Some(Mismatch::Replaced),
-        None => (head.last_offset, last_noted, true),
-        Some(seen) => {
-            let is_known = generations.iter().any(|it| it.number == seen.generation);
-            // Where a generation of the lost log began is not known: nothing above what retention
-            // has removed counts as acknowledged. Those events come again, and none is lost.
-            let last_same = match is_known {
-                true => generations.end_of(seen.generation, head.last_offset),
-                false => head.removed_offset.min(head.last_offset),
-            };
-            // Within a generation, times never decrease: an earlier one is of another event.
-            let is_same =
-                is_known && (seen.generation < head.generation || seen.last_time <= head.last_time);
-            (last_same, seen.last_offset, is_same)
-        }
+    let Some(seen) = seen else {
+        let (last_same, last_seen) = (head.last_offset, last_noted);
+        return (last_seen > last_same).then_some(Mismatch::Older { last_same, last_seen });
     };
-    let beyond = last_seen > last_same || last_noted > head.last_offset;
-    (beyond || !is_same)
-        .then_some(Mismatch::Older { last_same, last_seen: last_seen.max(last_noted) })
+    if seen.log != id {
+        return Some(Mismatch::Replaced);
+    }
+    let end = generations.end_of(seen.generation, head.last_offset);
+    let is_same = if seen.generation == head.generation {
+        // Within a generation, times never decrease: an earlier one is of another event.
+        seen.last_time <= head.last_time
+    } else {
+        seen.generation < head.generation
+    };
+    if is_same && seen.last_offset <= end && last_noted <= head.last_offset {
+        return None;
+    }
+    // Where a generation of the lost log began is not known: nothing above what retention has
+    // removed counts as acknowledged. Those events come again, and none is lost.
+    let is_known = generations.iter().any(|it| it.number == seen.generation);
+    let last_same = if is_known { end } else { head.removed_offset };
+    Some(Mismatch::Older { last_same, last_seen: seen.last_offset.max(last_noted) })
 }
 
 /// Reads both files and compares them.

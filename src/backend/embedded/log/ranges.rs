@@ -92,15 +92,17 @@ impl RangeSet {
 
     /// The lowest offsets it lacks. The last such gap has no end: it reaches to `i64::MAX`.
     pub(super) fn first_gap(&self) -> Range {
-        let mut ranges = self.ranges.iter();
-        match ranges.next() {
-            Some((0, &last)) => Range {
-                first: last + 1,
-                last: ranges.next().map_or(i64::MAX, |(&next, _)| next - 1),
-            },
-            Some((&first, _)) => Range { first: 0, last: first - 1 },
-            None => Range { first: 0, last: i64::MAX },
-        }
+        self.gap_from(0)
+    }
+
+    /// The lowest offsets from `offset` on that it lacks.
+    pub(super) fn gap_from(&self, offset: i64) -> Range {
+        let first = match self.ranges.range(..=offset).next_back() {
+            Some((_, &last)) if last >= offset => last + 1,
+            _ => offset,
+        };
+        let last = self.ranges.range(first..).next().map_or(i64::MAX, |(&next, _)| next - 1);
+        Range { first, last }
     }
 
     /// Its ranges, ascending.
@@ -165,6 +167,8 @@ mod tests {
                     ranges.remove(first);
                     plain.remove(&first);
                 }
+                let later = ranges.gap_from(first);
+                prop_assert_eq!(later.first, (first..).find(|it| !plain.contains(it)).unwrap());
                 let gap = ranges.first_gap();
                 prop_assert_eq!(gap.first, (0..).find(|offset| !plain.contains(offset)).unwrap());
                 prop_assert_eq!(

@@ -6,11 +6,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use kappa_actors::message::{Lease, Message};
-use kappa_actors::port::{Acknowledged, Backlog, LogError, Pulled, Room, Sought};
+use kappa_actors::port::{Acknowledged, Backlog, LogError, LogFault, Pulled, Room, Sought};
 use kappa_actors::time::Timestamp;
 use tokio::sync::oneshot;
 
-use super::events::Events;
+use super::Clock;
+use super::events::{self, Events};
 use super::subscription::Subscription;
 
 /// How soon a waiting pull notices what another process has published: two cheap queries each.
@@ -36,6 +37,8 @@ pub(super) enum Command {
     Seek(Timestamp, Reply<Sought>),
     /// Count what is not acknowledged.
     Backlog(Reply<Backlog>),
+    /// Report what is wrong with the log.
+    Faults(Reply<Vec<LogFault>>),
     /// Tell what is acknowledged.
     Acknowledged(Reply<Acknowledged>),
     /// This process has published.
@@ -57,6 +60,7 @@ pub(super) struct Reader {
     pub(super) subscription: Subscription,
     /// In the order of their calls.
     pub(super) waiting: VecDeque<Waiting>,
+    pub(super) clock: Clock,
 }
 
 impl Reader {
@@ -78,7 +82,7 @@ impl Reader {
 
     /// A caller that no longer waits for its answer loses nothing by that.
     fn handle(&mut self, command: Command) {
-        let Self { events, subscription, dir, .. } = self;
+        let Self { events, subscription, dir, clock, .. } = self;
         let unavailable =
             |error: rusqlite::Error| LogError::Unavailable(format!("{}: {error}", dir.display()));
         match command {
@@ -108,6 +112,10 @@ impl Reader {
                     oldest: oldest.map(Timestamp::from_micros),
                 });
                 let _ = reply.send(backlog.map_err(unavailable));
+            }
+            Command::Faults(reply) => {
+                let faults = faults(events, subscription, clock());
+                let _ = reply.send(faults.map_err(unavailable));
             }
             Command::Acknowledged(reply) => {
                 let oldest = subscription.oldest_waiting(events).map_err(unavailable);
@@ -156,6 +164,18 @@ impl Reader {
             let _ = pull.reply.send(Ok(Pulled::Quiet));
         }
     }
+}
+
+fn faults(
+    events: &Events,
+    subscription: &Subscription,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<LogFault>> {
+    let missing = subscription.missing();
+    let missing = missing.map(|(reason, waiting)| LogFault { what: "log.db", reason, waiting });
+    let ahead = events::ahead_of(&events.head()?, now);
+    let ahead = ahead.map(|reason| LogFault { what: "clock", reason, waiting: 0 });
+    Ok(missing.into_iter().chain(ahead).collect())
 }
 
 /// What to name when giving these back.

@@ -7,6 +7,8 @@
 
 mod file;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -15,9 +17,9 @@ use kappa_actors::port::Room;
 use kappa_actors::time::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use self::file::forget;
 pub(super) use self::file::{
-    Seen, all_acknowledged, drop_beyond, last_noted, open, seen, set_seen, tidy,
+    Seen, VERSION, all_acknowledged, drop_beyond, forget, holdings, last_noted, names, open, seen,
+    set_seen, tidy,
 };
 use self::state::{State, lease, offset};
 use super::events::{Events, Head};
@@ -26,6 +28,9 @@ use super::ranges::{Range, RangeSet};
 /// How much of its life a job's subscription may have used before it is renewed: a commit an hour
 /// for a life of a day.
 const RENEWALS: u32 = 24;
+
+/// What to do about events that are missing.
+const MISSING_HINT: &str = "restore log.db from a backup, or `kappa seek` to a later time";
 
 /// One subscription, as this process knows it.
 #[derive(Debug)]
@@ -76,29 +81,77 @@ impl Subscription {
         mut room: Room,
     ) -> rusqlite::Result<Vec<Message>> {
         self.refresh(events)?;
+        // Read first: every event up to there was in the file then, so one that is not was lost.
+        let head = events.head()?;
         let State { epoch, taken, archived, .. } = &mut self.state;
-        let mut messages = Vec::new();
+        let (mut messages, mut holes) = (Vec::new(), Vec::new());
         loop {
             let gap = taken.first_gap();
+            let range = Range { first: gap.first, last: gap.last.min(head.last_offset) };
+            if range.first > range.last {
+                break;
+            }
             let found = messages.len();
-            let read = events.read(gap, &mut room, |offset| lease(*epoch, offset), &mut messages);
+            let read = events.read(range, &mut room, |offset| lease(*epoch, offset), &mut messages);
             for message in &mut messages[found..] {
                 message.archived = archived.contains(offset(message.lease));
             }
             // Also on an error, what was read before it goes out.
             let last = messages[found..].last().map(|message| offset(message.lease));
             let whole = match read {
-                Ok(whole) => whole && gap.last < i64::MAX,
+                Ok(whole) => whole,
                 Err(error) if messages.is_empty() => return Err(error),
                 Err(_) => false,
             };
-            if let Some(last) = if whole { Some(gap.last) } else { last } {
-                taken.insert(Range { first: gap.first, last });
+            if let Some(last) = if whole { Some(range.last) } else { last } {
+                let range = Range { first: range.first, last };
+                taken.insert(range);
+                let found = &messages[found..];
+                if i64::try_from(found.len()) != Ok(last - range.first + 1) {
+                    let found = found.iter().map(|message| offset(message.lease)).collect();
+                    let whole: RangeSet = [range].into_iter().collect();
+                    holes.extend(whole.without(&found).iter());
+                }
             }
             if !whole {
-                return Ok(messages);
+                break;
             }
         }
+        if !holes.is_empty() {
+            self.note_missing(events, &holes)?;
+        }
+        Ok(messages)
+    }
+
+    /// Notes events that the log has lost. They are not acknowledged: when the file is restored,
+    /// they are handed out.
+    fn note_missing(&mut self, events: &Events, holes: &[Range]) -> rusqlite::Result<()> {
+        // A seek by another process and retention after it also leave them out.
+        if !self.is_current()? {
+            return Ok(());
+        }
+        for hole in holes {
+            let (first, last, log) = (hole.first, hole.last, events.name());
+            tracing::warn!(log, first, last, "events are missing from log.db: {MISSING_HINT}");
+            self.state.missing.insert(*hole);
+        }
+        Ok(())
+    }
+
+    /// Describes the events that the log has lost before they were acknowledged, and counts them.
+    pub(super) fn missing(&self) -> Option<(String, u64)> {
+        const MOST: usize = 5;
+        let missing = &self.state.missing;
+        let first = missing.iter().take(MOST);
+        let first: Vec<_> =
+            first.map(|range| format!("{} to {}", range.first, range.last)).collect();
+        let more = if missing.iter().count() > MOST { " and more" } else { "" };
+        (!first.is_empty()).then(|| {
+            let text = first.join(", ");
+            let text =
+                format!("events are missing from log.db, offsets {text}{more}: {MISSING_HINT}");
+            (text, missing.len().cast_unsigned())
+        })
     }
 
     /// Makes messages on loan available again. Void leases and acknowledged messages are passed
@@ -118,6 +171,8 @@ impl Subscription {
         leases: &[Lease],
         archived: bool,
     ) -> rusqlite::Result<()> {
+        // An offset of a log that is gone may be another event's in the present one.
+        events.check_place()?;
         self.refresh(events)?;
         let expires = self.renewal();
         let head = events.head()?;
@@ -155,6 +210,7 @@ impl Subscription {
         events: &Events,
         to: i64,
     ) -> rusqlite::Result<Result<i64, String>> {
+        events.check_place()?;
         self.refresh(events)?;
         // Holds off retention until the new position is committed: it would go by the old one.
         let _lock = events.lock()?;
@@ -162,25 +218,28 @@ impl Subscription {
         if head.removed_offset > 0 && to <= head.removed_time {
             return Ok(Err(gone(events, &head)?));
         }
-        let first = events.first_published_at(to, head.removed_offset, &head)?;
-        let skip_until = (first > head.last_offset).then_some(to);
+        let before = events.published_before(to, &head)?;
+        let waiting = head.last_offset + 1 - before.len();
+        let skip_until = before.contains(head.last_offset).then_some(to);
         self.change(|state, transaction, name| {
-            state.restart(transaction, name, first - 1)?;
+            state.restart(transaction, name, &before)?;
             state.skip_until = skip_until;
             transaction
                 .prepare_cached("UPDATE subscriptions SET skip_until = ? WHERE name = ?")?
                 .execute((skip_until, name))?;
             Ok(())
         })?;
-        Ok(Ok(head.last_offset - first + 1))
+        Ok(Ok(waiting))
     }
 
     /// How many messages are not acknowledged, and when the oldest was published.
     pub(super) fn backlog(&mut self, events: &Events) -> rusqlite::Result<(i64, Option<i64>)> {
         self.refresh(events)?;
         // Offset 0 is always acknowledged, hence one more.
-        let count = events.head()?.last_offset + 1 - self.state.acknowledged.len();
-        let oldest = events.time_at(self.state.acknowledged.first_gap().first)?;
+        let (head, generations) = events.head_and_generations()?;
+        let State { acknowledged, missing, .. } = &self.state;
+        let count = head.last_offset + 1 - acknowledged.len() - missing.len();
+        let oldest = events.oldest_outside(acknowledged, &head, &generations)?;
         Ok((count.max(0), oldest))
     }
 
@@ -190,7 +249,9 @@ impl Subscription {
         if self.is_current()? || self.load(events.id)? {
             return Ok(self.backlog(events)?.1);
         }
-        events.time_at(events.head()?.removed_offset + 1)
+        let (head, generations) = events.head_and_generations()?;
+        let removed = [Range { first: 0, last: head.removed_offset }].into_iter().collect();
+        events.oldest_outside(&removed, &head, &generations)
     }
 
     /// Brings the state up to what the file and the log say.
@@ -241,7 +302,8 @@ impl Subscription {
             transaction.prepare_cached(UPSERT)?.execute((name, events.id, expires))?;
             file::note_seen(transaction, events.id, &head)?;
             *state = State { epoch: state.epoch, ..State::default() };
-            state.restart(transaction, name, floor)
+            let removed = [Range { first: 0, last: floor }].into_iter().collect();
+            state.restart(transaction, name, &removed)
         })?;
         self.load(events.id).map(drop)
     }
@@ -249,7 +311,8 @@ impl Subscription {
     /// Passes over what was published before the time that was sought.
     fn skip(&mut self, events: &Events, until: i64) -> rusqlite::Result<()> {
         let head = events.head()?;
-        let floor = self.state.acknowledged.first_gap().first - 1;
+        // All that was published since the seek is either passed over or not yet looked at.
+        let floor = self.state.acknowledged.last();
         if head.last_offset <= floor {
             return Ok(());
         }
@@ -261,12 +324,12 @@ impl Subscription {
                     .prepare_cached("UPDATE subscriptions SET skip_until = NULL WHERE name = ?")?
                     .execute([name])?;
             }
-            let passed_over = [Range { first: floor + 1, last: first - 1 }];
-            if first - 1 > floor {
-                let passed_over = passed_over.into_iter().collect();
-                state.note_unarchived(transaction, name, &passed_over)?;
+            let passed_over = Range { first: floor + 1, last: first - 1 };
+            if passed_over.first > passed_over.last {
+                return Ok(());
             }
-            state.acknowledge(transaction, name, Range { first: 0, last: first - 1 })
+            state.note_unarchived(transaction, name, &[passed_over].into_iter().collect())?;
+            state.acknowledge(transaction, name, passed_over)
         })
     }
 
@@ -317,60 +380,4 @@ fn gone(events: &Events, head: &Head) -> rusqlite::Result<String> {
         None => "none is left".to_owned(),
     };
     Ok(format!("events published up to {removed} are removed from the log; {oldest}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use kappa_actors::message::NewMessage;
-
-    use super::*;
-
-    const ROOM: Room = Room { messages: 10, bytes: 1_000 };
-
-    fn with_three_events(dir: &Path) -> (Events, Subscription) {
-        let events = Events::open(&dir.join("log.db")).unwrap();
-        let transaction = events.lock().unwrap();
-        let mut head = events.head().unwrap();
-        for payload in ["one", "two", "three"] {
-            let message = NewMessage::from_payload(payload);
-            events.append(&mut head, Timestamp::now(), &message).unwrap();
-        }
-        events.set_head(&head).unwrap();
-        transaction.commit().unwrap();
-        let connection = open(&dir.join("subscriptions.db")).unwrap();
-        (events, Subscription::new(connection, "kappa".to_owned(), None))
-    }
-
-    fn leases(messages: &[Message]) -> Vec<Lease> {
-        messages.iter().map(|message| message.lease).collect()
-    }
-
-    #[test]
-    fn an_acknowledgement_that_failed_is_made_again_with_the_same_leases() {
-        let dir = tempfile::tempdir().unwrap();
-        let (events, mut subscription) = with_three_events(dir.path());
-        let messages = subscription.take(&events, ROOM).unwrap();
-        subscription.connection.pragma_update(None, "query_only", true).unwrap();
-        assert!(subscription.acknowledge(&events, &leases(&messages[..2]), true).is_err());
-        assert_eq!(subscription.backlog(&events).unwrap().0, 3, "none is acknowledged");
-        assert!(subscription.take(&events, ROOM).unwrap().is_empty(), "all are still on loan");
-        subscription.connection.pragma_update(None, "query_only", false).unwrap();
-        subscription.acknowledge(&events, &leases(&messages[..2]), true).unwrap();
-        assert_eq!(subscription.backlog(&events).unwrap().0, 1);
-    }
-
-    #[test]
-    fn a_seek_that_failed_loses_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let (events, mut subscription) = with_three_events(dir.path());
-        let messages = subscription.take(&events, ROOM).unwrap();
-        subscription.acknowledge(&events, &leases(&messages[..1]), true).unwrap();
-        subscription.connection.pragma_update(None, "query_only", true).unwrap();
-        assert!(subscription.seek(&events, i64::MAX).is_err());
-        subscription.connection.pragma_update(None, "query_only", false).unwrap();
-        subscription.give_back(&leases(&messages));
-        assert_eq!(leases(&subscription.take(&events, ROOM).unwrap()), leases(&messages[1..]));
-    }
 }

@@ -1,5 +1,6 @@
 //! The embedded log as its callers see it.
 
+mod faults;
 mod model;
 mod restored;
 
@@ -315,4 +316,27 @@ async fn what_is_acknowledged_is_told_without_a_subscription_made_for_it() {
     daemon.seek(messages[1].publish_time).await.unwrap();
     let waits = Acknowledged::Before(messages[1].publish_time);
     assert_eq!(auditor.acknowledged().await.unwrap(), waits);
+}
+
+#[tokio::test]
+async fn nothing_is_published_into_or_acknowledged_for_a_log_that_was_removed() {
+    for (file, replaced) in [("log.db", false), ("log.db", true), ("log.db-wal", false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        publish(&log, ["one".to_owned()]).await;
+        let messages = pull(&log).await;
+        fs::rename(dir.path().join(file), dir.path().join("moved")).unwrap();
+        if replaced {
+            fs::copy(dir.path().join("moved"), dir.path().join(file)).unwrap();
+        }
+        let outcomes = log.publish(vec![NewMessage::from_payload("two")]).await;
+        let Err(PublishError::Unavailable(text)) = &outcomes[0] else { panic!("{outcomes:?}") };
+        assert!(text.contains(&format!("{file} was removed or replaced")), "{text}");
+        let refused = log.acknowledge(&leases(&messages)).await.unwrap_err().to_string();
+        assert!(refused.contains("was removed or replaced"), "{refused}");
+        assert!(log.seek(Timestamp::now()).await.is_err());
+        fs::rename(dir.path().join("moved"), dir.path().join(file)).unwrap();
+        log.acknowledge(&leases(&messages)).await.unwrap();
+        publish(&log, ["three".to_owned()]).await;
+    }
 }

@@ -1,4 +1,4 @@
-//! What stands in `warehouse.db`, asked by an audit: on a connection and a thread of its own, that
+//! Answers an audit's questions about `warehouse.db`, on a connection and a thread of its own, which
 //! only read. A daemon may be writing meanwhile; neither waits for the other.
 
 use std::collections::HashMap;
@@ -6,10 +6,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::NaiveDate;
 use kappa_actors::dead_letter_table::{self, Stage};
-use kappa_actors::port::{AuditError, Auditable, KeyCount, LetterMark};
-use kappa_actors::replay::ReplayRange;
-use kappa_actors::row::{Row, Value};
+use kappa_actors::port::{
+    AuditError, Auditable, Current, CurrentRows, KeyCount, LetterMark, LetterQuery,
+};
+use kappa_actors::row::{ColumnType, Row, Value};
+use kappa_actors::time::Timestamp;
+use kappa_actors::version::Version;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot};
@@ -95,6 +100,18 @@ impl Auditable for EmbeddedAudit {
         BATCH
     }
 
+    async fn current(&self, asked: &CurrentRows) -> Result<Vec<Current>, AuditError> {
+        let (asked, keys) = (asked.clone(), asked.keys.len());
+        let found = self.call(move |connection| {
+            let snapshot = connection.transaction()?;
+            match table::fit(&snapshot, "main", &asked.table)? {
+                None => Ok(vec![Current::MISSING; asked.keys.len()]),
+                Some(fit) => Ok(current(&snapshot, &asked, &fit)?),
+            }
+        });
+        Ok(found.await?.unwrap_or_else(|| vec![Current::MISSING; keys]))
+    }
+
     async fn count(&self, asked: &KeyCount) -> Result<Vec<u64>, AuditError> {
         let (asked, keys) = (asked.clone(), asked.keys.len());
         let counted = self.call(move |connection| {
@@ -110,11 +127,11 @@ impl Auditable for EmbeddedAudit {
 
     async fn letters(
         &self,
-        published: ReplayRange,
+        asked: LetterQuery,
         take: &mut (dyn FnMut(LetterMark) -> bool + Send),
     ) -> Result<(), AuditError> {
         let (show, mut shown) = mpsc::channel(LETTERS_AHEAD);
-        let all = self.call(move |connection| Ok(letters(connection, published, &show)?));
+        let all = self.call(move |connection| Ok(letters(connection, asked, &show)?));
         let taken = async {
             while let Some(mark) = shown.recv().await {
                 if !take(mark) {
@@ -126,6 +143,80 @@ impl Auditable for EmbeddedAudit {
         };
         tokio::join!(all, taken).0.map(drop)
     }
+}
+
+/// Looks keys up through the index of the primary key, in its order.
+fn current(
+    connection: &Connection,
+    asked: &CurrentRows,
+    fit: &table::Fit,
+) -> rusqlite::Result<Vec<Current>> {
+    let CurrentRows { table, keys, expected, columns, .. } = asked;
+    // A column that the table lacks is NULL in every row.
+    let value = |at: usize| match &table.columns[at].name {
+        name if fit.lacking.contains(name) => "NULL".to_owned(),
+        name => quoted(name),
+    };
+    let version = table.version.map_or_else(|| "NULL".to_owned(), value);
+    let selected = [version].into_iter().chain(columns.iter().map(|&at| value(at)));
+    let wanted = table.key.iter().map(|&at| format!("{}=?", quoted(&table.columns[at].name)));
+    let sql = format!(
+        "SELECT {} FROM {} WHERE {}",
+        list(selected),
+        quoted(&table.name),
+        wanted.collect::<Vec<_>>().join(" AND ")
+    );
+    let mut select = connection.prepare_cached(&sql)?;
+    let all: Vec<usize> = (0..table.key.len()).collect();
+    let mut order: Vec<usize> = (0..keys.len()).collect();
+    order.sort_by(|&a, &b| keys[a].cmp_by(&all, &keys[b]));
+    let (mut found, mut text) = (vec![Current::MISSING; keys.len()], String::new());
+    for at in order {
+        for (place, value) in (1..).zip(&keys[at].0) {
+            bind(&mut select, place, value, &mut text)?;
+        }
+        let mut rows = select.raw_query();
+        let Some(row) = rows.next()? else { continue };
+        let version = row.get_ref(0)?.as_blob().ok().and_then(Version::from_bytes);
+        // A value that cannot be read differs from any that is expected: it is shown as it is.
+        let values = (1..)
+            .zip(columns)
+            .map(|(place, &column)| Ok(held(table.columns[column].kind, row.get_ref(place)?)));
+        let values = values.collect::<rusqlite::Result<_>>()?;
+        found[at] = Current::of(version, &expected[at], || values);
+    }
+    Ok(found)
+}
+
+/// A value in the form that [`bind`] gives it; a value of another form is its text.
+fn held(kind: ColumnType, value: ValueRef<'_>) -> Value {
+    let read = match (kind, value) {
+        (_, ValueRef::Null) => Some(Value::Null),
+        (ColumnType::Boolean, ValueRef::Integer(truth @ (0 | 1))) => {
+            Some(Value::Boolean(truth == 1))
+        }
+        (ColumnType::Integer, ValueRef::Integer(integer)) => Some(Value::Integer(integer)),
+        (ColumnType::Float, ValueRef::Real(real)) => Some(Value::Float(real)),
+        (ColumnType::Bytes, ValueRef::Blob(bytes)) => {
+            Some(Value::Bytes(Box::new(Bytes::copy_from_slice(bytes))))
+        }
+        (ColumnType::Timestamp, ValueRef::Text(text)) => std::str::from_utf8(text)
+            .ok()
+            .and_then(|text| Timestamp::parse_rfc3339(text).ok())
+            .map(Value::Timestamp),
+        (ColumnType::Date, ValueRef::Text(text)) => std::str::from_utf8(text)
+            .ok()
+            .and_then(|text| text.parse::<NaiveDate>().ok())
+            .map(|day| Value::Date(day.to_epoch_days())),
+        _ => None,
+    };
+    read.unwrap_or_else(|| match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(integer) => Value::Text(integer.to_string().into()),
+        ValueRef::Real(real) => Value::Text(real.to_string().into()),
+        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into()),
+        ValueRef::Blob(bytes) => Value::Bytes(Box::new(Bytes::copy_from_slice(bytes))),
+    })
 }
 
 /// Counts through the index of the primary key, in its order.
@@ -209,10 +300,10 @@ fn put(key: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
     key.extend_from_slice(bytes);
 }
 
-/// Shows the letters of a time, until nobody takes them.
+/// Shows the open letters of a time that no staging replay left, as long as they are taken.
 fn letters(
     connection: &Connection,
-    published: ReplayRange,
+    LetterQuery { published, payloads }: LetterQuery,
     show: &mpsc::Sender<LetterMark>,
 ) -> rusqlite::Result<()> {
     // Asked of the file: what the connection remembers of it may be older than the table.
@@ -220,20 +311,25 @@ fn letters(
     if !connection.prepare_cached(exists)?.exists([dead_letter_table::NAME])? {
         return Ok(());
     }
-    let sql = "SELECT message_id, event_id, stage, processor FROM dead_letters \
-               WHERE publish_time >= ? AND publish_time < ?";
-    let mut select = connection.prepare_cached(sql)?;
+    let payload = if payloads { "payload" } else { "NULL" };
+    let sql = format!(
+        "SELECT message_id, publish_time, stage, processor, {payload} FROM dead_letters \
+         WHERE publish_time >= ? AND publish_time < ? AND requeued_at IS NULL \
+         AND replay_id IS NULL"
+    );
+    let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query(params![published.from.to_string(), published.to.to_string()])?;
     while let Some(row) = rows.next()? {
-        // A letter that somebody else wrote accounts for nothing.
-        let Some(stage) = Stage::from_name(row.get_ref(2)?.as_str().unwrap_or_default()) else {
-            continue;
-        };
+        // A letter that kappa did not write accounts for nothing.
+        let stage = Stage::from_name(row.get_ref(2)?.as_str().unwrap_or_default());
+        let time = Timestamp::parse_rfc3339(row.get_ref(1)?.as_str().unwrap_or_default());
+        let (Some(stage), Ok(publish_time)) = (stage, time) else { continue };
         let mark = LetterMark {
             message_id: row.get::<_, Option<String>>(0)?.unwrap_or_default().into(),
-            event_id: row.get::<_, Option<String>>(1)?.map(Into::into),
+            publish_time,
             stage,
             processor: row.get(3)?,
+            payload: row.get::<_, Option<Vec<u8>>>(4)?.map(Bytes::from),
         };
         if show.blocking_send(mark).is_err() {
             break;

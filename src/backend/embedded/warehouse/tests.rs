@@ -10,17 +10,25 @@ use bytes::Bytes;
 use chrono::NaiveDate;
 use kappa_actors::row::ColumnType::{self, Integer, String as Text};
 use kappa_actors::row::{Column, Value};
-use kappa_actors::testing::warehouse::{ReadBack, conforms, row, table, text};
+use kappa_actors::testing::warehouse::{
+    self as testing, ReadBack, conforms, read_row, row, table, text,
+};
 use kappa_actors::time::Timestamp;
 use rusqlite::types::ValueRef;
 use tempfile::TempDir;
 
 use super::*;
 
-const VERSIONED: [(&str, ColumnType); 3] = [("id", Text), ("said", Text), ("_version", Integer)];
+const VERSIONED: [(&str, ColumnType); 3] =
+    [("id", Text), ("said", Text), ("_version", ColumnType::Bytes)];
+
+/// A version as the table hands it back: bytes.
+fn version(micros: i64) -> Value {
+    read_row(&row([testing::version(micros)])).0[0].clone()
+}
 
 fn said(id: &str, said: &str) -> Row {
-    row([text(id), text(said), Value::Integer(1)])
+    row([text(id), text(said), version(1)])
 }
 
 /// A warehouse in a folder of its own.
@@ -101,11 +109,12 @@ async fn a_timestamp_is_utc_text_with_six_decimals() {
 #[tokio::test]
 async fn any_text_can_name_tables_and_columns() {
     let (_dir, warehouse) = fresh();
-    let columns = [("select", Text), ("a \"b\"; --", Text), ("größe", Text), ("_version", Integer)];
+    let columns =
+        [("select", Text), ("a \"b\"; --", Text), ("größe", Text), ("_version", ColumnType::Bytes)];
     let spec = table("drop table \"x\"; '", &columns, 2);
     for _ in 0..2 {
         warehouse.ensure_table(&spec).await.unwrap();
-        let rows = vec![row([text("a"), text("b"), text("c"), Value::Integer(1)])];
+        let rows = vec![row([text("a"), text("b"), text("c"), version(1)])];
         assert_eq!(warehouse.write(&spec, Arc::new(rows.clone())).await.unwrap(), []);
         assert_eq!(warehouse.read_back(&spec).await, rows);
     }
@@ -127,15 +136,15 @@ async fn a_refused_row_takes_no_other_with_it() {
     shell(&dir).execute_batch("CREATE UNIQUE INDEX once ON t(said)").unwrap();
     let rows = vec![
         said("b", "taken"),
-        row([Value::Null, text("no key"), Value::Integer(1)]),
+        row([Value::Null, text("no key"), version(1)]),
         row([text("too short")]),
         said("c", "taken"),
         said("a", "free"),
     ];
     let refused = warehouse.write(&spec, Arc::new(rows)).await.unwrap();
-    let which: Vec<_> = refused.iter().map(|refusal| refusal.row).collect();
+    let which: Vec<_> = refused.refusals.iter().map(|refusal| refusal.row).collect();
     assert_eq!(which, [1, 2, 3], "{refused:?}");
-    assert!(refused[2].reason.contains("t.said"), "{refused:?}");
+    assert!(refused.refusals[2].reason.contains("t.said"), "{refused:?}");
     assert_eq!(warehouse.read_back(&spec).await, [said("a", "free"), said("b", "taken")]);
 }
 
@@ -163,7 +172,7 @@ async fn an_expression_that_fails_on_one_row_refuses_that_row_alone() {
         warehouse.write(&spec, Arc::new(vec![said("0", "{}")])).await.unwrap();
         shell(&dir).execute_batch(schema).unwrap();
         let rows = vec![said("a", "{}"), said("b", "bad"), said("c", "{}")];
-        let refusals = warehouse.write(&spec, Arc::new(rows)).await.unwrap();
+        let refusals = warehouse.write(&spec, Arc::new(rows)).await.unwrap().refusals;
         assert_eq!(refusals.len(), 1, "{schema}: {refusals:?}");
         assert_eq!(refusals[0].row, 1, "{schema}");
         assert!(refusals[0].reason.contains(reason), "{schema}: {refusals:?}");
@@ -196,15 +205,15 @@ async fn a_trigger_that_ends_the_transaction_settles_no_row() {
 #[tokio::test]
 async fn a_row_from_before_the_version_column_is_replaced_with_its_idle_columns() {
     let (_dir, warehouse) = fresh();
-    let columns = [("id", Text), ("dropped", Text), ("_version", Integer)];
+    let columns = [("id", Text), ("dropped", Text), ("_version", ColumnType::Bytes)];
     let old = table("t", &columns[..2], 1);
     warehouse.ensure_table(&old).await.unwrap();
     warehouse.write(&old, Arc::new(vec![row([text("a"), text("old")])])).await.unwrap();
     let new = table("t", &[columns[0], columns[2]], 1);
     warehouse.ensure_table(&new).await.unwrap();
-    let rows = vec![row([text("a"), Value::Integer(0)])];
+    let rows = vec![row([text("a"), version(0)])];
     warehouse.write(&new, Arc::new(rows)).await.unwrap();
-    let stands = row([text("a"), Value::Null, Value::Integer(0)]);
+    let stands = row([text("a"), Value::Null, version(0)]);
     assert_eq!(warehouse.read_back(&table("t", &columns, 1)).await, [stands]);
 }
 
@@ -224,7 +233,7 @@ async fn a_table_dropped_by_hand_is_gone_until_it_is_ensured() {
 async fn a_file_that_another_process_writes_is_waited_for() {
     let (dir, warehouse, spec) = with_table().await;
     let other = shell(&dir);
-    other.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES('theirs', '', 1)").unwrap();
+    other.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES('theirs', '', x'01')").unwrap();
     let mut write = warehouse.write(&spec, Arc::new(vec![said("ours", "")]));
     let early = write.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(early.is_pending(), "{early:?}");

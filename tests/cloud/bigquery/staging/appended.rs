@@ -7,20 +7,18 @@ async fn a_merge_is_one_statement_and_leaves_the_older_rows_of_a_key_below_the_n
     let scene = Scene::new(WriteMode::Append, &[("a", 1, 1), ("b", 1, 1), ("c", 1, 1)]).await;
     scene.write(&[("a", 3, 3), ("b", 3, 3), ("c", 9, 9)]).await;
     let staged = vec![counted("a", 8, 8), counted("a", 7, 7), counted("c", 5, 5)];
-    let scene = scene.staged(staged, &["a", "b", "c"]).await;
+    let scene = scene.staged(staged, &[1, 3, 5, 7, 8]).await;
     let before = scene.control().statements();
     let merged = scene.merge(true).await.unwrap();
     assert_eq!(merged, Merged { replaced: 1, kept: 1, removed: 1, ..Merged::default() });
     let changing: Vec<_> = scene.control().statements().split_off(before.len());
     let changing = changing.iter().filter(|statement| !statement.starts_with("WITH")).count();
     assert_eq!(changing, 1, "one statement changes the table");
-    let mut stored: Vec<_> = scene.control().rows("p.d.t").iter().map(|row| json!(row)).collect();
-    stored.sort_by_key(ToString::to_string);
-    let made = |id: &str, count, version| json!({"id": id, "count": count, "_version": version});
-    let expected = [made("a", 1, 1), made("a", 8, 8), made("c", 1, 1), made("c", 9, 9)];
-    let mut expected = expected.to_vec();
-    expected.sort_by_key(ToString::to_string);
-    assert_eq!(stored, expected);
+    let stored = scene.control().rows("p.d.t");
+    let mut stored: Vec<_> =
+        stored.iter().map(|row| format!("{}{}", row["id"], row["count"])).collect();
+    stored.sort();
+    assert_eq!(stored, [r#""a"1"#, r#""a"8"#, r#""c"1"#, r#""c"9"#]);
     assert_eq!(scene.rows().await, owned(&[("a", 8, 8), ("c", 9, 9)]));
     let manner = scene.staging.manner(&scene.table).await.unwrap();
     assert_eq!((manner.in_steps, manner.staleness), (false, Duration::ZERO));

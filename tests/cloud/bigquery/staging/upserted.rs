@@ -12,7 +12,7 @@ fn many(count: i64) -> Vec<Row> {
 #[tokio::test]
 async fn a_merge_that_broke_off_is_finished_by_merging_again() {
     let scene = Scene::new(WriteMode::Upsert, &[("n007", 1, 1), ("old", 1, 1)]).await;
-    let scene = scene.staged(many(40), &["old"]).await;
+    let scene = scene.staged(many(40), &[1]).await;
     scene.control().page_rows(10);
     scene.control().refuse_rows("p.d.t", "id", "n02");
     let told = scene.merge(true).await.unwrap_err();
@@ -23,7 +23,7 @@ async fn a_merge_that_broke_off_is_finished_by_merging_again() {
     let told = scene.merge(true).await.unwrap_err();
     assert!(matches!(&told, ReprocessError::Unavailable(says) if says.contains("merge again")));
     let merged = scene.merge(true).await.unwrap();
-    let rest = Merged { inserted: 20, unchanged: 20, removed: 1, ..Merged::default() };
+    let rest = Merged { inserted: 20, unchanged: 20, removed: 1, may_hide: 1, ..Merged::default() };
     assert_eq!(merged, rest);
     assert_eq!(scene.rows().await.len(), 40);
     // Two rows and 40 upserts, one of each key, and the removal.
@@ -34,31 +34,53 @@ async fn a_merge_that_broke_off_is_finished_by_merging_again() {
 }
 
 #[tokio::test]
-async fn a_row_is_removed_under_its_own_version_and_may_come_back() {
+async fn a_row_is_removed_under_its_version_with_the_removal_bit() {
     let scene = Scene::new(WriteMode::Upsert, &[("e", 1, 17)]).await;
-    let scene = scene.staged(vec![], &["e"]).await;
-    assert_eq!(scene.merge(true).await.unwrap(), Merged { removed: 1, ..Merged::default() });
+    let scene = scene.staged(vec![], &[17]).await;
+    let merged = scene.merge(true).await.unwrap();
+    assert_eq!(merged, Merged { removed: 1, may_hide: 1, ..Merged::default() });
     assert_eq!(scene.rows().await, []);
     let changes = scene.control().appended("p.d.t");
     let removal = changes.last().unwrap();
     assert_eq!(removal["_CHANGE_TYPE"], json!("DELETE"));
-    assert_eq!(removal["_CHANGE_SEQUENCE_NUMBER"], json!("0000000000000011"));
-    scene.write(&[("e", 1, 16)]).await;
-    assert_eq!(scene.rows().await, [], "what is older stays away");
-    scene.write(&[("e", 2, 17)]).await;
-    assert_eq!(scene.rows().await, owned(&[("e", 2, 17)]));
+    let number = version_of(17).removed().to_string();
+    assert_eq!(removal["_CHANGE_SEQUENCE_NUMBER"], json!(number));
+    scene.write(&[("e", 1, 16), ("e", 1, 17)]).await;
+    assert_eq!(scene.rows().await, [], "neither an older row nor a late copy comes back");
+    scene.write(&[("e", 2, 18)]).await;
+    assert_eq!(scene.rows().await, owned(&[("e", 2, 18)]));
+}
+
+#[tokio::test]
+async fn an_older_row_takes_the_place_of_a_removed_one_under_the_number_of_the_removal() {
+    let scene = Scene::new(WriteMode::Upsert, &[("e", 1, 17)]).await;
+    let scene = scene.staged(vec![counted("e", 5, 16)], &[16, 17]).await;
+    let merged = scene.merge(true).await.unwrap();
+    assert_eq!(merged, Merged { inserted: 1, removed: 1, ..Merged::default() });
+    let changes = scene.control().appended("p.d.t");
+    let change = changes.last().unwrap();
+    assert_eq!(change["_CHANGE_TYPE"], json!("UPSERT"));
+    let number = version_of(17).removed().to_string();
+    assert_eq!(change["_CHANGE_SEQUENCE_NUMBER"], json!(number));
+    scene.write(&[("e", 1, 17)]).await;
+    assert_eq!(scene.rows().await, owned(&[("e", 5, 16)]), "a late copy stays away");
+    let again = scene.merge(true).await.unwrap();
+    assert_eq!(again, Merged { unchanged: 1, ..Merged::default() });
+    scene.write(&[("e", 2, 18)]).await;
+    assert_eq!(scene.rows().await, owned(&[("e", 2, 18)]));
 }
 
 #[tokio::test]
 async fn what_a_stale_query_did_not_see_is_neither_replaced_nor_removed() {
     let scene = Scene::new(WriteMode::Upsert, &[("b", 1, 1), ("e", 1, 1)]).await;
-    let scene = scene.staged(vec![counted("b", 5, 5)], &["b", "e"]).await;
+    let scene = scene.staged(vec![counted("b", 5, 5)], &[1, 5]).await;
     let manner = scene.staging.manner(&scene.table).await.unwrap();
     assert_eq!((manner.in_steps, manner.staleness), (true, Duration::from_secs(600)));
     scene.control().hold_changes("p.d.t", true);
     scene.write(&[("b", 50, 50), ("e", 50, 50)]).await;
     let merged = scene.merge(true).await.unwrap();
-    assert_eq!(merged, Merged { replaced: 1, removed: 1, ..Merged::default() }, "as it was seen");
+    let seen = Merged { replaced: 1, removed: 1, may_hide: 1, ..Merged::default() };
+    assert_eq!(merged, seen);
     scene.control().hold_changes("p.d.t", false);
     assert_eq!(scene.rows().await, owned(&[("b", 50, 50), ("e", 50, 50)]));
 }

@@ -1,4 +1,4 @@
-//! What stands in memory, asked by an audit.
+//! Answers an audit's questions about tables in memory.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use async_trait::async_trait;
 
 use super::{Fault, MemoryWarehouse};
 use crate::dead_letter_table::{self, DeadLetter};
-use crate::port::{AuditError, Auditable, KeyCount, LetterMark};
-use crate::replay::ReplayRange;
-use crate::row::{Row, TableSpec};
+use crate::port::{AuditError, Auditable, Current, CurrentRows, KeyCount, LetterMark, LetterQuery};
+use crate::row::{Row, TableSpec, Value};
+use crate::version::Version;
 
 /// Few, so that tests need several.
 const BATCH: usize = 7;
@@ -33,6 +33,32 @@ impl Auditable for MemoryWarehouse {
         BATCH
     }
 
+    async fn current(&self, asked: &CurrentRows) -> Result<Vec<Current>, AuditError> {
+        self.answers(&asked.table.name)?;
+        let state = self.state();
+        let Some(table) = state.tables.get(&asked.table.name) else {
+            return Ok(vec![Current::MISSING; asked.keys.len()]);
+        };
+        let rows = table.rows_as(&asked.table).into_iter().map(|row| {
+            let key: Vec<_> = asked.table.key.iter().map(|&column| &row.0[column]).collect();
+            (format!("{key:?}"), row)
+        });
+        let rows: HashMap<_, _> = rows.collect();
+        let current = |(key, expected): (&Row, &Version)| {
+            let Some(Row(values)) = rows.get(&format!("{:?}", key.0)) else {
+                return Current::MISSING;
+            };
+            let version = match asked.table.version.map(|at| &values[at]) {
+                Some(Value::Version(version)) => Some(**version),
+                Some(Value::Bytes(bytes)) => Version::from_bytes(bytes),
+                _ => None,
+            };
+            let values = || asked.columns.iter().map(|&at| values[at].clone()).collect();
+            Current::of(version, expected, values)
+        };
+        Ok(asked.keys.iter().zip(&*asked.expected).map(current).collect())
+    }
+
     async fn count(&self, asked: &KeyCount) -> Result<Vec<u64>, AuditError> {
         self.answers(&asked.table.name)?;
         let state = self.state();
@@ -50,17 +76,18 @@ impl Auditable for MemoryWarehouse {
 
     async fn letters(
         &self,
-        published: ReplayRange,
+        asked: LetterQuery,
         take: &mut (dyn FnMut(LetterMark) -> bool + Send),
     ) -> Result<(), AuditError> {
         self.answers(dead_letter_table::NAME)?;
         for row in self.rows(dead_letter_table::NAME) {
             let letter = DeadLetter::from_row(&row);
             let letter = letter.map_err(|error| AuditError::Mismatch(error.to_string()))?;
-            let DeadLetter { message_id, event_id, stage, processor, publish_time, .. } = letter;
-            if published.holds(publish_time)
-                && !take(LetterMark { message_id, event_id, stage, processor })
-            {
+            let is_open = letter.requeued_at.is_none() && letter.replay_id.is_none();
+            let DeadLetter { message_id, publish_time, stage, processor, payload, .. } = letter;
+            let payload = Some(payload).filter(|_| asked.payloads);
+            let mark = LetterMark { message_id, publish_time, stage, processor, payload };
+            if is_open && asked.published.holds(publish_time) && !take(mark) {
                 break;
             }
         }

@@ -9,7 +9,7 @@ use crate::backend::embedded::log::events::Head;
 use crate::backend::embedded::log::ranges::RangeSet;
 use crate::backend::embedded::sqlite::{self, OpenError};
 
-const VERSION: i64 = 3;
+pub(in crate::backend::embedded::log) const VERSION: i64 = 3;
 const SCHEMA: &str = "
 CREATE TABLE subscriptions (
     name TEXT PRIMARY KEY,
@@ -117,6 +117,32 @@ pub(in crate::backend::embedded::log) fn drop_beyond(
     transaction.execute(raise, [log]).map(drop)
 }
 
+/// What each subscription keeps in a log that ends at `last`: name and events not acknowledged,
+/// the most first.
+pub(in crate::backend::embedded::log) fn holdings(
+    connection: &Connection,
+    log: i64,
+    last: i64,
+) -> rusqlite::Result<Vec<(String, i64)>> {
+    // Offset 0 is always acknowledged, hence one more.
+    const SELECT: &str = "SELECT name, ?2 + 1 - (SELECT ifnull(sum(last - first + 1), 0) \
+         FROM acknowledged WHERE subscription = name) AS held \
+         FROM subscriptions WHERE log = ?1 ORDER BY held DESC, name";
+    let mut select = connection.prepare_cached(SELECT)?;
+    let rows =
+        select.query_map((log, last), |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.max(0))))?;
+    rows.collect()
+}
+
+/// The names of all subscriptions.
+pub(in crate::backend::embedded::log) fn names(
+    connection: &Connection,
+) -> rusqlite::Result<Vec<String>> {
+    let mut select = connection.prepare_cached("SELECT name FROM subscriptions ORDER BY name")?;
+    let names = select.query_map((), |row| row.get(0))?;
+    names.collect()
+}
+
 /// What each subscription of the log has acknowledged.
 pub(in crate::backend::embedded::log) fn all_acknowledged(
     connection: &Connection,
@@ -149,7 +175,10 @@ pub(in crate::backend::embedded::log) fn tidy(
     Ok(())
 }
 
-pub(super) fn forget(connection: &Connection, name: &str) -> rusqlite::Result<()> {
+pub(in crate::backend::embedded::log) fn forget(
+    connection: &Connection,
+    name: &str,
+) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
     for (table, column) in
         [("subscriptions", "name"), ("acknowledged", "subscription"), ("lines", "subscription")]

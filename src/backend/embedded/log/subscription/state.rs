@@ -18,6 +18,8 @@ pub(super) struct State {
     pub(super) unarchived: RangeSet,
     /// What is not to be handed out: acknowledged, or on loan.
     pub(super) taken: RangeSet,
+    /// Not acknowledged, and found missing from the log.
+    pub(super) missing: RangeSet,
 }
 
 impl State {
@@ -60,6 +62,7 @@ impl State {
             }
         } else {
             self.taken = self.acknowledged.clone();
+            self.missing = RangeSet::default();
         }
         (self.epoch, self.skip_until) = (epoch, skip_until);
         Ok(())
@@ -109,12 +112,12 @@ impl State {
         noted.iter().try_for_each(|range| write_lines(transaction, name, true, range))
     }
 
-    /// Begins a new epoch with all up to `floor` acknowledged and nothing on loan.
+    /// Begins a new epoch with these acknowledged, offset 0 among them, and nothing on loan.
     pub(super) fn restart(
         &mut self,
         transaction: &Connection,
         name: &str,
-        floor: i64,
+        passed_over: &RangeSet,
     ) -> rusqlite::Result<()> {
         self.epoch = transaction
             .prepare_cached(
@@ -126,13 +129,13 @@ impl State {
             .execute([name])?;
         self.archived.extend(&self.acknowledged.without(&self.unarchived));
         (self.acknowledged, self.taken) = (RangeSet::default(), RangeSet::default());
-        let passed_over: RangeSet = [Range { first: 0, last: floor }].into_iter().collect();
+        self.missing = RangeSet::default();
         self.unarchived = passed_over.without(&self.archived);
         transaction.prepare_cached("DELETE FROM lines WHERE subscription = ?")?.execute([name])?;
         for (has, ranges) in [(true, &self.archived), (false, &self.unarchived)] {
             ranges.iter().try_for_each(|range| write_lines(transaction, name, has, range))?;
         }
-        self.acknowledge(transaction, name, Range { first: 0, last: floor })
+        passed_over.iter().try_for_each(|range| self.acknowledge(transaction, name, range))
     }
 }
 

@@ -14,6 +14,7 @@ use proptest::sample::Index;
 use tokio::runtime::Builder;
 
 use super::{EmbeddedLog, leases, offset_in, offsets, open_with, options, publish, retain};
+use crate::backend::embedded::log::begin_generation_at;
 use crate::backend::embedded::log::retention::Keep;
 
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ enum Action {
     Seek(Index, i64, bool),
     /// Remove what is acknowledged and as old as this message.
     Retain(Index),
+    /// As by command, after the clock moved by so much.
+    BeginGeneration(i64),
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -46,6 +49,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (any::<Index>(), -1..3_i64, any::<bool>())
             .prop_map(|(to, later, other)| Action::Seek(to, later, other)),
         1 => any::<Index>().prop_map(Action::Retain),
+        1 => (-30..6_i64).prop_map(Action::BeginGeneration),
     ]
 }
 
@@ -64,6 +68,8 @@ struct Model {
     epoch: usize,
     skip_until: i64,
     removed: BTreeSet<i64>,
+    /// The first offset of each generation but the first, and the clock when it began.
+    generations: Vec<(i64, i64)>,
 }
 
 impl Model {
@@ -72,10 +78,13 @@ impl Model {
     }
 
     fn publish(&mut self, offset: i64, now: i64) {
-        let last = self.times.values().last().copied().unwrap_or(0);
+        let first = self.generations.last().map_or(0, |(first, _)| *first);
+        let last = self.times.range(first..).next_back().map_or(0, |(_, time)| *time);
         self.times.insert(offset, now.max(last));
         if now.max(last) < self.skip_until {
             self.acknowledged.insert(offset);
+        } else {
+            self.skip_until = 0;
         }
     }
 
@@ -110,21 +119,31 @@ impl Model {
 
     /// Whether the log can go there, and how many messages wait there.
     fn seek(&mut self, to: i64) -> Option<u64> {
-        if self.removed.last().is_some_and(|last| to <= self.times[last]) {
+        if self.removed.last().is_some_and(|last| to <= self.published_by(*last)) {
             return None;
         }
         self.epoch += 1;
         self.loans.clear();
-        self.skip_until = to;
         self.archived = self.lines.clone();
         self.acknowledged =
             self.times.iter().filter(|&(_, &time)| time < to).map(|(&offset, _)| offset).collect();
+        self.acknowledged.extend(&self.removed);
+        let last = self.times.keys().last();
+        let goes_on = last.is_none_or(|last| self.acknowledged.contains(last));
+        self.skip_until = if goes_on { to } else { 0 };
         Some(self.unacknowledged().len() as u64)
     }
 
+    /// The publish time, or when a later generation began.
+    fn published_by(&self, offset: i64) -> i64 {
+        let later = self.generations.iter().filter(|(first, _)| *first > offset);
+        later.map(|(_, began)| *began).chain([self.times[&offset]]).min().unwrap()
+    }
+
     fn retain(&mut self, since: i64) {
-        let old = |offset: &&i64| self.times[offset] < since;
-        self.removed.extend(self.acknowledged.iter().filter(old));
+        let old = |offset: &&i64| self.published_by(**offset) < since;
+        let removed: Vec<_> = self.acknowledged.iter().copied().filter(|it| old(&it)).collect();
+        self.removed.extend(removed);
     }
 }
 
@@ -174,11 +193,12 @@ impl Run<'_> {
                 retain(self.dir, Keep { since, bytes: u64::MAX });
                 self.model.retain(since);
             }
+            Action::BeginGeneration(moved) => self.begin_generation(moved),
         }
         let backlog = self.log.backlog().await.unwrap();
         let waiting = self.model.unacknowledged();
         assert_eq!(backlog.messages, Some(waiting.len() as u64));
-        let oldest = waiting.first().map(|offset| self.model.times[offset]);
+        let oldest = waiting.iter().map(|offset| self.model.times[offset]).min();
         assert_eq!(backlog.oldest.map(Timestamp::micros), oldest);
     }
 
@@ -192,6 +212,17 @@ impl Run<'_> {
         self.now.store(now, Ordering::Relaxed);
         for id in publish(&self.log, (0..count).map(|number| number.to_string())).await {
             self.model.publish(offset_in(&id), now);
+        }
+    }
+
+    fn begin_generation(&mut self, moved: i64) {
+        // Ranks end at 15; later generations do not let times go back.
+        if self.model.generations.len() < 14 {
+            let now = self.now.load(Ordering::Relaxed) + moved;
+            self.now.store(now, Ordering::Relaxed);
+            begin_generation_at(self.dir, Timestamp::from_micros(now)).unwrap();
+            let first = self.model.times.keys().last().map_or(1, |last| last + 1);
+            self.model.generations.push((first, now));
         }
     }
 

@@ -1,6 +1,6 @@
 //! What stands, asked beside those who write.
 
-use kappa_actors::port::{AuditError, Auditable, KeyCount};
+use kappa_actors::port::{AuditError, Auditable, KeyCount, LetterQuery};
 use kappa_actors::testing::auditable;
 
 use super::*;
@@ -23,10 +23,11 @@ async fn where_there_is_no_warehouse_nothing_stands_and_none_is_made() {
     let audited = EmbeddedAudit::open(dir.path()).unwrap();
     let spec = table("t", &VERSIONED, 1);
     assert_eq!(audited.count(&asked(&spec, &["a", "b"])).await.unwrap(), [0, 0]);
-    let all = kappa_actors::replay::ReplayRange {
+    let published = kappa_actors::replay::ReplayRange {
         from: Timestamp::from_micros(0),
         to: Timestamp::from_micros(i64::MAX / 2),
     };
+    let all = LetterQuery { published, payloads: true };
     audited.letters(all, &mut |_| panic!("there are none")).await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

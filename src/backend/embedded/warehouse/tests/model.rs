@@ -18,8 +18,8 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![6 => rows.prop_map(Action::Write), 1 => Just(Action::Reopen)]
 }
 
-fn made((key, version, says): (u8, i64, u16)) -> Row {
-    row([text(&key.to_string()), text(&says.to_string()), Value::Integer(version)])
+fn made((key, at, says): (u8, i64, u16)) -> Row {
+    row([text(&key.to_string()), text(&says.to_string()), version(at)])
 }
 
 /// What three tables must hold: with a version, without, and without a key.
@@ -34,7 +34,7 @@ impl Model {
     fn write(&mut self, rows: &[(u8, i64, u16)]) {
         for &row in rows {
             let newest = self.newest.entry(row.0).or_insert(row);
-            if newest.1 <= row.1 {
+            if newest.1 < row.1 {
                 *newest = row;
             }
             self.first.entry(row.0).or_insert(row);

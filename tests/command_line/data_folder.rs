@@ -1,0 +1,127 @@
+//! `kappa check --data` and `kappa subscriptions`
+
+use std::fs;
+
+use rusqlite::Connection;
+
+use super::util::Folder;
+
+const EVENT: &str = r#"{"event_id":"1","event_type":"user.x","timestamp":"2026-02-17T14:30:00Z"}"#;
+
+fn with_events(count: usize) -> Folder {
+    let folder = Folder::new();
+    let lines = vec![EVENT; count].join("\n");
+    folder.feed("publish -", lines.as_bytes()).done();
+    folder.drain("");
+    folder
+}
+
+/// The verdict and the file of each line.
+fn verdicts(stdout: &str) -> Vec<(String, String)> {
+    let line = |line: &str| {
+        let mut fields = line.split('\t');
+        let (verdict, path) = (fields.next().unwrap(), fields.next().unwrap());
+        (verdict.to_owned(), path.rsplit_once('/').unwrap().1.to_owned())
+    };
+    stdout.lines().map(line).collect()
+}
+
+fn pair(verdict: &str, file: &str) -> (String, String) {
+    (verdict.to_owned(), file.to_owned())
+}
+
+#[test]
+fn sound_files_pass_beside_a_running_daemon() {
+    let folder = with_events(10);
+    let _daemon = folder.daemon("");
+    let ran = folder.run("check --data").done();
+    let sound = ["log.db", "subscriptions.db", "warehouse.db"].map(|file| pair("ok", file));
+    assert_eq!(verdicts(&ran.stdout), sound, "{ran}");
+    assert!(ran.stdout.contains("generation 1, offsets up to 10"), "{ran}");
+}
+
+#[test]
+fn a_folder_without_files_is_an_error() {
+    let folder = Folder::new();
+    fs::create_dir(folder.data()).unwrap();
+    folder.run("check --data").ended_with(1).tells("there are no files to verify in ./data");
+    assert!(fs::read_dir(folder.data()).unwrap().next().is_none(), "a check makes no file");
+}
+
+#[test]
+fn a_hole_in_the_log_is_named_with_its_offsets() {
+    let folder = with_events(1_000);
+    let log = Connection::open(folder.data().join("log.db")).unwrap();
+    log.execute("DELETE FROM events WHERE offset BETWEEN 400 AND 499 OR offset > 997", ()).unwrap();
+    let ran = folder.run("check --data").ended_with(1);
+    for offsets in ["offsets 400 to 499 are missing", "offsets 998 to 1000 are missing"] {
+        assert!(ran.stdout.contains(offsets), "{ran}");
+    }
+}
+
+#[test]
+fn damage_is_named_with_its_file() {
+    let folder = with_events(3_000);
+    let path = folder.data().join("log.db");
+    let mut bytes = fs::read(&path).unwrap();
+    // A page in the middle, written over.
+    let page = bytes.len() / 2 / 16_384 * 16_384;
+    bytes[page..page + 16_384].fill(0x5a);
+    fs::write(&path, bytes).unwrap();
+    let ran = folder.run("check --data").ended_with(1);
+    assert!(verdicts(&ran.stdout).contains(&pair("fault", "log.db")), "{ran}");
+    assert!(ran.stdout.contains("restore the file from a backup"), "{ran}");
+}
+
+#[test]
+fn a_file_of_another_version_is_named() {
+    let folder = with_events(1);
+    for file in ["log.db", "subscriptions.db", "warehouse.db"] {
+        let path = folder.data().join(file);
+        let connection = Connection::open(&path).unwrap();
+        let version: i64 =
+            connection.query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        let ran = folder.run("check --data").ended_with(1);
+        assert!(verdicts(&ran.stdout).contains(&pair("fault", file)), "{ran}");
+        assert!(ran.stdout.contains("schema version 99"), "{ran}");
+        connection.pragma_update(None, "user_version", version).unwrap();
+    }
+    folder.run("check --data").done();
+}
+
+#[test]
+fn a_restored_log_that_is_older_than_its_subscriptions_is_reported_until_it_is_healed() {
+    let folder = with_events(5);
+    let backup = folder.data().join("backup");
+    let log = Connection::open(folder.data().join("log.db")).unwrap();
+    log.execute("VACUUM INTO ?", [backup.to_str().unwrap()]).unwrap();
+    drop(log);
+    folder.feed("publish -", EVENT.as_bytes()).done();
+    folder.drain("");
+    for file in ["log.db-wal", "log.db-shm"] {
+        let _ = fs::remove_file(folder.data().join(file));
+    }
+    fs::rename(&backup, folder.data().join("log.db")).unwrap();
+    for _ in 0..2 {
+        let ran = folder.run("check --data").ended_with(1);
+        assert!(verdicts(&ran.stdout).contains(&pair("fault", "subscriptions.db")), "{ran}");
+        assert!(ran.stdout.contains("log.db is older than subscriptions.db"), "{ran}");
+    }
+    folder.feed("publish -", EVENT.as_bytes()).done();
+    let ran = folder.run("check --data").done();
+    assert!(ran.stdout.contains("generation 2"), "{ran}");
+}
+
+#[test]
+fn a_subscription_that_is_no_longer_used_is_listed_and_can_be_removed() {
+    let folder = with_events(3);
+    folder.drain(" --set event_log.subscription=other");
+    folder.feed("publish -", EVENT.as_bytes()).done();
+    folder.drain("");
+    folder.run("subscriptions list").done().says("other\t1\nkappa\t0\n");
+    folder.run("subscriptions remove kappa").ended_with(1).tells("--force");
+    folder.run("subscriptions remove other").done().says("removed\tother\n");
+    folder.run("subscriptions remove other").ended_with(1).tells("no subscription other");
+    folder.run("subscriptions list").done().says("kappa\t0\n");
+}
