@@ -199,13 +199,11 @@ impl Schedule {
         }
     }
 
-    /// What the log holds from the first message of this time on is delivered again.
+    /// What was published at this time or later is delivered again, and nothing before it, whatever
+    /// generation it is of.
     fn seek_to(&mut self, micros: i64) {
         self.world.seek(self.present(), micros);
-        let later = self.indexes(|_, message| message.in_log && message.micros >= micros);
-        let first = later.iter().map(|at| self.model.messages[*at].offset).min();
-        let first = first.unwrap_or(i64::MAX);
-        let again = self.indexes(|_, message| message.in_log && message.offset >= first);
+        let again = self.indexes(|_, message| message.in_log && message.micros >= micros);
         self.model.pending = again.into_iter().collect();
     }
 
