@@ -169,7 +169,8 @@ impl World {
                 book.note(&blueprint.processors).await.unwrap();
             }
             let plan = ReplayPlan::new(selected, (source, into), &names, &blueprint).unwrap();
-            let options = Options { rate: None, replace: true, skip_damaged: false };
+            let options =
+                Options { rate: None, replace: true, skip_damaged: false, as_import: false };
             let mut job = Job::begin(&settings, &blueprint, plan, options).await.unwrap();
             job.run(|_, _| {}).await.unwrap();
             let ended = job.end().await.unwrap();
