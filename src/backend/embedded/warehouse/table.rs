@@ -58,6 +58,7 @@ pub(super) fn ensure(connection: &mut Connection, table: &TableSpec) -> Result<E
     } else {
         check_is_table(&transaction, &table.name)?;
         check_key(table, &standing)?;
+        check_version(table, &standing)?;
         check_order_by(&transaction, "main", table)?;
         Ensured {
             created: false,
@@ -89,6 +90,7 @@ pub(super) fn fit(
         return Ok(None);
     }
     check_key(table, &standing)?;
+    check_version(table, &standing)?;
     check_order_by(connection, schema, table)?;
     let mut lacking = Vec::new();
     for column in &table.columns {
@@ -165,6 +167,20 @@ fn check_key(table: &TableSpec, standing: &[Standing]) -> Result<(), Error> {
         table.name,
         named(&is),
         named(&wanted)
+    )))
+}
+
+/// Versions were INTEGER numbers once, which cannot be compared with those of today.
+fn check_version(table: &TableSpec, standing: &[Standing]) -> Result<(), Error> {
+    let Some(version) = table.version.map(|at| &table.columns[at].name) else { return Ok(()) };
+    let old = |column: &&Standing| column.name == *version && column.declared == "INTEGER";
+    if standing.iter().find(old).is_none() {
+        return Ok(());
+    }
+    Err(Error::Mismatch(format!(
+        "table {} was made by an earlier kappa: its column {version} is INTEGER; drop the table and \
+         replay the archive into it, or fill another table",
+        table.name
     )))
 }
 

@@ -298,3 +298,14 @@ fn a_file_that_cannot_be_used_is_named() {
     let version = says(dir.path());
     assert!(version.contains(file.to_str().unwrap()) && version.contains("99"), "{version}");
 }
+
+#[tokio::test]
+async fn a_table_of_an_earlier_kappa_is_refused_with_a_way_out() {
+    let (dir, warehouse) = fresh();
+    let old = "CREATE TABLE t(id TEXT NOT NULL, said TEXT, _version INTEGER, PRIMARY KEY(id))";
+    shell(&dir).execute_batch(old).unwrap();
+    match warehouse.ensure_table(&table("t", &VERSIONED, 1)).await {
+        Err(EnsureError::Mismatch(says)) => assert!(says.contains("drop the table"), "{says}"),
+        other => panic!("{other:?}"),
+    }
+}
