@@ -172,9 +172,12 @@ fn check_key(table: &TableSpec, standing: &[Standing]) -> Result<(), Error> {
 
 /// Versions were INTEGER numbers once, which cannot be compared with those of today.
 fn check_version(table: &TableSpec, standing: &[Standing]) -> Result<(), Error> {
-    let Some(version) = table.version.map(|at| &table.columns[at].name) else { return Ok(()) };
-    let old = |column: &&Standing| column.name == *version && column.declared == "INTEGER";
-    if standing.iter().find(old).is_none() {
+    let Some(Column { name: version, kind, .. }) = table.version.map(|at| &table.columns[at])
+    else {
+        return Ok(());
+    };
+    let old = |column: &Standing| column.name == *version && column.declared == "INTEGER";
+    if *kind != ColumnType::Bytes || !standing.iter().any(old) {
         return Ok(());
     }
     Err(Error::Mismatch(format!(
