@@ -82,7 +82,7 @@ impl Role for Parser {
 }
 
 impl Parser {
-    /// Whether the event's own time is in the range; what cannot be read has none.
+    /// Whether the event's own time is in the range. An unreadable event has no time.
     fn selects(&self, read: &Result<Envelope, Invalid>) -> bool {
         let Some(range) = self.event_time else { return true };
         read.as_ref().is_ok_and(|envelope| range.holds(envelope.time))

@@ -18,10 +18,10 @@ use super::{ArchiveObject, Compression, LineFormat};
 use crate::port::{ArchiveStore, Put, StoreError};
 use crate::time::Timestamp;
 
-/// What an index object holds.
+/// The content of an index object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Index {
-    /// What the finals' lines hold.
+    /// The format of the finals' lines.
     format: LineFormat,
     /// How the finals are compressed.
     compression: Compression,
@@ -62,7 +62,7 @@ impl Tally {
 }
 
 impl IndexedFinal {
-    /// Compares the final with what was read of it; `None` where it is the same.
+    /// Compares the final with the bytes read from it; `None` where they agree.
     #[must_use]
     pub fn difference(&self, read: &Tally) -> Option<String> {
         match self.lines {

@@ -35,7 +35,7 @@ const MAX_BYTES: u64 = 4 << 20;
 #[derive(Debug, Default)]
 pub struct OpenLetters(Mutex<HashMap<CompactString, Failure>>);
 
-/// What a letter says about its failure.
+/// The failure that a letter records.
 #[derive(Clone, Debug)]
 struct Failure {
     duty: String,

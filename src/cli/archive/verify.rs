@@ -95,7 +95,7 @@ async fn examine(
     object: &ArchiveObject,
     indexes: &Indexes,
 ) -> Result<Found, Failure> {
-    // A local store reads the file for this; the index knows what it would tell.
+    // A local store reads the file for this, and the index holds the same figure.
     let stored = match indexes.find(&object.name) {
         Some(_) => None,
         None => Some(archive.store.info(&object.name).await.map_err(anyhow::Error::from)?),
