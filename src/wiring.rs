@@ -334,6 +334,7 @@ fn embedded_log_of(
         subscription_life,
         max_age: settings.event_log.retention.max_age,
         max_bytes: settings.event_log.retention.max_bytes,
+        max_unused: settings.event_log.retention.max_unused,
         max_event_bytes: settings.max_event_bytes,
     };
     Ok(EmbeddedLog::open(made(&settings.data_dir)?, options)?)

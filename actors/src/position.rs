@@ -83,7 +83,17 @@ impl Position {
 /// Names a message of the embedded log. `log_id` has 48 bits, `generation` begins at 1.
 #[must_use]
 pub fn embedded_id(log_id: u64, generation: u32, offset: i64) -> CompactString {
-    format_compact!("{:012x}.{generation}-{offset}", log_id & LOG_ID_MASK)
+    // Each message that is read gets one, so it is put together without a formatter.
+    let mut id = CompactString::const_new("");
+    for digit in (0..LOG_ID_DIGITS).rev() {
+        let value = (log_id >> (4 * digit)) & 0xf;
+        id.push(char::from(b"0123456789abcdef"[value as usize]));
+    }
+    id.push('.');
+    id.push_str(itoa::Buffer::new().format(generation));
+    id.push('-');
+    id.push_str(itoa::Buffer::new().format(offset));
+    id
 }
 
 /// Names an imported line: `line` counts from 1. The path is no part of it, so a file imported

@@ -62,6 +62,12 @@ impl Timestamp {
         Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
+    /// This time moved by `by` into the past.
+    #[must_use]
+    pub fn before(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+    }
+
     /// How long this time lies behind `now`; zero if it does not.
     #[must_use]
     pub fn age_at(self, now: Self) -> Duration {

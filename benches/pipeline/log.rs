@@ -18,6 +18,7 @@ pub fn log_in(data: &Path) -> EmbeddedLog {
         subscription: "kappa".to_owned(),
         subscription_life: None,
         max_age: Duration::from_secs(7 * 86_400),
+        max_unused: None,
         max_bytes: 1 << 40,
         max_event_bytes: 10 << 20,
     };

@@ -77,6 +77,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("event_log.backend", Kind::Choice(&["embedded", "pubsub"])),
     ("event_log.subscription", Kind::Name),
     ("event_log.retention.max_age", Kind::Span(MS, CENTURY)),
+    ("event_log.retention.max_unused", Kind::Span(Duration::ZERO, CENTURY)),
     ("event_log.retention.max_bytes", Kind::Integer(1, MANY)),
     ("event_log.pubsub.topic", Kind::Id("._~+%/-", 512)),
     ("event_log.pubsub.endpoint", Kind::Endpoint),

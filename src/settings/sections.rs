@@ -105,6 +105,14 @@ pub struct Retention {
     pub max_age: Duration,
     /// How large the log may grow, in bytes.
     pub max_bytes: u64,
+    /// How long a subscription is kept unused.
+    #[serde(deserialize_with = "duration_or_none")]
+    pub max_unused: Option<Duration>,
+}
+
+/// Reads a duration; zero is none.
+fn duration_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    Ok(Some(duration(from)?).filter(|duration| !duration.is_zero()))
 }
 
 /// `warehouse`

@@ -111,6 +111,7 @@ fn spy(data: &Path) -> EmbeddedLog {
         subscription: "spy".to_owned(),
         subscription_life: None,
         max_age: Duration::from_secs(3600),
+        max_unused: None,
         max_bytes: 1 << 30,
         max_event_bytes: 1 << 20,
     };

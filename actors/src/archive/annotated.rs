@@ -4,10 +4,12 @@
 //! front of the member and behind the closing brace are those of the payload. An event may have a
 //! `_kappa` of its own: the last one counts.
 
+use std::io::Write as _;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use compact_str::CompactString;
 use serde::Deserialize;
-use std::sync::Arc;
 
 use super::line::{LineError, one_line, write_json};
 use super::{ArchivedEvent, Origin};
@@ -48,8 +50,10 @@ pub(super) fn encode(message: &Message, lines: &mut Vec<u8>) {
     lines.extend_from_slice(KEY);
     lines.extend_from_slice(b"{\"id\":");
     write_json(&*message.id, lines);
-    lines.extend_from_slice(b",\"at\":");
-    write_json(&format_args!("{}", message.publish_time), lines);
+    lines.extend_from_slice(b",\"at\":\"");
+    // Digits and signs, which need no escape.
+    drop(write!(lines, "{}", message.publish_time));
+    lines.push(b'"');
     if let Some(attributes) = message.attributes.as_deref().filter(|all| !all.is_empty()) {
         lines.extend_from_slice(b",\"attributes\":");
         write_json(attributes, lines);

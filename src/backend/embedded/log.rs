@@ -59,10 +59,15 @@ type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct LogOptions {
     /// The subscription that is read through.
     pub subscription: String,
-    /// How long the subscription is kept while nobody acknowledges; `None`: for ever.
+    /// How long the subscription of a job is kept unused; `None`: that of a daemon. One that is
+    /// gone begins again for a daemon, and is an error for a job.
     pub subscription_life: Option<Duration>,
-    /// Acknowledged events older than this are removed.
+    /// Acknowledged events older than this are removed. When the log is full, a subscription that
+    /// was not used for so long is removed too, but never the one that was used last.
     pub max_age: Duration,
+    /// A subscription that was not used for so long is removed, but never the one that was used
+    /// last; `None`: for no length of time.
+    pub max_unused: Option<Duration>,
     /// When the log holds more bytes, acknowledged events are removed, the oldest first; when
     /// none is left to remove, publishing is refused.
     pub max_bytes: u64,
@@ -107,8 +112,8 @@ impl EmbeddedLog {
             events,
             subscription: Subscription::new(
                 subscription::open(&subscriptions)?,
-                options.subscription.clone(),
-                options.subscription_life,
+                &options,
+                Arc::clone(&clock),
             ),
             waiting: VecDeque::new(),
             clock: Arc::clone(&clock),

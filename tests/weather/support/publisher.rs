@@ -22,6 +22,7 @@ impl Publisher {
             subscription: "kappa".to_owned(),
             subscription_life: None,
             max_age: Duration::from_secs(7 * 86_400),
+            max_unused: None,
             max_bytes: 10 << 30,
             // Larger than the daemon allows: what is too large for it must come to it somehow.
             max_event_bytes: 100 << 20,

@@ -39,7 +39,7 @@ pub(super) struct Append {
 pub(super) struct Appender {
     pub(super) dir: PathBuf,
     pub(super) events: Events,
-    /// Only read, for what is acknowledged.
+    /// For what is acknowledged.
     pub(super) subscriptions: Connection,
     pub(super) options: LogOptions,
     pub(super) clock: Clock,
@@ -83,6 +83,7 @@ impl Appender {
     fn commit(&self, calls: &[Append]) -> rusqlite::Result<Vec<Outcomes>> {
         let transaction = self.events.lock()?;
         let mut head = self.events.head()?;
+        let now = (self.clock)();
         let arriving = calls.iter().flat_map(|call| &call.messages);
         let arriving = arriving.map(events::size).sum::<u64>();
         let mut more = false;
@@ -91,9 +92,13 @@ impl Appender {
                 Keep { since: i64::MAX, bytes: self.options.max_bytes.saturating_sub(arriving) };
             // Twice what arrives, so that retention keeps up whatever the rate.
             let quota = RETENTION_STEP_BYTES.max(2 * arriving);
-            more = retention::remove(&self.events, &self.subscriptions, &mut head, keep, quota)?;
+            let mut remove =
+                || retention::remove(&self.events, &self.subscriptions, &mut head, keep, quota);
+            more = remove()?;
+            if !more && self.forget_unused(self.options.max_age, now)? {
+                more = remove()?;
+            }
         }
-        let now = (self.clock)();
         let mut full = None;
         let mut append = |message: &NewMessage| {
             let (size, most) = (message.payload.len() as u64, self.options.max_event_bytes);
@@ -121,6 +126,20 @@ impl Appender {
         // After the commit: into a removed file it succeeds, and is lost.
         self.events.check_place()?;
         Ok(outcomes)
+    }
+
+    /// Removes the subscriptions that were not used for `age`; whether there were any.
+    fn forget_unused(&self, age: Duration, now: Timestamp) -> rusqlite::Result<bool> {
+        let log = self.events.id;
+        let unused = subscription::forget_unused(&self.subscriptions, log, age, now)?;
+        for name in &unused {
+            tracing::warn!(
+                dir = %self.dir.display(),
+                subscription = name,
+                "the subscription was not used for {age:?} and is removed: it kept events in the log"
+            );
+        }
+        Ok(!unused.is_empty())
     }
 
     /// Names the subscriptions that keep the log from removing events.
@@ -163,12 +182,16 @@ impl Appender {
     }
 
     fn retain_step(&self) -> rusqlite::Result<bool> {
-        let max_age = i64::try_from(self.options.max_age.as_micros()).unwrap_or(i64::MAX);
+        let now = (self.clock)();
         let keep = Keep {
-            since: (self.clock)().micros().saturating_sub(max_age),
+            since: now.before(self.options.max_age).micros(),
             bytes: self.options.max_bytes,
         };
         let transaction = self.events.lock()?;
+        subscription::forget_expired(&self.subscriptions, now)?;
+        if let Some(age) = self.options.max_unused {
+            self.forget_unused(age, now)?;
+        }
         let mut head = self.events.head()?;
         let more = retention::remove(
             &self.events,

@@ -1,9 +1,9 @@
 //! Removes the oldest events that every subscription has acknowledged, by age and by size.
 //!
-//! Nothing unacknowledged is ever removed, and nothing at all while no subscription reads the log.
+//! Nothing that a subscription has not acknowledged is removed, and nothing at all while the log has
+//! no subscription.
 //! SQLite uses the space again for new events; the file itself does not shrink.
 
-use kappa_actors::time::Timestamp;
 use rusqlite::Connection;
 
 use super::events::{Events, Head};
@@ -28,7 +28,7 @@ pub(super) fn remove(
     keep: Keep,
     quota: u64,
 ) -> rusqlite::Result<bool> {
-    subscription::tidy(subscriptions, head.removed_offset, Timestamp::now().micros())?;
+    subscription::tidy(subscriptions, head.removed_offset)?;
     let acknowledged = subscription::all_acknowledged(subscriptions, events.id)?;
     let Some(last) = acknowledged.iter().map(RangeSet::last).min() else { return Ok(false) };
     let (mut freed, mut more) = (0, false);

@@ -18,28 +18,32 @@ use kappa_actors::time::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub(super) use self::file::{
-    Seen, VERSION, all_acknowledged, drop_beyond, forget, holdings, last_noted, names, open, seen,
-    set_seen, tidy,
+    Seen, VERSION, all_acknowledged, drop_beyond, forget, forget_expired, forget_unused, holdings,
+    last_noted, names, open, seen, set_seen, tidy,
 };
 use self::state::{State, lease, offset};
 use super::events::{Events, Head};
 use super::ranges::{Range, RangeSet};
+use super::{Clock, LogOptions};
 
-/// How much of its life a job's subscription may have used before it is renewed: a commit an hour
-/// for a life of a day.
-const RENEWALS: u32 = 24;
+/// How often the file's note of the last use is renewed, at most: a small commit each time.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often it is renewed within the time after which a subscription counts as unused.
+const RENEWALS: u32 = 4;
 
 /// What to do about events that are missing.
 const MISSING_HINT: &str = "restore log.db from a backup, or `kappa seek` to a later time";
 
 /// One subscription, as this process knows it.
-#[derive(Debug)]
 pub(super) struct Subscription {
     connection: Connection,
     name: String,
-    /// How long it is kept while nobody uses it; `None`: for ever.
+    /// How long it is kept unused; `None`: as long as retention keeps it.
     life: Option<Duration>,
-    renewed: i64,
+    renewal_interval: Duration,
+    renewed: Timestamp,
+    clock: Clock,
     /// This process has seen it in the file.
     known: bool,
     /// The file's version that the rest was read from; `None`: read it anew.
@@ -48,12 +52,17 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    pub(super) fn new(connection: Connection, name: String, life: Option<Duration>) -> Self {
+    pub(super) fn new(connection: Connection, options: &LogOptions, clock: Clock) -> Self {
+        let life = options.subscription_life;
+        let bounds = [Some(options.max_age), options.max_unused, life];
+        let shortest = bounds.into_iter().flatten().min().unwrap_or(RENEWAL_INTERVAL);
         Self {
             connection,
-            name,
+            name: options.subscription.clone(),
             life,
-            renewed: 0,
+            renewal_interval: RENEWAL_INTERVAL.min(shortest / RENEWALS),
+            renewed: Timestamp::from_micros(0),
+            clock,
             known: false,
             seen: None,
             state: State::default(),
@@ -174,7 +183,6 @@ impl Subscription {
         // An offset of a log that is gone may be another event's in the present one.
         events.check_place()?;
         self.refresh(events)?;
-        let expires = self.renewal();
         let head = events.head()?;
         self.change(|state, transaction, name| {
             file::note_seen(transaction, events.id, &head)?;
@@ -184,24 +192,22 @@ impl Subscription {
             } else {
                 state.note_unarchived(transaction, name, &offsets)?;
             }
-            if let Some(expires) = expires {
-                let renew = "UPDATE subscriptions SET expires = ? WHERE name = ?";
-                transaction.prepare_cached(renew)?.execute((expires, name))?;
-            }
             offsets.iter().try_for_each(|range| state.acknowledge(transaction, name, range))
         })
     }
 
-    /// When it expires from now on, if that has to be written down.
-    fn renewal(&mut self) -> Option<i64> {
-        let life = self.life?;
-        let now = Timestamp::now();
-        let used = Timestamp::from_micros(self.renewed).age_at(now);
-        if used < life / RENEWALS {
-            return None;
+    /// Notes that it is used, from time to time.
+    fn renew(&mut self) -> rusqlite::Result<()> {
+        let now = (self.clock)();
+        if self.renewed.age_at(now) < self.renewal_interval {
+            return Ok(());
         }
-        self.renewed = now.micros();
-        Some(now.after(life).micros())
+        self.change(|_, transaction, name| {
+            let renew = "UPDATE subscriptions SET used = ? WHERE name = ?";
+            transaction.prepare_cached(renew)?.execute((now.micros(), name)).map(drop)
+        })?;
+        self.renewed = now;
+        Ok(())
     }
 
     /// Moves to `to`, in microseconds: how many messages wait there, or why it cannot be.
@@ -266,6 +272,7 @@ impl Subscription {
             }
             self.begin(events)?;
         }
+        self.renew()?;
         match self.state.skip_until {
             Some(until) => self.skip(events, until),
             None => Ok(()),
@@ -293,19 +300,22 @@ impl Subscription {
         let _lock = events.lock()?;
         let head = events.head()?;
         let floor = head.removed_offset;
-        let expires = self.renewal();
+        let used = (self.clock)();
+        let life = self.life.map(|life| i64::try_from(life.as_micros()).unwrap_or(i64::MAX));
         self.change(|state, transaction, name| {
             if state.read(transaction, name, events.id)? {
                 return Ok(()); // another process was faster
             }
-            const UPSERT: &str = "INSERT INTO subscriptions VALUES (?, ?, 0, NULL, ?) \
-                                  ON CONFLICT DO UPDATE SET log = excluded.log, skip_until = NULL";
-            transaction.prepare_cached(UPSERT)?.execute((name, events.id, expires))?;
+            const UPSERT: &str = "INSERT INTO subscriptions VALUES (?, ?, 0, NULL, ?, ?) \
+                 ON CONFLICT DO UPDATE SET log = excluded.log, skip_until = NULL, used = excluded.used";
+            let values = (name, events.id, used.micros(), life);
+            transaction.prepare_cached(UPSERT)?.execute(values)?;
             file::note_seen(transaction, events.id, &head)?;
             *state = State { epoch: state.epoch, ..State::default() };
             let removed = [Range { first: 0, last: floor }].into_iter().collect();
             state.restart(transaction, name, &removed)
         })?;
+        self.renewed = used;
         self.load(events.id).map(drop)
     }
 

@@ -3,6 +3,7 @@
 mod faults;
 mod model;
 mod restored;
+mod unused;
 
 use std::fs;
 use std::path::Path;
@@ -20,11 +21,12 @@ use super::{Clock, EmbeddedLog, LogOptions, events::Events, reader, retention, s
 const ROOM: Room = Room { messages: 1_000, bytes: 1 << 20 };
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn options() -> LogOptions {
+pub(super) fn options() -> LogOptions {
     LogOptions {
         subscription: "kappa".to_owned(),
         subscription_life: None,
         max_age: Duration::from_secs(3_600),
+        max_unused: None,
         max_bytes: 1 << 30,
         max_event_bytes: 1 << 20,
     }

@@ -1,22 +1,25 @@
 //! The file itself: its schema, who is in it, and how it is kept small.
 
 use std::path::Path;
+use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use kappa_actors::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::state::read_ranges;
 use crate::backend::embedded::log::events::Head;
 use crate::backend::embedded::log::ranges::RangeSet;
 use crate::backend::embedded::sqlite::{self, OpenError};
 
-pub(in crate::backend::embedded::log) const VERSION: i64 = 3;
+pub(in crate::backend::embedded::log) const VERSION: i64 = 4;
 const SCHEMA: &str = "
 CREATE TABLE subscriptions (
     name TEXT PRIMARY KEY,
     log INTEGER NOT NULL, -- the id of the log it reads
     epoch INTEGER NOT NULL, -- raised by each seek
     skip_until INTEGER, -- a seek into the future: events published before this are skipped
-    expires INTEGER -- of a job's own: when it is forgotten, in microseconds, unless it is used
+    used INTEGER NOT NULL, -- when it was last used, about, in microseconds
+    life INTEGER -- how long it is kept unused, in microseconds; NULL: no bound
 ) STRICT;
 CREATE TABLE acknowledged (
     subscription TEXT NOT NULL,
@@ -138,9 +141,7 @@ pub(in crate::backend::embedded::log) fn holdings(
 pub(in crate::backend::embedded::log) fn names(
     connection: &Connection,
 ) -> rusqlite::Result<Vec<String>> {
-    let mut select = connection.prepare_cached("SELECT name FROM subscriptions ORDER BY name")?;
-    let names = select.query_map((), |row| row.get(0))?;
-    names.collect()
+    select_names(connection, "SELECT name FROM subscriptions ORDER BY name", ())
 }
 
 /// What each subscription of the log has acknowledged.
@@ -149,30 +150,58 @@ pub(in crate::backend::embedded::log) fn all_acknowledged(
     log: i64,
 ) -> rusqlite::Result<Vec<RangeSet>> {
     let snapshot = connection.unchecked_transaction()?;
-    let mut select = snapshot.prepare_cached("SELECT name FROM subscriptions WHERE log = ?")?;
-    let names = select.query_map([log], |row| row.get::<_, String>(0))?;
-    names.map(|name| read_ranges(&snapshot, &name?)).collect()
+    let names = select_names(&snapshot, "SELECT name FROM subscriptions WHERE log = ?", [log])?;
+    names.iter().map(|name| read_ranges(&snapshot, name)).collect()
 }
 
-/// Forgets the subscriptions of jobs that have not used them for as long as they live, and what is
-/// noted of events that the log no longer holds. Writes only if there is any.
+/// Forgets what is noted of events that the log no longer holds. Writes only if there is any.
 pub(in crate::backend::embedded::log) fn tidy(
     connection: &Connection,
     removed_offset: i64,
-    now: i64,
 ) -> rusqlite::Result<()> {
-    const EXPIRED: &str = "SELECT name FROM subscriptions WHERE expires <= ?";
     const OLD: &str = "SELECT EXISTS (SELECT 1 FROM lines WHERE last <= ?)";
-    let mut select = connection.prepare_cached(EXPIRED)?;
-    let expired = select.query_map([now], |row| row.get(0))?;
-    for name in expired.collect::<rusqlite::Result<Vec<String>>>()? {
-        forget(connection, &name)?;
-    }
     if connection.prepare_cached(OLD)?.query_row([removed_offset], |row| row.get(0))? {
         let remove = "DELETE FROM lines WHERE last <= ?";
         connection.prepare_cached(remove)?.execute([removed_offset])?;
     }
     Ok(())
+}
+
+/// Forgets the subscriptions of jobs that have not used them for as long as they live.
+pub(in crate::backend::embedded::log) fn forget_expired(
+    connection: &Connection,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    const EXPIRED: &str = "SELECT name FROM subscriptions WHERE used + life <= ?";
+    forget_all(connection, &select_names(connection, EXPIRED, [now.micros()])?)
+}
+
+/// Forgets the subscriptions of the log that were not used for `age`, but never the one that was
+/// used last: another subscription then has stored the events that retention may remove. Their
+/// names.
+pub(in crate::backend::embedded::log) fn forget_unused(
+    connection: &Connection,
+    log: i64,
+    age: Duration,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<String>> {
+    const UNUSED: &str = "SELECT name FROM subscriptions WHERE log = ?1 AND used <= ?2 \
+         AND used < (SELECT max(used) FROM subscriptions WHERE log = ?1) ORDER BY name";
+    let unused = select_names(connection, UNUSED, (log, now.before(age).micros()))?;
+    forget_all(connection, &unused)?;
+    Ok(unused)
+}
+
+fn select_names(
+    connection: &Connection,
+    select: &str,
+    values: impl Params,
+) -> rusqlite::Result<Vec<String>> {
+    connection.prepare_cached(select)?.query_map(values, |row| row.get(0))?.collect()
+}
+
+fn forget_all(connection: &Connection, names: &[String]) -> rusqlite::Result<()> {
+    names.iter().try_for_each(|name| forget(connection, name))
 }
 
 pub(in crate::backend::embedded::log) fn forget(

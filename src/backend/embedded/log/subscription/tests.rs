@@ -6,6 +6,8 @@ use kappa_actors::message::NewMessage;
 
 use super::state::MOST_NOTES;
 use super::*;
+use crate::backend::embedded::log::tests::options;
+use std::sync::Arc;
 
 const ROOM: Room = Room { messages: 10, bytes: 1_000 };
 
@@ -20,7 +22,7 @@ fn with_three_events(dir: &Path) -> (Events, Subscription) {
     events.set_head(&head).unwrap();
     transaction.commit().unwrap();
     let connection = open(&dir.join("subscriptions.db")).unwrap();
-    (events, Subscription::new(connection, "kappa".to_owned(), None))
+    (events, Subscription::new(connection, &options(), Arc::new(Timestamp::now)))
 }
 
 fn leases(messages: &[Message]) -> Vec<Lease> {
