@@ -89,6 +89,7 @@ pub enum Command {
 /// Runs the command that this process was given.
 #[must_use]
 pub fn main() -> ExitCode {
+    process::keep_files_private();
     match parse(std::env::args_os()) {
         Ok((cli, global)) => match dispatch(cli.command, &global) {
             Ok(()) => ExitCode::SUCCESS,

@@ -28,6 +28,7 @@ use kappa_actors::processor::{PlanError, Processor, ProcessorConfig, ProcessorPl
 use kappa_actors::settings::ActorSettings;
 
 use crate::backend::embedded::archive::LocalArchive;
+use crate::backend::embedded::folder;
 use crate::backend::embedded::log::{EmbeddedLog, LogOptions};
 use crate::backend::embedded::warehouse::{self, EmbeddedWarehouse};
 use crate::backend::faulty::{Faults, Sink, SinkFault};
@@ -360,6 +361,6 @@ async fn blocking<T: Send + 'static>(
 
 /// The folder, made if there is none.
 fn made(data_dir: &Path) -> anyhow::Result<&Path> {
-    std::fs::create_dir_all(data_dir).with_context(|| data_dir.display().to_string())?;
+    folder::make(data_dir).with_context(|| data_dir.display().to_string())?;
     Ok(data_dir)
 }

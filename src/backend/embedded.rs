@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod check;
+pub mod folder;
 pub mod log;
 pub mod sqlite;
 pub mod warehouse;

@@ -13,7 +13,7 @@ use crate::wiring::Blueprint;
 
 /// Run the daemon
 ///
-/// Takes events from the log until it is stopped: by SIGTERM or Ctrl-C it settles what is in
+/// Takes events from the log until it is stopped: by SIGTERM, SIGHUP or Ctrl-C it settles what is in
 /// flight within `drain_timeout` and gives the rest back to the log. A second signal ends it at
 /// once, still without losing an event.
 #[derive(Clone, Debug, clap::Args)]

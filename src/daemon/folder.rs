@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use crate::backend::embedded::folder;
+
 /// The file whose lock says that a daemon runs here. The lock ends with the process, however it
 /// ends.
 const FILE: &str = "daemon.lock";
@@ -27,7 +29,7 @@ impl FolderLock {
     /// Makes the folder if there is none, and takes it.
     pub(super) fn take(data_dir: &Path) -> anyhow::Result<Self> {
         let shown = data_dir.display().to_string();
-        std::fs::create_dir_all(data_dir).with_context(|| shown.clone())?;
+        folder::make(data_dir).with_context(|| shown.clone())?;
         let path = data_dir.join(FILE);
         let file = File::options()
             .create(true)

@@ -15,6 +15,7 @@ use kappa_actors::row::TableSpec;
 use serde::{Deserialize, Serialize};
 
 use super::Rule;
+use crate::backend::embedded::folder;
 use crate::settings::Settings;
 
 /// The file in the data folder.
@@ -146,12 +147,7 @@ impl RuleBook {
         }
         let text = serde_json::to_vec_pretty(&now)?;
         match self {
-            Self::File(path) => {
-                let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-                folder
-                    .and_then(|()| replace(path, &text))
-                    .with_context(|| path.display().to_string())
-            }
+            Self::File(path) => replace(path, &text).with_context(|| path.display().to_string()),
             Self::Objects(store) => {
                 // If the name is taken, a replica that starts at the same time was faster.
                 store.put_if_absent(&object(number + 1), text.into()).await?;
@@ -192,14 +188,14 @@ fn object(number: u32) -> String {
 /// Replaces the file as a whole: a torn note would let a change pass.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     // A replay of files may be the first to write into the data folder.
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
+    let parent = path.parent().unwrap_or(Path::new("."));
+    folder::make(parent)?;
     let temporary = path.with_extension("json.new");
     let mut file = std::fs::File::create(&temporary)?;
     file.write_all(text)?;
     file.sync_all()?;
-    std::fs::rename(&temporary, path)
+    std::fs::rename(&temporary, path)?;
+    folder::sync(parent)
 }
 
 /// There is no note; nor is there where the data folder is no folder, which others complain of.

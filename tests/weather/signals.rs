@@ -52,6 +52,21 @@ fn a_daemon_stopped_under_load_settles_or_gives_back_all_it_holds() {
 }
 
 #[test]
+fn a_terminal_that_hangs_up_drains_the_daemon() {
+    let scene = Scene::new("");
+    let publisher = Publisher::open(&scene.data_dir());
+    let mut oracle = Oracle::default();
+    oracle.publish(&publisher, generated(34).take(5_000), 1_000);
+    let mut daemon = scene.start();
+    daemon.await_status("the load", |status| (status.counters.received > 0).then_some(()));
+    daemon.signal(Signal::HUP);
+    daemon.ends_with(0);
+    assert!(scene.log().lines().last().unwrap().contains("archive_closed=true"));
+    scene.run_until_idle();
+    oracle.check(&scene);
+}
+
+#[test]
 fn a_daemon_with_a_sink_down_stops_in_time_and_counts_what_it_gives_back() {
     for sink in ["writer.orders", "archive", "dead-letter"] {
         for fault in ["fail", "slow"] {

@@ -3,7 +3,10 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
+use kappa_actors::vitals::DaemonState;
 use rusqlite::Connection;
 
 use crate::support::{Oracle, Publisher, Scene, generated};
@@ -95,4 +98,62 @@ fn a_folder_that_cannot_be_made_or_written_is_named() {
     fs::remove_dir_all(scene.data_dir().join("archive")).unwrap();
     fs::write(scene.data_dir().join("archive"), "a file").unwrap();
     fails_saying(&scene, &[], &["archive"]);
+}
+
+#[test]
+fn only_the_owner_can_read_what_a_daemon_writes() {
+    fn check(path: &Path) {
+        let metadata = fs::metadata(path).unwrap();
+        let mode = metadata.permissions().mode() & 0o777;
+        assert_eq!(mode, if metadata.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
+        if metadata.is_dir() {
+            fs::read_dir(path).unwrap().for_each(|entry| check(&entry.unwrap().path()));
+        }
+    }
+    let scene = Scene::new("");
+    let mut oracle = Oracle::default();
+    let daemon = scene.start();
+    oracle.publish(&Publisher::open(&scene.data_dir()), generated(54).take(300), 300);
+    daemon.await_acknowledged(300);
+    daemon.stop();
+    check(&scene.data_dir());
+}
+
+/// Moves the database and the files beside it away.
+fn move_away(scene: &Scene, name: &str) {
+    let aside = scene.root().join("aside");
+    fs::create_dir_all(&aside).unwrap();
+    for file in ["", "-wal", "-shm"].map(|end| format!("{name}{end}")) {
+        // Without a checkpoint all three are there; one that is not is not missed.
+        let _ = fs::rename(scene.data_dir().join(&file), aside.join(&file));
+    }
+}
+
+#[test]
+fn no_row_is_acknowledged_into_a_warehouse_that_was_moved_away() {
+    let scene = Scene::new("");
+    let daemon = scene.start();
+    move_away(&scene, "warehouse.db");
+    let mut oracle = Oracle::default();
+    oracle.publish(&Publisher::open(&scene.data_dir()), generated(55).take(300), 300);
+    daemon.await_status("the moved file to be named", |status| {
+        let named = |reason: &str| reason.contains("warehouse.db was removed or replaced");
+        let degraded = status.state == DaemonState::Degraded;
+        (degraded && status.reasons.iter().any(|it| named(&it.reason))).then_some(())
+    });
+    drop(daemon);
+    scene.run_until_idle();
+    oracle.check(&scene);
+}
+
+#[test]
+fn a_log_that_was_moved_away_degrades_the_daemon() {
+    let scene = Scene::new("");
+    let daemon = scene.start();
+    move_away(&scene, "log.db");
+    daemon.await_status("the moved file to be named", |status| {
+        let named = |reason: &str| reason.contains("log.db was removed or replaced");
+        let degraded = status.state == DaemonState::Degraded;
+        (degraded && status.reasons.iter().any(|it| named(&it.reason))).then_some(())
+    });
 }

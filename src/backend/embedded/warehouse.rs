@@ -30,6 +30,7 @@ use tokio::sync::oneshot;
 
 use self::committer::{Committer, Job, Write};
 use crate::backend::embedded::check::Fault;
+use crate::backend::embedded::sqlite::identity::OpenFiles;
 use crate::backend::embedded::sqlite::{self, OpenError};
 
 pub use audit::EmbeddedAudit;
@@ -84,7 +85,7 @@ impl EmbeddedWarehouse {
         connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(at)?;
         connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
         let (jobs, waiting) = mpsc::channel();
-        let committer = Committer::new(connection, waiting).map_err(at)?;
+        let committer = Committer::new(connection, OpenFiles::of(&path), waiting).map_err(at)?;
         let thread = std::thread::Builder::new()
             .name("warehouse".to_owned())
             .spawn(move || committer.run())

@@ -11,6 +11,8 @@ use std::time::SystemTime;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use crate::backend::embedded::folder::{self, sync};
+
 const FOLDER: &str = ".aside";
 
 /// Rounds in which a folder may be removed between its making and its use. Every round means that
@@ -27,12 +29,7 @@ impl Aside {
     /// Makes the folders durably, and removes the files of writers that are gone.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let folder = root.join(FOLDER);
-        let new = !root.try_exists()?;
-        fs::create_dir_all(&folder)?;
-        sync(root)?;
-        if let Some(parent) = root.canonicalize()?.parent().filter(|_| new) {
-            sync(parent)?;
-        }
+        folder::make(&folder)?;
         for entry in fs::read_dir(&folder)? {
             remove_if_left(&entry?.path())?;
         }
@@ -148,8 +145,4 @@ fn remove_if_left(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
-}
-
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }

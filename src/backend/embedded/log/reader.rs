@@ -175,7 +175,9 @@ fn faults(
     let missing = missing.map(|(reason, waiting)| LogFault { what: "log.db", reason, waiting });
     let ahead = events::ahead_of(&events.head()?, now);
     let ahead = ahead.map(|reason| LogFault { what: "clock", reason, waiting: 0 });
-    Ok(missing.into_iter().chain(ahead).collect())
+    let gone = events.check_place().err();
+    let gone = gone.map(|error| LogFault { what: "log.db", reason: error.to_string(), waiting: 0 });
+    Ok(missing.into_iter().chain(ahead).chain(gone).collect())
 }
 
 /// What to name when giving these back.

@@ -15,6 +15,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::{insert, table};
+use crate::backend::embedded::sqlite::identity::OpenFiles;
 
 /// Pages in the write-ahead log (375 MiB) that are copied into the file even under load. At
 /// 5 M random keys one commit dirties 100 MiB of index: copied each time, half the work is copying.
@@ -53,13 +54,18 @@ pub(super) struct Write {
 /// The thread's own.
 pub(super) struct Committer {
     connection: Connection,
+    files: OpenFiles,
     jobs: Receiver<Job>,
     /// Pages in the write-ahead log after the last commit.
     log_pages: Arc<AtomicU32>,
 }
 
 impl Committer {
-    pub(super) fn new(mut connection: Connection, jobs: Receiver<Job>) -> rusqlite::Result<Self> {
+    pub(super) fn new(
+        mut connection: Connection,
+        files: OpenFiles,
+        jobs: Receiver<Job>,
+    ) -> rusqlite::Result<Self> {
         let log_pages = Arc::new(AtomicU32::new(0));
         let pages = Arc::clone(&log_pages);
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
@@ -68,7 +74,7 @@ impl Committer {
             pages.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
             Ok(())
         }))?;
-        Ok(Self { connection, jobs, log_pages })
+        Ok(Self { connection, files, jobs, log_pages })
     }
 
     /// Serves until the last sender is gone and all that waited is answered.
@@ -132,6 +138,8 @@ impl Committer {
             })
             .collect::<rusqlite::Result<_>>()?;
         transaction.commit()?;
+        // After the commit: into a removed file it succeeds, and is lost.
+        self.files.check()?;
         Ok(outcomes)
     }
 
