@@ -218,6 +218,7 @@ impl Pipeline {
         self.intake.send_replace(Intake::Closed);
         let deadline = Instant::now() + drain_timeout;
         let archive_closed = timeout_at(deadline, self.drain()).await.unwrap_or(false);
+        self.tree.board().announce();
         self.root.kill();
         let log = Arc::clone(&self.tree.ports().log);
         let warehouse = Arc::clone(&self.tree.ports().warehouse);
@@ -361,5 +362,6 @@ async fn keep_house(tree: Arc<Tree>) {
         if let Ok(backlog) = tree.ports().log.backlog().await {
             tree.board().counters().set_backlog(backlog);
         }
+        tree.board().announce();
     }
 }

@@ -6,6 +6,7 @@
 //! [`Snapshot`].
 
 mod actor;
+mod announcer;
 mod board;
 mod counters;
 mod rate;

@@ -7,6 +7,7 @@
 
 mod support;
 
+mod announcements;
 mod any_event;
 mod archive_forms;
 mod broken_sinks;

@@ -9,9 +9,11 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::actor::{Trouble, Vitals};
+use super::announcer::{Announcement, Announcer};
 use super::counters::Counters;
 use super::lock;
 use super::snapshot::Snapshot;
+use crate::time::Timestamp;
 
 /// Where the daemon stands between its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,7 @@ pub struct Board {
     troubles: Mutex<BTreeMap<String, Trouble>>,
     warnings: Mutex<Vec<String>>,
     holdings: Mutex<Option<Arc<Holdings>>>,
+    announcer: Mutex<Announcer>,
 }
 
 impl Board {
@@ -64,6 +67,7 @@ impl Board {
             troubles: Mutex::default(),
             warnings: Mutex::default(),
             holdings: Mutex::default(),
+            announcer: Mutex::default(),
         })
     }
 
@@ -147,6 +151,13 @@ impl Board {
         for vitals in self.entries() {
             vitals.sample(now);
         }
+    }
+
+    /// Logs the faults that began or ended since the last call, and each minute those that last. To
+    /// be called each second: a shorter fault may pass unlogged.
+    pub fn announce(&self) {
+        let news = lock(&self.announcer).announce(self, Timestamp::now());
+        news.iter().for_each(Announcement::log);
     }
 
     /// Everything the board knows, at this moment.
