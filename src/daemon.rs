@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kappa_actors::pipeline::{Failed, Intake, Pipeline, Stopped};
+use kappa_actors::pipeline::{Failed, Idle, Intake, Pipeline, Stopped};
 use kappa_actors::vitals::Board;
 
 use crate::settings::Settings;
@@ -80,7 +80,7 @@ impl Daemon {
     ///
     /// # Errors
     /// [`Failed`], when the tree fails for good before that.
-    pub async fn idle(&mut self) -> Result<(), Failed> {
+    pub async fn idle(&mut self) -> Result<Idle, Failed> {
         self.pipeline.idle().await
     }
 

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::actor::archive::{Recovery, Sweep};
-pub use crate::actor::reader::Intake;
+pub use crate::actor::reader::{Idle, Intake};
 use crate::archive::{Compression, LineFormat};
 use crate::dead_letter_table;
 use crate::delivery::{Account, Ledger};
@@ -146,7 +146,7 @@ pub struct Pipeline {
     root: ActorRef<Order>,
     root_ended: JoinHandle<()>,
     intake: watch::Sender<Intake>,
-    idle: watch::Receiver<bool>,
+    idle: watch::Receiver<Option<Idle>>,
     acknowledger: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
 }
@@ -175,7 +175,7 @@ impl Pipeline {
         let ledger = Ledger::new(account, names, Arc::clone(&board));
         show_holdings(&board, &ledger);
         let (intake, asked) = watch::channel(intake);
-        let (idle_now, idle) = watch::channel(false);
+        let (idle_now, idle) = watch::channel(None);
         let tree = Tree::plant(plan, ports, ledger, board, (asked, idle_now), others);
         let arguments = (Arc::clone(tree.root_vitals()), tree.groups());
         let (root, root_ended) = Actor::spawn(None, Supervisor, arguments).await?;
@@ -189,11 +189,13 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Failed`]: see [`Self::failed`].
-    pub async fn idle(&mut self) -> Result<(), Failed> {
+    pub async fn idle(&mut self) -> Result<Idle, Failed> {
         tokio::select! {
             biased;
             () = end_of_either(&mut self.root_ended, &mut self.acknowledger) => {}
-            idle = self.idle.wait_for(|idle| *idle) => if idle.is_ok() { return Ok(()) },
+            idle = self.idle.wait_for(Option::is_some) => {
+                if let Some(idle) = idle.ok().and_then(|idle| *idle) { return Ok(idle) }
+            }
         }
         Err(self.failure())
     }

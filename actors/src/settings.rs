@@ -40,6 +40,10 @@ pub struct ReaderSettings {
     pub max_redelivery_backoff: Duration,
     /// Panics after which an event becomes a dead letter.
     pub max_attempts: u32,
+    /// How long nothing must come before a run until idle ends, where the log does not know its
+    /// backlog.
+    #[serde(deserialize_with = "duration")]
+    pub quiet_period: Duration,
     /// How it is restarted.
     pub restart: RestartPolicy,
 }

@@ -91,7 +91,7 @@ fn run(events: u64, late: Option<&str>) -> Run {
     }
     let before = services.cpu_seconds();
     let mut arguments = services.arguments();
-    arguments.push("--until-idle".to_owned());
+    arguments.extend(["--until-idle", "--set", "actors.reader.quiet_period=1s"].map(String::from));
     let mut daemon = Daemon::start(dir.path(), &arguments);
     daemon.wait_for("running");
     let started = Instant::now();

@@ -95,8 +95,8 @@ async fn end_of(daemon: &mut Daemon, args: &Args) -> Result<(), anyhow::Error> {
     let failed = if args.until_idle {
         tokio::select! {
             idle = daemon.idle() => match idle {
-                Ok(()) => {
-                    tracing::info!("nothing is left to do: stopping");
+                Ok(idle) => {
+                    tracing::info!(because = %idle, "nothing is left to do: stopping");
                     return Ok(());
                 }
                 Err(failed) => failed,

@@ -73,7 +73,8 @@ impl Requeue {
     /// # Errors
     /// [`ReplayError::Failed`]: end it.
     pub async fn run(&mut self) -> Result<(), ReplayError> {
-        Ok(self.pipeline.idle().await?)
+        self.pipeline.idle().await?;
+        Ok(())
     }
 
     /// Messages done so far.

@@ -123,6 +123,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("actors.reader.max_batch_events", Kind::Integer(1, 50_000)),
     ("actors.reader.redelivery_backoff", Kind::Span(MS, HOUR)),
     ("actors.reader.max_redelivery_backoff", Kind::Span(MS, HOUR)),
+    ("actors.reader.quiet_period", Kind::Span(MS, HOUR)),
     ("actors.reader.max_attempts", Kind::Integer(1, 1_000)),
     ("actors.parser.pool_size", Kind::Integer(1, 1_024)),
     ("actors.processor.max_rows_per_event", Kind::Integer(1, 1_000_000)),

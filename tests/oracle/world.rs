@@ -107,7 +107,10 @@ impl World {
             let mut tick = tokio::time::interval(Duration::from_micros(200));
             loop {
                 tokio::select! {
-                    idle = daemon.idle() => break idle.unwrap(),
+                    idle = daemon.idle() => {
+                        idle.unwrap();
+                        break;
+                    }
                     _ = tick.tick() => if board.counters().acked.get() >= events { break },
                 }
             }

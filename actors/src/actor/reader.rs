@@ -4,6 +4,7 @@
 //! delivered again. If it crashes, those claims go back to the ledger and wait for the next
 //! reader; what is in flight is acknowledged without it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use super::dead_letter::DeadLetters;
 use super::parser::Parse;
 use crate::delivery::{Claim, Duty, Ledger, Redelivery, RedeliveryPolicy};
-use crate::port::{EventLog, Pulled, Room};
+use crate::port::{Backlog, EventLog, Pulled, Room};
 use crate::settings::ReaderSettings;
 use crate::supervision::{Address, Backoff, Me, Role, RoleError};
 use crate::vitals::Board;
@@ -69,8 +70,31 @@ pub struct ReaderPorts {
     pub flush_sinks: Arc<dyn Fn() + Send + Sync>,
     /// What is asked of the reader.
     pub intake: watch::Receiver<Intake>,
-    /// True once a pull found nothing while nothing was unacknowledged.
-    pub idle: watch::Sender<bool>,
+    /// Set while the pipeline is idle.
+    pub idle: watch::Sender<Option<Idle>>,
+}
+
+/// How it was decided that nothing is left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// The log has no message that is not acknowledged.
+    NoBacklog,
+    /// The log has an end, and all before it is settled.
+    End,
+    /// Nothing came for this time; the log does not know its backlog.
+    QuietFor(Duration),
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoBacklog => f.write_str("the log has no backlog"),
+            Self::End => f.write_str("the end of the log is reached"),
+            Self::QuietFor(time) => {
+                write!(f, "nothing came for {}", humantime::format_duration(*time))
+            }
+        }
+    }
 }
 
 /// The role.
@@ -82,6 +106,9 @@ pub struct Reader {
     next_parser: usize,
     /// Admitted, but larger than the account has room for: they wait until they are alone.
     outsized: Vec<Claim>,
+    quiet_period: Duration,
+    /// Since when pulls find nothing while nothing is unacknowledged.
+    quiet_since: Option<Instant>,
 }
 
 /// What woke the reader.
@@ -108,6 +135,8 @@ impl Reader {
             pull_backoff: Backoff::new(PULL_BACKOFF.0, PULL_BACKOFF.1),
             next_parser: 0,
             outsized: Vec::new(),
+            quiet_period: settings.quiet_period,
+            quiet_since: None,
         }
     }
 }
@@ -175,12 +204,22 @@ impl Reader {
         self.ports.board.recovered(PULL);
         let ended = matches!(pulled, Pulled::End);
         if let Pulled::Messages(messages) = pulled {
-            self.set_idle(false);
+            self.quiet_since = None;
+            self.set_idle(None);
             self.press(false);
             return self.admit(messages);
         }
         self.press(ended || matches!(asked, Intake::UntilIdle | Intake::ToTheEnd));
-        self.set_idle(nothing_unacknowledged && (ended || asked != Intake::ToTheEnd));
+        let idle = match asked {
+            _ if !nothing_unacknowledged => None,
+            _ if ended => Some(Idle::End),
+            Intake::ToTheEnd => None,
+            _ => self.idle_while_quiet().await,
+        };
+        if !nothing_unacknowledged {
+            self.quiet_since = None;
+        }
+        self.set_idle(idle);
         if ended {
             // Behind the end comes only what is given back: no hurry to ask for it.
             tokio::time::sleep(PATIENCE).await;
@@ -235,7 +274,21 @@ impl Reader {
         }
     }
 
-    fn set_idle(&self, idle: bool) {
+    /// Whether nothing is left to do, after a pull that found nothing while nothing was
+    /// unacknowledged.
+    async fn idle_while_quiet(&mut self) -> Option<Idle> {
+        let since = *self.quiet_since.get_or_insert_with(Instant::now);
+        match self.ports.log.backlog().await {
+            Ok(Backlog { messages: Some(0), .. }) => Some(Idle::NoBacklog),
+            Ok(Backlog { messages: None, .. }) => {
+                (since.elapsed() >= self.quiet_period).then_some(Idle::QuietFor(self.quiet_period))
+            }
+            // Messages are there and do not come, or the log does not answer.
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    fn set_idle(&self, idle: Option<Idle>) {
         self.ports.idle.send_if_modified(|before| std::mem::replace(before, idle) != idle);
     }
 

@@ -11,7 +11,7 @@ use crate::actor::archive::{
 use crate::actor::dead_letter::DeadLetters;
 use crate::actor::parser::{Parse, Parser};
 use crate::actor::processor::{Process, ProcessorActor};
-use crate::actor::reader::{GoOn, Intake, Reader, ReaderPorts};
+use crate::actor::reader::{GoOn, Idle, Intake, Reader, ReaderPorts};
 use crate::actor::router::{Route, Router};
 use crate::actor::writer::{OnRefusal, Writer, WriterMessage, WriterPorts};
 use crate::dead_letter_table;
@@ -29,7 +29,7 @@ pub(super) struct Tree {
     ports: Ports,
     ledger: Arc<Ledger>,
     board: Arc<Board>,
-    intake: (watch::Receiver<Intake>, watch::Sender<bool>),
+    intake: (watch::Receiver<Intake>, watch::Sender<Option<Idle>>),
     others: OtherGroups,
     root: Arc<Vitals>,
     reader: Address<GoOn>,
@@ -58,7 +58,7 @@ impl Tree {
         ports: Ports,
         ledger: Arc<Ledger>,
         board: Arc<Board>,
-        intake: (watch::Receiver<Intake>, watch::Sender<bool>),
+        intake: (watch::Receiver<Intake>, watch::Sender<Option<Idle>>),
         others: OtherGroups,
     ) -> Arc<Self> {
         let names: Vec<_> = plan.processors.iter().map(|spec| spec.processor.name()).collect();

@@ -18,6 +18,9 @@ use kappa_actors::vitals::{Board, DaemonState};
 
 use super::world::{AT, Times, World};
 
+/// How long nothing comes before a log that does not know its backlog is idle.
+pub(crate) const QUIET_PERIOD: Duration = Duration::from_secs(10);
+
 /// Longer than any test may take: a timer of an hour never fires.
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -117,6 +120,7 @@ fn actors() -> ActorSettings {
             max_batch_events: 100,
             redelivery_backoff: Duration::from_millis(1),
             max_redelivery_backoff: Duration::from_secs(1),
+            quiet_period: QUIET_PERIOD,
             max_attempts: 3,
             restart: restart(1_000),
         },

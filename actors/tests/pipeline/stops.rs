@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kappa_actors::pipeline::Idle;
 use kappa_actors::testing::memory::warehouse::{Fault, Moment};
 use tokio::time::Instant;
 
@@ -113,6 +114,26 @@ async fn a_log_with_an_end_is_idle_behind_it() {
         rig.finish().await;
         assert_eq!(world.written("orders"), each("o", 1..=5, 1));
         assert_eq!(world.log.acknowledged().len(), 5);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_does_not_know_its_backlog_is_idle_after_a_quiet_period() {
+    within(async {
+        let world = World::default();
+        world.log.hide_backlog();
+        let mut rig = Rig::until_idle(&world, plan()).await;
+        let (log, start) = (world.log.clone(), Instant::now());
+        let late = QUIET_PERIOD * 9 / 10;
+        tokio::spawn(async move {
+            tokio::time::sleep(late).await;
+            log.append(orders(1..=5));
+        });
+        assert_eq!(rig.pipeline.idle().await, Ok(Idle::QuietFor(QUIET_PERIOD)));
+        assert!(start.elapsed() >= late + QUIET_PERIOD, "idle after {:?}", start.elapsed());
+        rig.stop().await;
+        assert_eq!(world.written("orders"), each("o", 1..=5, 1));
     })
     .await;
 }

@@ -32,6 +32,7 @@ struct State {
     next_lease: u64,
     skip_until: Option<Timestamp>,
     ended: bool,
+    hides_backlog: bool,
     failing_pulls: usize,
     failing_acknowledgements: usize,
 }
@@ -75,6 +76,11 @@ impl MemoryLog {
         let mut state = self.state();
         state.ended = true;
         self.announce(state);
+    }
+
+    /// From now on it does not know its backlog.
+    pub fn hide_backlog(&self) {
+        self.state().hides_backlog = true;
     }
 
     /// The next `times` pulls fail; `usize::MAX` until told otherwise.
@@ -305,7 +311,7 @@ impl EventLog for MemoryLog {
         let mut waiting = state.messages.iter().filter(|stored| !stored.acknowledged);
         let oldest = waiting.next().map(|stored| stored.message.publish_time);
         let messages = waiting.count() as u64 + u64::from(oldest.is_some());
-        Ok(Backlog { messages: Some(messages), oldest })
+        Ok(Backlog { messages: (!state.hides_backlog).then_some(messages), oldest })
     }
 
     async fn acknowledged(&self) -> Result<Acknowledged, LogError> {
