@@ -117,11 +117,11 @@ impl Sql {
             rows.extend(page["rows"].as_array().into_iter().flatten().map(cells));
             let Some(token) = page["pageToken"].as_str() else { return rows };
             let job = page["jobReference"]["jobId"].as_str().unwrap();
-            let (url, location) = (&self.url, &self.location);
-            request = self.http.get(format!(
-                "{url}/{job}?pageToken={token}&location={location}\
-                 &formatOptions.useInt64Timestamp=true"
-            ));
+            request = self.http.get(format!("{}/{job}", self.url)).query(&[
+                ("pageToken", token),
+                ("location", &self.location),
+                ("formatOptions.useInt64Timestamp", "true"),
+            ]);
         }
     }
 }

@@ -9,16 +9,11 @@ const MAX_NAME_CHARS: usize = 300;
 const RESERVED_TABLES: [&str; 1] = ["dead_letters"];
 
 /// Beginnings that BigQuery keeps for columns of its own, in lower case.
-const RESERVED_COLUMN_PREFIXES: [&str; 8] = [
-    "_table_",
-    "_file_",
-    "_partition",
-    "_row_timestamp",
-    "__root__",
-    "_colidentifier",
-    "_change_type",
-    "_change_sequence_number",
-];
+const RESERVED_COLUMN_PREFIXES: [&str; 7] =
+    ["_table_", "_file_", "_partition", "_row_timestamp", "__root__", "_colidentifier", "_change_"];
+
+/// Columns of the warehouses' views.
+const VIEW_COLUMNS: [&str; 1] = ["_place"];
 
 /// What is wrong with a name, and what to do about it.
 type Fault = (&'static str, &'static str);
@@ -37,6 +32,9 @@ pub(super) fn check_column(name: &str) -> Result<(), Fault> {
     let lower = name.to_ascii_lowercase();
     if lower == VERSION_COLUMN {
         return Err(("is reserved", "leave it out: every table with a key has it"));
+    }
+    if VIEW_COLUMNS.contains(&lower.as_str()) {
+        return Err(("is reserved", "choose another name"));
     }
     if RESERVED_COLUMN_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
         return Err(("begins as only BigQuery's own columns may", "choose another name"));

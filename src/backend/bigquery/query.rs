@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::rest::{Rest, RestError, text};
+use super::rest::{Rest, RestError, escaped, text};
 
 /// How long a query may take to answer before it is asked for again.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -96,10 +96,11 @@ impl Pages<'_> {
             }
             let path = format!(
                 "/queries/{}?location={}&maxResults={PAGE_ROWS}&timeoutMs={}\
-                 &formatOptions.useInt64Timestamp=true&pageToken={page}",
+                 &formatOptions.useInt64Timestamp=true&pageToken={}",
                 text(&self.answer["jobReference"]["jobId"]),
                 self.rest.location(),
                 PATIENCE.as_millis(),
+                escaped(&page),
             );
             let mut answer = self.rest.send(Method::GET, &path, None, None).await?;
             if answer["jobReference"].is_null() {

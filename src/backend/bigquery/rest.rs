@@ -1,6 +1,8 @@
 //! BigQuery's REST interface, asked with bodies of our own: the crate's model of a table knows
 //! neither primary keys nor `maxStaleness`.
 
+use std::fmt;
+
 use google_cloud_auth::credentials::{CacheableResource, Credentials};
 use http::{Extensions, HeaderMap};
 use reqwest::{Client, Method};
@@ -30,6 +32,11 @@ pub(super) enum RestError {
     /// Later it may work.
     #[error("{0}")]
     Unavailable(String),
+}
+
+/// A value of a query parameter. Page tokens are opaque, and may hold `+`, `/` and `=`.
+pub(super) fn escaped(value: &str) -> impl fmt::Display {
+    percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC)
 }
 
 /// A client of one dataset.
@@ -128,8 +135,11 @@ impl Rest {
         let mut names = Vec::new();
         let mut page = String::new();
         loop {
-            let path =
-                format!("/datasets/{}/tables?maxResults=1000&pageToken={page}", self.dataset);
+            let path = format!(
+                "/datasets/{}/tables?maxResults=1000&pageToken={}",
+                self.dataset,
+                escaped(&page)
+            );
             let answer = self.send(Method::GET, &path, None, None).await?;
             let tables = answer["tables"].as_array().into_iter().flatten();
             names.extend(tables.map(|table| text(&table["tableReference"]["tableId"])));

@@ -216,6 +216,7 @@ async fn results_come_in_pages_that_do_not_change() {
     dataset.query("DELETE FROM `p.d.t` WHERE TRUE").await;
     let mut pages = vec![answer["rows"].as_array().unwrap().len()];
     while let Some(token) = answer["pageToken"].as_str() {
+        let token = token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
         let path = format!("queries/{job}?location=EU&maxResults=2&pageToken={token}");
         (_, answer) = dataset.rest("GET", &path, Value::Null).await;
         pages.push(answer["rows"].as_array().unwrap().len());

@@ -99,7 +99,9 @@ fn names_are_names_for_every_warehouse() {
     for (name, reason) in [
         ("_version", "is reserved"),
         ("_Version", "is reserved"),
+        ("_place", "is reserved"),
         ("_CHANGE_TYPE", "begins as only BigQuery's own columns may"),
+        ("_change_timestamp", "begins as only BigQuery's own columns may"),
         ("1a", "is no name that warehouses take"),
         ("", "is no name that warehouses take"),
         ("a-b", "is no name that warehouses take"),

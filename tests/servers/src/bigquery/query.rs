@@ -159,6 +159,9 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
     page(state, &job, "", most(&body["maxResults"]))
 }
 
+/// A token is opaque: these signs have to be escaped in a URL.
+const TOKEN_END: &str = "+/=";
+
 /// Answers `jobs.getQueryResults`: a page of what a query found, by the token of the one before.
 /// <https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/getQueryResults>
 pub(super) fn page(
@@ -175,7 +178,10 @@ pub(super) fn page(
     };
     let from: usize = match token {
         "" => 0,
-        token => token.parse().map_err(|_| Refused::new(400, "invalid", "Invalid page token"))?,
+        token => token
+            .strip_suffix(TOKEN_END)
+            .and_then(|from| from.parse().ok())
+            .ok_or_else(|| Refused::new(400, "invalid", "Invalid page token"))?,
     };
     // A page may be smaller than was asked for: the service bounds it in bytes.
     // https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/query: maxResults.
@@ -189,7 +195,7 @@ pub(super) fn page(
         "rows": found.rows.get(from..end).unwrap_or_default(),
     });
     if end < found.rows.len() {
-        answer["pageToken"] = json!(end.to_string());
+        answer["pageToken"] = json!(format!("{end}{TOKEN_END}"));
     }
     Ok(answer)
 }

@@ -9,6 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State as Held};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::query;
@@ -148,12 +149,14 @@ impl State {
                 }
             }
             ("GET", ["projects", _, "queries", job]) => {
-                let parameter = |name: &str| {
+                let parameter = |name: &str| -> Option<String> {
                     let pairs = parameters.split('&').filter_map(|pair| pair.split_once('='));
-                    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+                    let value =
+                        pairs.into_iter().find(|(key, _)| *key == name)?.1.replace('+', " ");
+                    Some(percent_decode_str(&value).decode_utf8_lossy().into_owned())
                 };
                 let most = parameter("maxResults").and_then(|most| most.parse().ok());
-                query::page(self, job, parameter("pageToken").unwrap_or_default(), most)
+                query::page(self, job, &parameter("pageToken").unwrap_or_default(), most)
             }
             _ => Err(not_found("URL", &parts.join("/"))),
         }
