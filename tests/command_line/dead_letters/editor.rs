@@ -66,7 +66,8 @@ fn an_editor_that_fails_an_unchanged_event_and_an_invalid_one_publish_nothing() 
     fails(&folder, "rm \"$2\"", "kappa-");
     let id = &ids(&folder, " --reason UTF")[0];
     let mut without = kappa(&["dead-letters", "edit", id]);
-    let without = without.current_dir(folder.data().join("..")).env_remove("VISUAL").env("EDITOR", "");
+    let without =
+        without.current_dir(folder.data().join("..")).env_remove("VISUAL").env("EDITOR", "");
     let ran = Ran::new("dead-letters edit", without.output().unwrap());
     ran.ended_with(1).tells("neither VISUAL nor EDITOR is set");
 }
