@@ -76,7 +76,10 @@ async fn end_of(daemon: &mut Daemon, until_idle: bool) -> Result<(), anyhow::Err
         match daemon.idle().await {
             Ok(()) => {
                 tracing::info!("nothing is left to do: stopping");
-                return Ok(());
+                return match &daemon.held_up().await?[..] {
+                    [] => Ok(()),
+                    faults => Err(anyhow::anyhow!("{}", faults.join("; "))),
+                };
             }
             Err(failed) => failed,
         }
