@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use kappa_actors::pipeline::{Failed, Idle, Intake, Pipeline, Stopped};
+use kappa_actors::port::LogError;
 use kappa_actors::vitals::Board;
 
 use crate::settings::Settings;
@@ -47,6 +48,7 @@ impl Daemon {
         let board = Board::new();
         board.set_instance(&settings.instance);
         let ports = open_ports(&settings).await?;
+        ports.log.repairs().await?.into_iter().for_each(|repair| board.warn(repair));
         let rules = RuleBook::of(&settings).await?;
         rules.check(&blueprint.processors, &*ports.warehouse).await?;
         rules.note(&blueprint.processors).await?;
@@ -82,6 +84,15 @@ impl Daemon {
     /// [`Failed`], when the tree fails for good before that.
     pub async fn idle(&mut self) -> Result<Idle, Failed> {
         self.pipeline.idle().await
+    }
+
+    /// Describes the faults for which messages could not be handed out, such as events that the
+    /// log has lost.
+    ///
+    /// # Errors
+    /// [`LogError`], if the log cannot be asked.
+    pub async fn held_up(&self) -> Result<Vec<String>, LogError> {
+        self.files.held_up().await
     }
 
     /// Waits until the tree fails for good.

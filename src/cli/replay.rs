@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use kappa_actors::port::ReprocessError;
-use kappa_actors::replay::{EndedBy, JournalError, ReplayRange};
+use kappa_actors::replay::{EndedBy, Fault, JournalError, ReplayRange};
 use kappa_actors::time::Timestamp;
 
 use super::Failure;
@@ -69,7 +69,8 @@ pub struct Args {
     /// Drop what an earlier replay, which no longer runs, has staged for these tables
     #[arg(long)]
     pub replace: bool,
-    /// Leave out what cannot be read of the archive, and be complete without it
+    /// Leave out what cannot be read of the archive or is missing from the log, and be complete
+    /// without it
     #[arg(long)]
     pub skip_damaged: bool,
     /// Import archived files that hold payloads without positions, though the tables have rows: a
@@ -134,19 +135,18 @@ async fn run(
     };
     report(&ended, ended_by, out)?;
     for fault in &ended.faults {
-        tell("damaged", &format!("{}:{}: {}", fault.object, fault.line, fault.reason));
+        tell("damaged", &damaged(fault));
     }
     if !ended.faults.is_empty() {
-        let what = count(ended.faults.len() as u64, "file");
-        let error =
-            anyhow!("{what} of the archive cannot be read to the end; the rest is replayed");
+        let what = count(ended.faults.len() as u64, "part");
+        let error = anyhow!("{what} of the source cannot be read; the rest is replayed");
         return Err(if ended.complete {
             error.into()
         } else {
             Failure::with_hint(
                 error,
                 format!(
-                    "put the files right and go on with `kappa replay --resume {id}`, or leave out what \
+                    "restore what is damaged and go on with `kappa replay --resume {id}`, or leave out what \
                  cannot be read with --skip-damaged"
                 ),
             )
@@ -233,6 +233,14 @@ fn report(ended: &Ended, ended_by: Option<EndedBy>, out: &mut impl Write) -> Res
         }
     }
     Ok(out.flush()?)
+}
+
+/// Where the source is damaged, and how.
+fn damaged(Fault { object, line, reason }: &Fault) -> String {
+    match line {
+        0 => format!("{object}: {reason}"),
+        line => format!("{object}:{line}: {reason}"),
+    }
 }
 
 fn interrupted(id: &str) -> Failure {

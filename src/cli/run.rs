@@ -97,7 +97,10 @@ async fn end_of(daemon: &mut Daemon, args: &Args) -> Result<(), anyhow::Error> {
             idle = daemon.idle() => match idle {
                 Ok(idle) => {
                     tracing::info!(because = %idle, "nothing is left to do: stopping");
-                    return Ok(());
+                    return match &daemon.held_up().await?[..] {
+                        [] => Ok(()),
+                        faults => Err(anyhow::anyhow!("{}", faults.join("; "))),
+                    };
                 }
                 Err(failed) => failed,
             },

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use kappa_actors::pipeline::Ports;
+use kappa_actors::port::LogError;
 use tokio::sync::oneshot;
 
 /// How long a stop waits for the files to be closed.
@@ -19,6 +20,13 @@ impl Files {
     /// The files behind these ports.
     pub(crate) fn of(ports: &Ports) -> Self {
         Self(Some(ports.clone()))
+    }
+
+    /// Describes the faults of the log for which messages could not be handed out.
+    pub(crate) async fn held_up(&self) -> Result<Vec<String>, LogError> {
+        let Some(ports) = &self.0 else { return Ok(Vec::new()) };
+        let faults = ports.log.faults().await?.into_iter();
+        Ok(faults.filter(|fault| fault.waiting > 0).map(|fault| fault.reason).collect())
     }
 
     /// Closes them; gives up waiting after a while.

@@ -48,7 +48,7 @@ pub struct Options {
     pub rate: Option<NonZeroU32>,
     /// What an earlier replay has staged for these tables is dropped.
     pub replace: bool,
-    /// What cannot be read of the archive is left out, and the replay is complete without it.
+    /// What cannot be read of the archive, or is missing from the log, is left out, and the replay is complete without it.
     pub skip_damaged: bool,
     /// Archived payloads without positions are imported into tables that have rows.
     pub as_import: bool,
@@ -87,7 +87,7 @@ pub struct Ended {
     pub rows: BTreeMap<String, u64>,
     /// Events, or their rows, that became dead letters.
     pub dead_letters: u64,
-    /// Archived objects that could not be read to their end.
+    /// Archived objects that could not be read to their end, and events that the log has lost.
     pub faults: Vec<Fault>,
     /// Where nothing was replayed: from when and up to when the archive holds published events.
     pub held: Option<ReplayRange>,
@@ -297,8 +297,11 @@ impl Job {
     /// # Errors
     /// [`ReplayError`]: what is durable stays so; resume it.
     pub async fn end(mut self) -> Result<Ended, ReplayError> {
+        let missing = self.files.held_up().await?;
         let stopped = self.pipeline.stop(self.drain_timeout).await;
-        let faults = self.history.progress().faults;
+        let mut faults = self.history.progress().faults;
+        let fault = |reason| Fault { object: self.plan.source.to_string(), line: 0, reason };
+        faults.extend(missing.into_iter().map(fault));
         let whole = faults.is_empty() || self.options.skip_damaged;
         let complete = self.reached_the_end && stopped.given_back == 0 && whole;
         let counters = self.board.counters();

@@ -1,5 +1,7 @@
 //! History on Google Cloud: seeks and replays, with the command as a process.
 
+mod imports;
+
 use std::collections::BTreeMap;
 
 use kappa_actors::time::Timestamp;
@@ -70,8 +72,8 @@ async fn a_replay_of_the_log_has_a_subscription_of_its_own_and_removes_it() {
     services.publish(&later[400..]);
     let from = Timestamp::from_micros(to.micros() - 3_600_000_000);
     let arguments = format!("replay --from {from} --to {to} --source log --into live");
-    let said = services.run(&arguments, b"").await;
-    assert!(said.contains(&format!("events\t{}\n", events.len())), "{said}");
+    let notes = replayed(&services, &arguments, events.len()).await;
+    assert!(notes.contains("ended when the log had all of the range acknowledged"), "{notes}");
     assert_eq!(services.bigquery.control().appended_count("p.d.orders"), 2 * sent);
     assert_eq!(versions(&services, "orders"), before, "under the same rules no version changes");
     assert_eq!(archived(&services), objects, "history is not archived again");
@@ -83,6 +85,29 @@ async fn a_replay_of_the_log_has_a_subscription_of_its_own_and_removes_it() {
     services.until_acknowledged(acknowledged + 10).await;
     assert_eq!(daemon.stop(Signal::TERM), Some(0));
     services.check(&later);
+}
+
+/// Replays so many events, and returns the notes on stderr.
+async fn replayed(services: &Services, arguments: &str, events: usize) -> String {
+    let ran = services.output(arguments, b"").await;
+    let [out, notes] = [ran.stdout, ran.stderr].map(|it| String::from_utf8(it).unwrap());
+    assert!(ran.status.success(), "{notes}");
+    assert!(out.contains(&format!("events\t{events}\n")), "{out}");
+    notes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_whose_end_the_service_cannot_prove_reports_it() {
+    let (services, events) = with_history(40).await;
+    services.pubsub.control().deny("pubsub.snapshots.create");
+    let to = Timestamp::now();
+    services.pubsub.control().move_clock(1_000);
+    services.publish(&generated(1));
+    let from = Timestamp::from_micros(to.micros() - 3_600_000_000);
+    let arguments = format!("replay --from {from} --to {to} --source log --into live");
+    let notes = replayed(&services, &arguments, events.len()).await;
+    assert!(notes.contains("ended at an event published after the range"), "{notes}");
+    assert!(notes.contains("the log did not prove the end"), "{notes}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

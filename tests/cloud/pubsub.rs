@@ -4,6 +4,7 @@
 mod acknowledged;
 mod leases;
 mod publishing;
+mod range_end;
 mod trouble;
 mod wire;
 

@@ -131,7 +131,7 @@ impl Services {
     }
 
     /// Runs a command that ends by itself.
-    async fn output(&self, arguments: &str, input: &[u8]) -> Output {
+    pub(super) async fn output(&self, arguments: &str, input: &[u8]) -> Output {
         let file = self.folder.path().join("input");
         std::fs::write(&file, input).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));

@@ -60,6 +60,32 @@ fn a_hole_in_the_log_is_named_with_its_offsets() {
 }
 
 #[test]
+fn no_run_and_no_replay_over_a_log_with_missing_events_reports_success() {
+    let folder = Folder::new();
+    folder.feed("publish -", vec![EVENT; 100].join("\n").as_bytes()).done();
+    let log = Connection::open(folder.data().join("log.db")).unwrap();
+    log.execute("CREATE TABLE lost AS SELECT * FROM events WHERE offset BETWEEN 40 AND 49", ())
+        .unwrap();
+    log.execute("DELETE FROM events WHERE offset BETWEEN 40 AND 49", ()).unwrap();
+    let run = "run --until-idle --set status.listen=127.0.0.1:0";
+    for _ in 0..2 {
+        folder.run(run).ended_with(1).tells("missing from log.db, offsets 40 to 49");
+    }
+    let replay = "replay --source log --from 2020-01-01 --to 2100-01-01";
+    let partial = folder.run(replay).ended_with(1).tells("damaged: log: ").tells("40 to 49");
+    let id = partial.stdout.lines().find_map(|line| line.strip_prefix("replay\t")).unwrap();
+    folder.run("merge other").ended_with(1).tells("is not complete");
+    log.execute("INSERT INTO events SELECT * FROM lost", ()).unwrap();
+    let rest = folder.run(&format!("replay --resume {id}")).done();
+    assert!(rest.stdout.contains("events\t10\n"), "{rest}");
+    folder.run(run).done();
+    let again = "replay --source log --from 2020-01-01 --to 2100-01-01 --replace --skip-damaged";
+    log.execute("DELETE FROM events WHERE offset BETWEEN 40 AND 49", ()).unwrap();
+    folder.run(again).ended_with(1).tells("40 to 49");
+    folder.run("merge other").done();
+}
+
+#[test]
 fn damage_is_named_with_its_file() {
     let folder = with_events(3_000);
     let path = folder.data().join("log.db");
@@ -111,6 +137,13 @@ fn a_restored_log_that_is_older_than_its_subscriptions_is_reported_until_it_is_h
     folder.feed("publish -", EVENT.as_bytes()).done();
     let ran = folder.run("check --data").done();
     assert!(ran.stdout.contains("generation 2"), "{ran}");
+    // Status reports it, and the daemon is not degraded.
+    let _daemon = folder.daemon("");
+    let status = folder.run("status").done();
+    let warning = "generation 2 of the log began ";
+    assert!(status.stdout.contains(warning), "{status}");
+    assert!(status.stdout.contains("log.db is older than subscriptions.db"), "{status}");
+    assert!(status.stdout.contains("state running"), "{status}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `kappa dead-letters`
 
+mod editor;
+
 use super::util::Folder;
 
 /// Four letters of two kinds, and one event that is fine.

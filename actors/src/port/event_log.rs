@@ -159,6 +159,15 @@ pub trait EventLog: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// Describes repairs of the log that an operator should know of. They fail nothing, and the
+    /// daemon is not degraded for them.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: ask later.
+    async fn repairs(&self) -> Result<Vec<String>, LogError> {
+        Ok(Vec::new())
+    }
+
     /// How much is acknowledged, whoever has acknowledged it. Hands out nothing, and disturbs none
     /// who pull.
     ///

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use crate::message::{Lease, LeaseMap, Message};
 use crate::port::Room;
 
-/// An object that could not be read to its end.
+/// An object that could not be read to its end, or a log that has lost events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The object's name.
+    /// The object's name, or the source's.
     pub object: String,
-    /// The first line that could not be read, from 1.
+    /// The first line that could not be read, from 1; 0 for a log.
     pub line: u64,
     /// What is wrong with it.
     pub reason: String,

@@ -221,6 +221,10 @@ impl EventLog for EmbeddedLog {
         self.reader.ask(Command::Faults).await.map_err(ended)?
     }
 
+    async fn repairs(&self) -> Result<Vec<String>, LogError> {
+        self.reader.ask(Command::Repairs).await.map_err(ended)?
+    }
+
     async fn acknowledged(&self) -> Result<Acknowledged, LogError> {
         self.reader.ask(Command::Acknowledged).await.map_err(ended)?
     }
@@ -268,7 +272,7 @@ fn begin_generation_at(dir: &Path, now: Timestamp) -> Result<u32, sqlite::OpenEr
         let lock = events.lock()?;
         let mut head = events.head()?;
         let generation = head.generation + 1;
-        events.begin_generation(&mut head, generation, now, "by command")?;
+        events.begin_generation(&mut head, generation, now, generations::BY_COMMAND)?;
         lock.commit()?;
         Ok(generation)
     };

@@ -253,10 +253,7 @@ impl Events {
         let first = head.last_offset + 1;
         self.connection.prepare_cached(INSERT)?.execute((first, number, now.micros(), reason))?;
         head.generation = number;
-        // Later generations share the highest rank, where only publish times order them.
-        if number <= RANKED_GENERATIONS {
-            head.last_time = 0;
-        }
+        head.last_time = time_before(number, head.last_time);
         head.removed_time = head.removed_time.min(now.micros());
         self.set_head(head)
     }
@@ -288,6 +285,12 @@ impl Events {
         self.connection.prepare_cached(DELETE)?.execute([offset])?;
         Ok(())
     }
+}
+
+/// The time that no publish time of a generation may be below, if the events before it end at
+/// `last_time`: later generations share the highest rank, where only publish times order them.
+pub(super) fn time_before(generation: u32, last_time: i64) -> i64 {
+    if generation <= RANKED_GENERATIONS { 0 } else { last_time }
 }
 
 /// By how much publish times may be ahead of the clock: small steps back are common.

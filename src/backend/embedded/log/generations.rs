@@ -3,9 +3,19 @@
 //! A generation is part of a message's id and the highest part of its position. An event keeps the
 //! generation in which it was published; a new generation holds the events after that point.
 
+use std::time::Duration;
+
+use kappa_actors::time::Timestamp;
 use rusqlite::Connection;
 
 use super::ranges::Range;
+
+/// Why a generation began that no healing began.
+pub(super) const MADE: &str = "the log was made";
+pub(super) const BY_COMMAND: &str = "by command";
+
+/// How long status reports a healing.
+const REPORTED_FOR: Duration = Duration::from_secs(7 * 86_400);
 
 /// One generation: from its first offset up to the one before the next generation's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +80,20 @@ impl Generations {
     pub(super) fn end_of(&self, number: u32, head: i64) -> i64 {
         let next = self.0.iter().find(|generation| generation.number > number);
         next.map_or(head, |next| (next.first_offset - 1).min(head))
+    }
+
+    /// Describes the generations that a healing of the last days began.
+    pub(super) fn healings(&self, now: Timestamp) -> Vec<String> {
+        let since = now.before(REPORTED_FOR).micros();
+        let healed = self
+            .0
+            .iter()
+            .filter(|it| it.began >= since && ![MADE, BY_COMMAND].contains(&it.reason.as_str()));
+        let text = |it: &Generation| {
+            let began = Timestamp::from_micros(it.began);
+            format!("generation {} of the log began {began}: {}", it.number, it.reason)
+        };
+        healed.map(text).collect()
     }
 
     /// All of them, the oldest first.

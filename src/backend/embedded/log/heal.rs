@@ -11,7 +11,7 @@ use std::fmt;
 use kappa_actors::time::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::events::{Events, Head};
+use super::events::{Events, Head, time_before};
 use super::generations::Generations;
 use super::subscription::{self, Seen};
 
@@ -102,13 +102,16 @@ pub(super) fn heal(
     let Some(found) = mismatch(events, subscriptions)? else { return Ok(None) };
     let mut head = events.head()?;
     let transaction = Transaction::new_unchecked(subscriptions, TransactionBehavior::Immediate)?;
-    let seen = subscription::seen(&transaction)?.map_or(0, |seen| seen.generation);
-    let generation = head.generation.max(seen) + 1;
+    let seen = subscription::seen(&transaction)?;
+    let generation = head.generation.max(seen.map_or(0, |seen| seen.generation)) + 1;
+    // The lost events have their rows already: the next ones are to outrank these too.
+    head.last_time = head.last_time.max(seen.map_or(0, |seen| seen.last_time + 1));
     if let Mismatch::Older { last_same, .. } = found {
         subscription::drop_beyond(&transaction, events.id, last_same)?;
     }
     // Until the log has begun this generation, the files still differ, and are healed again.
-    let healed = Seen { log: events.id, generation, last_offset: head.last_offset, last_time: 0 };
+    let last_time = time_before(generation, head.last_time);
+    let healed = Seen { log: events.id, generation, last_offset: head.last_offset, last_time };
     subscription::set_seen(&transaction, healed)?;
     transaction.commit()?;
     events.begin_generation(&mut head, generation, now, &found.to_string())?;

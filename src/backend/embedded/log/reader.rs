@@ -39,6 +39,8 @@ pub(super) enum Command {
     Backlog(Reply<Backlog>),
     /// Report what is wrong with the log.
     Faults(Reply<Vec<LogFault>>),
+    /// Report what was repaired of the log.
+    Repairs(Reply<Vec<String>>),
     /// Tell what is acknowledged.
     Acknowledged(Reply<Acknowledged>),
     /// This process has published.
@@ -116,6 +118,10 @@ impl Reader {
             Command::Faults(reply) => {
                 let faults = faults(events, subscription, clock());
                 let _ = reply.send(faults.map_err(unavailable));
+            }
+            Command::Repairs(reply) => {
+                let repairs = events.generations().map(|all| all.healings(clock()));
+                let _ = reply.send(repairs.map_err(unavailable));
             }
             Command::Acknowledged(reply) => {
                 let oldest = subscription.oldest_waiting(events).map_err(unavailable);

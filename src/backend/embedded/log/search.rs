@@ -17,8 +17,9 @@ impl Events {
         select.query_row((range.first, range.last), row).optional()
     }
 
-    /// The lowest offset above `above` published at `to` or later: one more than the last offset
-    /// when there is none yet. Events of a later generation may lie behind it and be older. Nothing above `above` may have been removed.
+    /// The lowest offset above `above` that a seek to the time `to` does not pass over: the first one
+    /// published at `to` or later, or in a later generation than the event at `above`; one more than
+    /// the last offset when there is none yet. Nothing above `above` may have been removed.
     pub(super) fn first_published_at(
         &self,
         to: i64,
@@ -26,7 +27,14 @@ impl Events {
         head: &Head,
     ) -> rusqlite::Result<i64> {
         let range = Range { first: above + 1, last: head.last_offset };
-        for part in self.generations()?.parts(range) {
+        let generations = self.generations()?;
+        // Offset 0, where a subscription of a new log is, belongs to the first generation.
+        let sought_in = generations.number_of(above.max(1));
+        for part in generations.parts(range) {
+            // The time was one of another clock.
+            if generations.number_of(part.first) > sought_in {
+                return Ok(part.first);
+            }
             let first = self.first_of_part(to, part)?;
             if first <= part.last {
                 return Ok(first);
@@ -35,22 +43,45 @@ impl Events {
         Ok(head.last_offset + 1)
     }
 
-    /// The offsets whose events were published before `to` or removed by retention.
+    /// The offsets that a seek to the time `to` passes over: their events were published before it
+    /// or removed by retention.
+    ///
+    /// A time that only an earlier generation has reached, as after a clock that was ahead, means
+    /// the events of that generation. The later generations come whole: they follow these events.
     pub(super) fn published_before(&self, to: i64, head: &Head) -> rusqlite::Result<RangeSet> {
         // Some that are not acknowledged may be left below the last one removed.
-        const LEFT: &str = "SELECT offset FROM events WHERE offset <= ? AND publish_time >= ?";
-        let removed = Range { first: 0, last: head.removed_offset };
-        let mut before: RangeSet = [removed].into_iter().collect();
-        let mut left = self.connection.prepare_cached(LEFT)?;
-        for offset in left.query_map((head.removed_offset, to), |row| row.get(0))? {
-            before.remove(offset?);
-        }
+        const LEFT: &str = "SELECT offset, publish_time FROM events WHERE offset <= ?";
+        let generations = self.generations()?;
+        let mut select = self.connection.prepare_cached(LEFT)?;
+        let left = select.query_map([head.removed_offset], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let left: Vec<(i64, i64)> = left.collect::<rusqlite::Result<_>>()?;
+        // The events at `to` or later, the first of each generation at least.
+        let mut reached: Vec<_> =
+            left.iter().filter(|(_, time)| *time >= to).map(|&(offset, _)| offset).collect();
         let range = Range { first: head.removed_offset + 1, last: head.last_offset };
-        for part in self.generations()?.parts(range) {
-            let last = self.first_of_part(to, part)? - 1;
-            if part.first <= last {
-                before.insert(Range { first: part.first, last });
+        let (mut earlier, mut newest_reaches) = (Vec::new(), false);
+        for part in generations.parts(range) {
+            let first = self.first_of_part(to, part)?;
+            newest_reaches = first <= part.last;
+            reached.extend(newest_reaches.then_some(first));
+            if part.first < first {
+                earlier.push(Range { first: part.first, last: first - 1 });
             }
+        }
+        let reached_in = reached.iter().map(|&offset| generations.number_of(offset)).min();
+        let follows = |offset| {
+            let reached_in = reached_in.filter(|_| !newest_reaches);
+            reached_in.is_some_and(|number| generations.number_of(offset) > number)
+        };
+        let mut before: RangeSet =
+            [Range { first: 0, last: head.removed_offset }].into_iter().collect();
+        for (offset, time) in left {
+            if time >= to || follows(offset) {
+                before.remove(offset);
+            }
+        }
+        for part in earlier.into_iter().filter(|part| !follows(part.first)) {
+            before.insert(part);
         }
         Ok(before)
     }

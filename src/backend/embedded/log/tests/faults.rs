@@ -101,7 +101,9 @@ async fn a_seek_goes_by_the_publish_times_of_each_generation() {
         }
         publish(&log, [second.to_string()]).await;
     }
-    for (to, expected) in [(30, vec![3, 5]), (12, vec![2, 3, 4, 5]), (91, vec![])] {
+    // Only the generation of the wrong clock has reached 40: the next one follows it whole.
+    let sought = [(30, vec![3, 5]), (12, vec![2, 3, 4, 5]), (40, vec![3, 4, 5]), (91, vec![])];
+    for (to, expected) in sought {
         let sought = log.seek(seconds(to)).await.unwrap();
         assert_eq!(sought.messages, Some(expected.len() as u64), "{to}");
         assert_eq!(offsets(&pull(&log).await), expected, "{to}");
@@ -115,4 +117,39 @@ async fn a_seek_goes_by_the_publish_times_of_each_generation() {
     assert!(log.seek(seconds(15)).await.is_err());
     log.seek(seconds(16)).await.unwrap();
     assert_eq!(offsets(&pull(&log).await), [5]);
+}
+
+#[tokio::test]
+async fn no_seek_passes_over_events_of_a_generation_that_begins_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = Arc::new(AtomicI64::new(0));
+    let log = open_with(dir.path(), options(), &now);
+    let at = |second: i64| {
+        now.store(second * 1_000_000, Ordering::Relaxed);
+        Timestamp::from_micros(second * 1_000_000)
+    };
+    // The clock is ahead, and so is the time that is sought by it.
+    for second in [80, 90] {
+        at(second);
+        publish(&log, [second.to_string()]).await;
+    }
+    assert_eq!(log.seek(Timestamp::from_micros(95_000_000)).await.unwrap().messages, Some(0));
+    at(92);
+    publish(&log, ["skipped".to_owned()]).await;
+    assert_eq!(offsets(&pull(&log).await), [0; 0]);
+    begin_generation_at(dir.path(), at(15)).unwrap();
+    publish(&log, ["right".to_owned()]).await;
+    assert_eq!(offsets(&pull(&log).await), [4]);
+    // The pinned future again, now that a generation of the right time has events.
+    for (to, expected) in [(85, vec![2, 3, 4]), (90, vec![2, 3, 4, 5])] {
+        log.seek(Timestamp::from_micros(to * 1_000_000)).await.unwrap();
+        let messages = pull(&log).await;
+        assert_eq!(offsets(&messages), expected, "{to}");
+        log.acknowledge(&leases(&messages)).await.unwrap();
+        at(20);
+        publish(&log, ["later".to_owned()]).await;
+        let later = pull(&log).await;
+        assert_eq!(later.len(), 1, "{to}: an event after the seek is not passed over");
+        log.acknowledge(&leases(&later)).await.unwrap();
+    }
 }

@@ -81,7 +81,9 @@ impl Model {
         let first = self.generations.last().map_or(0, |(first, _)| *first);
         let last = self.times.range(first..).next_back().map_or(0, |(_, time)| *time);
         self.times.insert(offset, now.max(last));
-        if now.max(last) < self.skip_until {
+        // The time that was sought was one of the generation before.
+        let begins = offset > 1 && self.generations.iter().any(|(first, _)| *first == offset);
+        if now.max(last) < self.skip_until && !begins {
             self.acknowledged.insert(offset);
         } else {
             self.skip_until = 0;
@@ -125,8 +127,16 @@ impl Model {
         self.epoch += 1;
         self.loans.clear();
         self.archived = self.lines.clone();
-        self.acknowledged =
-            self.times.iter().filter(|&(_, &time)| time < to).map(|(&offset, _)| offset).collect();
+        let held = || self.times.iter().filter(|(offset, _)| !self.removed.contains(offset));
+        let generation = |of: i64| self.generations.iter().filter(|(at, _)| *at <= of).count();
+        let newest = held().map(|(&offset, _)| generation(offset)).max();
+        let reached = || held().filter(|(_, time)| **time >= to).map(|(&it, _)| generation(it));
+        // Where only an older generation has reached that time, the later ones come whole.
+        let whole = reached().min().filter(|_| reached().max() < newest);
+        let passed_over = held().filter(|(offset, time)| {
+            **time < to && whole.is_none_or(|reached| generation(**offset) <= reached)
+        });
+        self.acknowledged = passed_over.map(|(&offset, _)| offset).collect();
         self.acknowledged.extend(&self.removed);
         let last = self.times.keys().last();
         let goes_on = last.is_none_or(|last| self.acknowledged.contains(last));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use kappa_actors::message::Message;
 use kappa_actors::port::{Acknowledged, EventLog, Pulled, Room};
 use kappa_actors::position::Position;
 use kappa_actors::replay::{EndedBy, Ending, LogRange, ReplayRange};
@@ -159,4 +160,32 @@ async fn a_range_holds_the_events_of_a_generation_behind_later_times() {
     range.acknowledge(&leases(&messages)).await.unwrap();
     assert!(matches!(range.pull(one, PATIENCE).await.unwrap(), Pulled::End));
     assert_eq!(range.progress().ended_by, Some(EndedBy::Proof));
+}
+
+#[tokio::test]
+async fn events_behind_the_last_rank_are_published_after_all_that_the_lost_log_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = Arc::new(AtomicI64::new(9_000_000));
+    let log = open_with(dir.path(), options(), &now);
+    for _ in 2..=15 {
+        begin_generation_at(dir.path(), Timestamp::from_micros(9_000_000)).unwrap();
+        publish(&log, ["old".to_owned()]).await;
+    }
+    let mut last = pull(&log).await.pop().unwrap();
+    log.acknowledge(&[last.lease]).await.unwrap();
+    drop(log);
+    // Each new log begins with an earlier clock.
+    for generation in [16, 17] {
+        remove_log(dir.path());
+        now.store(1_000_000, Ordering::Relaxed);
+        let log = open_with(dir.path(), options(), &now);
+        publish(&log, ["new".to_owned()]).await;
+        let next = pull(&log).await.pop().unwrap();
+        assert!(next.id.contains(&format!(".{generation}-")), "{}", next.id);
+        let position = |it: &Message| Position::of(&it.id, it.publish_time, 0);
+        assert!(position(&last) <= position(&next), "{last:?} {next:?}");
+        assert!(last.publish_time <= next.publish_time);
+        log.acknowledge(&[next.lease]).await.unwrap();
+        last = next;
+    }
 }
