@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use kappa::replay::{Source, Target};
 
@@ -29,12 +30,20 @@ pub(crate) struct Schedule {
     /// Imported files, each with the indexes of its messages.
     pub(super) imports: Vec<(PathBuf, Vec<usize>)>,
     events: Events,
-    /// The most events of one batch.
-    batch: u64,
+    size: Size,
+}
+
+/// How many events are published together, in one to three batches.
+#[derive(Clone, Copy)]
+enum Size {
+    /// Batches of so many events at most.
+    UpTo(u64),
+    /// So many events in all.
+    Exactly(u64),
 }
 
 impl Schedule {
-    fn new(seed: u64, world: World, (events, batch): (Events, u64)) -> Self {
+    fn new(seed: u64, world: World, (events, size): (Events, Size)) -> Self {
         Self {
             random: Random::new(seed),
             world,
@@ -44,13 +53,14 @@ impl Schedule {
             copied: None,
             imports: Vec::new(),
             events,
-            batch,
+            size,
         }
     }
 
     /// Plays a schedule of up to `steps` steps.
     pub(crate) fn play(seed: u64, steps: u64) {
-        let mut schedule = Self::new(seed, World::new(true), (Events::new(seed, 8), 12));
+        let mut schedule =
+            Self::new(seed, World::new(true), (Events::new(seed, 8), Size::UpTo(12)));
         schedule.publish();
         schedule.run();
         schedule.check("the first run");
@@ -62,24 +72,32 @@ impl Schedule {
         schedule.finish();
     }
 
-    /// Plays a long schedule of about so many events: 20 kills, 10 replays, 5 seeks and more.
+    /// Plays a long schedule of so many events, more or less one in 23: 20 killed runs, 10 replays,
+    /// 5 seeks and more.
     pub(crate) fn play_long(seed: u64, events: u64) {
-        // A step publishes two batches on average, each of half the largest size.
-        let (ids, batch) = (events / 4 + 1, events / 35 + 1);
-        let mut schedule = Self::new(seed, World::new(false), (Events::new(seed, ids), batch));
         let mut steps = Vec::new();
-        for (times, step) in [(13, 3), (7, 4), (4, 5), (5, 6), (5, 7), (3, 9), (5, 10), (1, 14)] {
+        for (times, step) in [(17, 3), (3, 4), (2, 5), (5, 6), (5, 7), (3, 9), (3, 10), (1, 14)] {
             steps.extend(std::iter::repeat_n(step, times));
         }
+        let publishing = 1 + steps.iter().filter(|step| matches!(step, 3 | 5 | 10)).count() as u64;
+        let (ids, size) = (events / 4 + 1, Size::Exactly(events.div_ceil(publishing)));
+        let mut schedule = Self::new(seed, World::new(false), (Events::new(seed, ids), size));
+        let began = Instant::now();
+        let report = |schedule: &Self, step: &str| {
+            let (events, seconds) = (schedule.model.messages.len(), began.elapsed().as_secs());
+            eprintln!("{seconds:>6} s, {events} events: {step}");
+        };
         schedule.publish();
         schedule.run();
         while !steps.is_empty() {
             let step = steps.swap_remove(schedule.random.below(steps.len() as u64) as usize);
             let step = schedule.step(step);
+            report(&schedule, step);
             schedule.check(step);
-            eprintln!("{step}: {} events", schedule.model.messages.len());
+            report(&schedule, "compared");
         }
         schedule.finish();
+        report(&schedule, "equal to a fold");
     }
 
     fn step(&mut self, number: u64) -> &'static str {
@@ -153,24 +171,31 @@ impl Schedule {
 
     /// Publishes batches, each in one commit, so that publish times tie.
     fn publish(&mut self) {
-        let mut batches = Vec::new();
-        for _ in 0..1 + self.random.below(3) {
-            let mut payloads = Vec::new();
-            for _ in 0..1 + self.random.below(self.batch) {
-                let mut event = self.events.next();
-                if self.random.chance(8) {
-                    event.as_object_mut().unwrap().remove("timestamp");
-                }
-                payloads.push(event.to_string());
-            }
-            batches.push(payloads);
-        }
+        let number = 1 + self.random.below(3);
+        let batches: Vec<Vec<String>> = (0..number)
+            .map(|nth| {
+                let events = match self.size {
+                    Size::UpTo(most) => 1 + self.random.below(most),
+                    Size::Exactly(all) => all * (nth + 1) / number - all * nth / number,
+                };
+                (0..events).map(|_| self.payload()).collect()
+            })
+            .collect();
         self.world.publish(self.present(), &batches);
         let last = self.last_offset();
         for message in self.world.messages(last) {
             self.model.pending.insert(self.model.messages.len());
             self.model.messages.push(message);
         }
+    }
+
+    /// An event; some have their time in one place only.
+    fn payload(&mut self) -> String {
+        let mut event = self.events.next();
+        if self.random.chance(8) {
+            event.as_object_mut().unwrap().remove("timestamp");
+        }
+        event.to_string()
     }
 
     fn last_offset(&self) -> i64 {

@@ -1,7 +1,7 @@
 //! A data folder, and what is done to it: each operation as a process of its own would do it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use rusqlite::types::Value as Cell;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use super::model::{Key, Message, Row, Rows};
+use super::model::{Key, Message, Row};
 use super::rules::{Rules, Table};
 
 pub(crate) struct World {
@@ -35,13 +35,18 @@ pub(crate) struct World {
     read: RefCell<Vec<(Rules, Settings, Blueprint)>>,
 }
 
-/// The times of processing of the rows of a table.
-pub(crate) type Times = BTreeMap<(Key, Vec<u8>), String>;
+/// The times of processing of the rows of a table: of each row a hash of key and version, and of its
+/// time.
+pub(crate) type Times = HashMap<u64, u64>;
 
 impl World {
     pub(crate) fn new(small: bool) -> Self {
+        // Many small folders are quicker in memory; a large one may not fit.
         let memory = Path::new("/dev/shm");
-        let root = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let root = match small && memory.is_dir() {
+            true => tempfile::tempdir_in(memory),
+            false => tempfile::tempdir(),
+        };
         let world = Self { root: root.unwrap(), small, read: RefCell::default() };
         fs::create_dir(world.path("processors")).unwrap();
         world
@@ -294,15 +299,14 @@ impl World {
         rows.unwrap().map(Result::unwrap).collect()
     }
 
-    /// The rows of a table, and when they were made.
-    pub(crate) fn rows(&self, table: &Table) -> (Rows, Times) {
+    /// Reads the rows of a table in the order of their keys, each with the time of its processing.
+    pub(crate) fn read(&self, table: &Table, mut row_of: impl FnMut(Key, Row, &str)) {
         let warehouse = open(&self.data().join("warehouse.db"));
-        let (mut rows, mut times) = (Rows::new(), Times::new());
         if !warehouse.table_exists(Some("main"), table.name).unwrap() {
-            return (rows, times);
+            return;
         }
-        let columns = table.columns.join(", ");
-        let sql = format!("SELECT _version, \"at\", {columns} FROM {}", table.name);
+        let (columns, key) = (table.columns.join(", "), table.columns[..table.key].join(", "));
+        let sql = format!("SELECT _version, \"at\", {columns} FROM {} ORDER BY {key}", table.name);
         let mut select = warehouse.prepare(&sql).unwrap();
         let mut found = select.query(()).unwrap();
         while let Some(row) = found.next().unwrap() {
@@ -312,12 +316,10 @@ impl World {
                 other => panic!("{other:?} in {}", table.name),
             };
             let cells: Vec<String> = (0..table.columns.len()).map(cell).collect();
-            let (version, key): (Vec<u8>, _) = (row.get(0).unwrap(), cells[..table.key].to_vec());
-            times.insert((key.clone(), version.clone()), row.get(1).unwrap());
-            let before = rows.insert(key, Row { version, cells });
-            assert!(before.is_none(), "two rows of one key in {}", table.name);
+            let (version, key) = (row.get(0).unwrap(), cells[..table.key].to_vec());
+            let time: String = row.get(1).unwrap();
+            row_of(key, Row { version, cells }, &time);
         }
-        (rows, times)
     }
 }
 
