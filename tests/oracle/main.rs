@@ -5,19 +5,24 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+mod embedded;
+mod embedded_schedule;
 mod events;
+mod kept;
 mod model;
 mod oracles;
+mod place;
+mod project;
 mod random;
 mod rules;
 mod schedule;
-mod world;
 
 use std::panic::catch_unwind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use embedded::Embedded;
 use schedule::Schedule;
 
 /// Schedules played at a time: they wait more than they work.
@@ -28,11 +33,11 @@ const STEPS: u64 = 6;
 #[test]
 fn every_table_is_a_function_of_the_log() {
     if let Some(events) = number("KAPPA_ORACLE_EVENTS") {
-        Schedule::play_long(number("KAPPA_ORACLE_SEED").unwrap_or_default(), events);
+        Schedule::<Embedded>::play_long(number("KAPPA_ORACLE_SEED").unwrap_or_default(), events);
         return;
     }
     if let Some(seed) = number("KAPPA_ORACLE_SEED") {
-        Schedule::play(seed, STEPS);
+        Schedule::<Embedded>::play(seed, STEPS);
         return;
     }
     let schedules = number("KAPPA_ORACLE_SCHEDULES").unwrap_or(200);
@@ -43,7 +48,7 @@ fn every_table_is_a_function_of_the_log() {
             if seed >= schedules {
                 break;
             }
-            if catch_unwind(|| Schedule::play(seed, STEPS)).is_err() {
+            if catch_unwind(|| Schedule::<Embedded>::play(seed, STEPS)).is_err() {
                 eprintln!("^ KAPPA_ORACLE_SEED={seed}");
                 failed.lock().unwrap().push(seed);
             }

@@ -5,38 +5,40 @@ use std::hash::{DefaultHasher, Hash, Hasher as _};
 use kappa::replay::Source;
 use kappa_actors::time::Timestamp;
 
-use super::model::{Key, Message, Row, Rows};
+use super::model::{Key, Letter, Message, Row, Rows};
+use super::place::Place;
 use super::rules::{PROCESSORS, TABLES};
-use super::schedule::{EVER, Schedule};
-use super::world::Times;
+use super::schedule::{EVER, Schedule, Times};
 
-impl Schedule {
+impl<P: Place> Schedule<P> {
     /// Oracle (a): each key holds the greatest version of all rows that were made durable. Rows of
     /// an equal version are the same row.
     pub(super) fn check(&mut self, step: &str) {
         for table in &TABLES {
-            let rows = self.model.tables.get(table.name);
+            let rows = self.model.rows(table.name);
             let mut expected = Expected::new(format!("{} after {step}", table.name), rows);
             let before = self.times.remove(table.name).unwrap_or_default();
             let mut times = Times::with_capacity(before.len());
-            self.world.read(table, |key, row, time| {
-                let (at, time) = (hash((&key, &row.version)), hash(time));
-                let is_same = before.get(&at).is_none_or(|before| *before == time);
-                assert!(is_same, "{} after {step}: {key:?} was written again", table.name);
-                times.insert(at, time);
+            self.place.read(table, &mut |key, row, time| {
+                if let Some(time) = time {
+                    let (at, time) = (hash((&key, &row.version)), hash(time));
+                    let is_same = before.get(&at).is_none_or(|before| *before == time);
+                    assert!(is_same, "{} after {step}: {key:?} was written again", table.name);
+                    times.insert(at, time);
+                }
                 expected.take(&key, &row);
             });
             expected.end();
             self.times.insert(table.name, times);
         }
         let mut expected: Vec<_> = self.model.letters.iter().map(|it| self.letter(it)).collect();
-        let mut letters = self.world.letters();
+        let mut letters = self.place.letters();
         expected.sort();
         letters.sort();
         assert_eq!(letters, expected, "the open letters after {step}");
     }
 
-    fn letter(&self, (at, duty): &(usize, String)) -> (String, String, String) {
+    fn letter(&self, (at, duty): &(usize, String)) -> Letter {
         let Message { id, micros, .. } = &self.model.messages[*at];
         (id.clone(), Timestamp::from_micros(*micros).to_string(), duty.clone())
     }
@@ -58,7 +60,7 @@ impl Schedule {
             if PROCESSORS.iter().any(|processor| self.present().table(processor) == table.name) {
                 let what = format!("{} as a fold", table.name);
                 let mut expected = Expected::new(what, fold.get(table.name));
-                self.world.read(table, |key, row, _| expected.take(&key, &row));
+                self.place.read(table, &mut |key, row, _| expected.take(&key, &row));
                 expected.end();
             }
         }
