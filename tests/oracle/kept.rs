@@ -39,6 +39,11 @@ impl Kept {
         &self.rows
     }
 
+    /// Whether a removal keeps the row out.
+    pub(crate) fn is_barred(&self, key: &Key, row: &Row) -> bool {
+        self.numbers.get(key).is_some_and(|number| *number > row.version)
+    }
+
     /// The greatest version counts.
     pub(crate) fn write(&mut self, key: Key, row: Row) {
         match self.keeping {

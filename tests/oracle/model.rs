@@ -89,6 +89,12 @@ impl Model {
         self.tables.get(table).map(Kept::rows)
     }
 
+    /// Whether the removal of a newer row keeps this one out for good: only upserts of BigQuery do
+    /// that, and a merge counts them.
+    pub(crate) fn is_barred(&self, table: &str, key: &Key, row: &Row) -> bool {
+        self.tables.get(table).is_some_and(|kept| kept.is_barred(key, row))
+    }
+
     fn table(&mut self, table: &'static str) -> &mut Kept {
         self.tables.entry(table).or_insert_with(|| Kept::new(self.keeping))
     }

@@ -10,6 +10,11 @@ pub(crate) trait Place {
     /// Publishes batches, each in one commit, so that their messages share a publish time.
     fn publish(&mut self, rules: &Rules, batches: &[Vec<String>]);
 
+    /// Whether a replay can read the log, and not only the archive, within the time of a test.
+    fn replays_log(&self) -> bool {
+        true
+    }
+
     /// The messages of the log above an offset, in the order of their offsets.
     fn messages(&self, above: i64) -> Vec<Message>;
 

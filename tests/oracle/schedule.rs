@@ -235,7 +235,7 @@ impl<P: Place> Schedule<P> {
             .indexes(|_, message| message.in_log && (range.0..range.1).contains(&message.micros));
         // A message that never was valid is in no archive: only a requeue may make its rows.
         let whole = held.iter().all(|at| self.model.archived.contains(at));
-        let (source, messages) = match whole && self.random.chance(50) {
+        let (source, messages) = match whole && self.place.replays_log() && self.random.chance(50) {
             true => (Source::Log, held),
             false => (Source::Archive, archived),
         };
@@ -286,7 +286,9 @@ impl<P: Place> Schedule<P> {
         });
         self.stage_and_merge(Source::Archive, &self.archived(EVER), (EVER, None), true);
         self.check("a merge that removes rows");
-        self.seek_to(0);
+        // No earlier: a service refuses a time before all that it keeps.
+        let held = self.model.messages.iter().filter(|message| message.in_log);
+        self.seek_to(held.map(|message| message.micros).min().unwrap_or_default());
         self.place.run_older(&older);
         self.model.run(&older);
     }
