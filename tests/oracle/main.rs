@@ -5,19 +5,28 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+#[cfg(feature = "gcp")]
+mod cloud;
+#[cfg(feature = "gcp")]
+mod cloud_schedule;
+mod embedded;
+mod embedded_schedule;
 mod events;
+mod kept;
 mod model;
 mod oracles;
+mod place;
+mod project;
 mod random;
 mod rules;
 mod schedule;
-mod world;
 
-use std::panic::catch_unwind;
+use std::panic::{RefUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use embedded::Embedded;
 use schedule::Schedule;
 
 /// Schedules played at a time: they wait more than they work.
@@ -28,22 +37,33 @@ const STEPS: u64 = 6;
 #[test]
 fn every_table_is_a_function_of_the_log() {
     if let Some(events) = number("KAPPA_ORACLE_EVENTS") {
-        Schedule::play_long(number("KAPPA_ORACLE_SEED").unwrap_or_default(), events);
+        Schedule::<Embedded>::play_long(number("KAPPA_ORACLE_SEED").unwrap_or_default(), events);
         return;
     }
+    play_all(200, |seed| Schedule::<Embedded>::play(seed, STEPS));
+}
+
+#[cfg(feature = "gcp")]
+#[test]
+fn every_table_of_two_replicas_is_a_function_of_the_log() {
+    play_all(16, |seed| Schedule::<cloud::Cloud>::play(seed, STEPS));
+}
+
+/// Plays so many schedules, or those that the environment asks for.
+fn play_all(schedules: u64, play: impl Fn(u64) + Sync + RefUnwindSafe) {
     if let Some(seed) = number("KAPPA_ORACLE_SEED") {
-        Schedule::play(seed, STEPS);
+        play(seed);
         return;
     }
-    let schedules = number("KAPPA_ORACLE_SCHEDULES").unwrap_or(200);
+    let schedules = number("KAPPA_ORACLE_SCHEDULES").unwrap_or(schedules);
     let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-    let play = || {
+    let player = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= schedules {
                 break;
             }
-            if catch_unwind(|| Schedule::play(seed, STEPS)).is_err() {
+            if catch_unwind(|| play(seed)).is_err() {
                 eprintln!("^ KAPPA_ORACLE_SEED={seed}");
                 failed.lock().unwrap().push(seed);
             }
@@ -51,7 +71,7 @@ fn every_table_is_a_function_of_the_log() {
     };
     thread::scope(|scope| {
         for _ in 0..PLAYERS {
-            scope.spawn(play);
+            scope.spawn(player);
         }
     });
     let failed = failed.into_inner().unwrap();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::kept::{Keeping, Kept};
 use super::rules::{Made, Outcome, PROCESSORS, Rules, TABLES};
 
 /// A message of a log, or an imported line.
@@ -32,7 +33,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn position(&self) -> &[u8] {
+    pub(crate) fn position(&self) -> &[u8] {
         &self.version[self.version.len() - 24..self.version.len() - 4]
     }
 
@@ -45,8 +46,8 @@ impl Row {
 pub(crate) type Key = Vec<String>;
 pub(crate) type Rows = BTreeMap<Key, Row>;
 
-/// By key and position, the version of the removal.
-type Removals = BTreeMap<(Key, Vec<u8>), Vec<u8>>;
+/// Message id, publish time as text, duty.
+pub(crate) type Letter = (String, String, String);
 
 /// Which duties of a message are done.
 #[derive(Clone, Copy)]
@@ -74,11 +75,30 @@ pub(crate) struct Model {
     pub(crate) pending: BTreeSet<usize>,
     /// Message and duty.
     pub(crate) letters: BTreeSet<(usize, String)>,
-    pub(crate) tables: BTreeMap<&'static str, Rows>,
-    removed: BTreeMap<&'static str, Removals>,
+    tables: BTreeMap<&'static str, Kept>,
+    keeping: Keeping,
 }
 
 impl Model {
+    pub(crate) fn new(keeping: Keeping) -> Self {
+        Self { keeping, ..Self::default() }
+    }
+
+    /// The rows that a reader of the table must see.
+    pub(crate) fn rows(&self, table: &str) -> Option<&Rows> {
+        self.tables.get(table).map(Kept::rows)
+    }
+
+    /// Whether the removal of a newer row keeps this one out for good: only upserts of BigQuery do
+    /// that, and a merge counts them.
+    pub(crate) fn is_barred(&self, table: &str, key: &Key, row: &Row) -> bool {
+        self.tables.get(table).is_some_and(|kept| kept.is_barred(key, row))
+    }
+
+    fn table(&mut self, table: &'static str) -> &mut Kept {
+        self.tables.entry(table).or_insert_with(|| Kept::new(self.keeping))
+    }
+
     /// Everything pending runs under `rules`.
     pub(crate) fn run(&mut self, rules: &Rules) {
         for at in std::mem::take(&mut self.pending) {
@@ -112,21 +132,10 @@ impl Model {
             Outcome::Rows(rows) => {
                 for made in rows {
                     let (key, row) = versioned(&self.messages[at], rules.revision, &made);
-                    self.write(made.table, key, row);
+                    self.table(made.table).write(key, row);
                 }
             }
             Outcome::Fails => drop(self.letters.insert((at, processor.to_owned()))),
-        }
-    }
-
-    /// The greatest version counts, and no row comes back that was removed.
-    fn write(&mut self, table: &'static str, key: Key, row: Row) {
-        let removed = self.removed.entry(table).or_default();
-        let removal = removed.get(&(key.clone(), row.position().to_vec()));
-        let is_removed = removal.is_some_and(|removal| *removal > row.version);
-        let rows = self.tables.entry(table).or_default();
-        if !is_removed && rows.get(&key).is_none_or(|live| live.version < row.version) {
-            rows.insert(key, row);
         }
     }
 
@@ -176,30 +185,15 @@ impl Model {
     /// Merges all that is staged.
     pub(crate) fn merge(&mut self, staged: &Staged, remove_missing: bool) {
         for (table, rows) in &staged.tables {
-            if remove_missing {
-                self.remove_missing(table, rows, staged);
-            }
-            for (key, row) in rows {
-                self.write(table, key.clone(), row.clone());
-            }
+            let is_missing = |key: &Key, live: &Row| {
+                let newest = rows.get(key);
+                remove_missing
+                    && staged.positions.contains(live.position())
+                    && live.revision() <= staged.revision
+                    && newest.is_none_or(|row| row.version < live.version)
+            };
+            self.table(table).merge(rows, is_missing);
         }
-    }
-
-    fn remove_missing(&mut self, table: &'static str, rows: &Rows, staged: &Staged) {
-        let removed = self.removed.entry(table).or_default();
-        self.tables.entry(table).or_default().retain(|key, live| {
-            let is_missing = staged.positions.contains(live.position())
-                && live.revision() <= staged.revision
-                && rows.get(key).is_none_or(|row| row.version < live.version);
-            if is_missing {
-                let mut version = live.version.clone();
-                *version.last_mut().unwrap() = 1;
-                let of = (key.clone(), live.position().to_vec());
-                let before = removed.entry(of).or_default();
-                *before = version.max(std::mem::take(before));
-            }
-            !is_missing
-        });
     }
 
     /// The tables as one pass over the archived messages, in the order of their positions, makes
@@ -253,6 +247,10 @@ fn position(message: &Message) -> Vec<u8> {
             let (line, hash) = rest.split_once('-').unwrap();
             let line: u64 = line.parse().unwrap();
             (0, (line << 32) + u64::from_str_radix(&hash[..8], 16).unwrap())
+        }
+        // Pub/Sub's.
+        None if message.id.bytes().all(|byte| byte.is_ascii_digit()) => {
+            (1, message.id.parse().unwrap())
         }
         None => {
             let (log, rest) = message.id.split_once('.').unwrap();

@@ -1,88 +1,64 @@
-//! A random schedule: events, runs, kills, seeks, replays, merges, requeues, changed rules and
-//! damaged logs, with a look at all tables after every step.
+//! A random schedule: events, runs, kills, seeks, replays, merges, requeues and changed rules, with a
+//! look at all tables after every step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 
 use kappa::replay::{Source, Target};
 
 use super::events::Events;
 use super::model::{Duties, Message, Model};
+use super::place::Place;
 use super::random::Random;
 use super::rules::{PROCESSORS, Rules, TYPES, time_of};
-use super::world::{Times, World};
 
 /// All publish times.
 pub(super) const EVER: (i64, i64) = (0, 4_000_000_000_000_000);
 
-pub(crate) struct Schedule {
-    random: Random,
-    pub(super) world: World,
+/// The times of processing of the rows of a table: of each row a hash of key and version, and of its
+/// time.
+pub(super) type Times = HashMap<u64, u64>;
+
+pub(crate) struct Schedule<P> {
+    pub(super) random: Random,
+    pub(super) place: P,
     pub(super) model: Model,
     /// All rules so far; the last ones are present.
-    rules: Vec<Rules>,
+    pub(super) rules: Vec<Rules>,
     pub(super) times: BTreeMap<&'static str, Times>,
-    /// The last offset of the copy of the log, if there is one.
-    copied: Option<i64>,
     /// Imported files, each with the indexes of its messages.
     pub(super) imports: Vec<(PathBuf, Vec<usize>)>,
     events: Events,
-    /// The most events of one batch.
-    batch: u64,
+    size: Size,
 }
 
-impl Schedule {
-    fn new(seed: u64, world: World, (events, batch): (Events, u64)) -> Self {
+/// How many events are published together, in one to three batches.
+#[derive(Clone, Copy)]
+pub(super) enum Size {
+    /// Batches of so many events at most.
+    UpTo(u64),
+    /// So many events in all.
+    Exactly(u64),
+}
+
+impl<P: Place> Schedule<P> {
+    pub(super) fn new(seed: u64, place: P, model: Model, (events, size): (Events, Size)) -> Self {
         Self {
             random: Random::new(seed),
-            world,
-            model: Model::default(),
+            place,
+            model,
             rules: vec![Rules::first()],
             times: BTreeMap::new(),
-            copied: None,
             imports: Vec::new(),
             events,
-            batch,
+            size,
         }
     }
 
-    /// Plays a schedule of up to `steps` steps.
-    pub(crate) fn play(seed: u64, steps: u64) {
-        let mut schedule = Self::new(seed, World::new(true), (Events::new(seed, 8), 12));
-        schedule.publish();
-        schedule.run();
-        schedule.check("the first run");
-        for _ in 0..3 + schedule.random.below(steps - 2) {
-            let number = schedule.random.below(17);
-            let step = schedule.step(number);
-            schedule.check(step);
-        }
-        schedule.finish();
-    }
-
-    /// Plays a long schedule of about so many events: 20 kills, 10 replays, 5 seeks and more.
-    pub(crate) fn play_long(seed: u64, events: u64) {
-        // A step publishes two batches on average, each of half the largest size.
-        let (ids, batch) = (events / 4 + 1, events / 35 + 1);
-        let mut schedule = Self::new(seed, World::new(false), (Events::new(seed, ids), batch));
-        let mut steps = Vec::new();
-        for (times, step) in [(13, 3), (7, 4), (4, 5), (5, 6), (5, 7), (3, 9), (5, 10), (1, 14)] {
-            steps.extend(std::iter::repeat_n(step, times));
-        }
-        schedule.publish();
-        schedule.run();
-        while !steps.is_empty() {
-            let step = steps.swap_remove(schedule.random.below(steps.len() as u64) as usize);
-            let step = schedule.step(step);
-            schedule.check(step);
-            eprintln!("{step}: {} events", schedule.model.messages.len());
-        }
-        schedule.finish();
-    }
-
-    fn step(&mut self, number: u64) -> &'static str {
+    pub(super) fn step(&mut self, number: u64) -> &'static str {
         match number {
             0..3 => {
                 self.publish();
@@ -115,7 +91,7 @@ impl Schedule {
             }
             9 => {
                 self.model.requeue(&self.rules[self.rules.len() - 1]);
-                self.world.requeue(self.present());
+                self.place.project().requeue(self.present());
                 "a requeue"
             }
             10 | 11 => {
@@ -124,25 +100,13 @@ impl Schedule {
                 self.run();
                 "a run under changed rules"
             }
-            12 => self.damage_log(),
-            13 => {
-                self.clock();
-                "a clock that jumped"
-            }
-            14 => {
+            12 => {
                 self.import();
                 "an import"
             }
-            15 => {
+            _ => {
                 self.late_copies();
                 "late copies of removed rows"
-            }
-            _ => {
-                self.world.copy_log();
-                self.copied = Some(self.last_offset());
-                self.publish();
-                self.run();
-                "a copy of the log and a run"
             }
         }
     }
@@ -152,46 +116,57 @@ impl Schedule {
     }
 
     /// Publishes batches, each in one commit, so that publish times tie.
-    fn publish(&mut self) {
-        let mut batches = Vec::new();
-        for _ in 0..1 + self.random.below(3) {
-            let mut payloads = Vec::new();
-            for _ in 0..1 + self.random.below(self.batch) {
-                let mut event = self.events.next();
-                if self.random.chance(8) {
-                    event.as_object_mut().unwrap().remove("timestamp");
-                }
-                payloads.push(event.to_string());
-            }
-            batches.push(payloads);
-        }
-        self.world.publish(self.present(), &batches);
+    pub(super) fn publish(&mut self) {
+        let number = 1 + self.random.below(3);
+        let batches: Vec<Vec<String>> = (0..number)
+            .map(|nth| {
+                let events = match self.size {
+                    Size::UpTo(most) => 1 + self.random.below(most),
+                    Size::Exactly(all) => all * (nth + 1) / number - all * nth / number,
+                };
+                (0..events).map(|_| self.payload()).collect()
+            })
+            .collect();
+        self.place.publish(&self.present().clone(), &batches);
         let last = self.last_offset();
-        for message in self.world.messages(last) {
+        for message in self.place.messages(last) {
             self.model.pending.insert(self.model.messages.len());
             self.model.messages.push(message);
         }
     }
 
-    fn last_offset(&self) -> i64 {
+    /// An event; some have their time in one place only.
+    fn payload(&mut self) -> String {
+        let mut event = self.events.next();
+        if self.random.chance(8) {
+            event.as_object_mut().unwrap().remove("timestamp");
+        }
+        event.to_string()
+    }
+
+    pub(super) fn last_offset(&self) -> i64 {
         let held = self.model.messages.iter().filter(|message| message.in_log);
         held.map(|message| message.offset).max().unwrap_or_default()
     }
 
-    fn run(&mut self) {
-        self.world.run(self.present());
-        self.model.run(&self.rules[self.rules.len() - 1]);
+    pub(super) fn run(&mut self) {
+        let rules = self.present().clone();
+        let model = &mut self.model;
+        thread::scope(|scope| {
+            scope.spawn(|| model.run(&rules));
+            self.place.run(&rules);
+        });
     }
 
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         for _ in 0..1 + self.random.below(2) {
             let events = self.random.below(1 + self.model.pending.len() as u64);
-            self.world.kill(self.present(), events);
+            self.place.kill(&self.present().clone(), events);
         }
         self.run();
     }
 
-    fn seek(&mut self) {
+    pub(super) fn seek(&mut self) {
         let held = self.indexes(|_, message| message.in_log);
         if !held.is_empty() {
             let to = self.model.messages[*self.random.pick(&held)].micros;
@@ -203,24 +178,24 @@ impl Schedule {
 
     /// What was published at this time or later is delivered again, and nothing before it, whatever
     /// generation it is of.
-    fn seek_to(&mut self, micros: i64) {
-        self.world.seek(self.present(), micros);
+    pub(super) fn seek_to(&mut self, micros: i64) {
+        self.place.project().seek(self.present(), micros);
         let again = self.indexes(|_, message| message.in_log && message.micros >= micros);
         self.model.pending = again.into_iter().collect();
     }
 
-    fn indexes(&self, wanted: impl Fn(usize, &Message) -> bool) -> Vec<usize> {
+    pub(super) fn indexes(&self, wanted: impl Fn(usize, &Message) -> bool) -> Vec<usize> {
         let all = self.model.messages.iter().enumerate();
         all.filter(|(at, message)| wanted(*at, message)).map(|(at, _)| at).collect()
     }
 
     fn run_older(&mut self) {
         let rules = self.random.pick(&self.rules).clone();
-        self.world.run_older(&rules);
+        self.place.run_older(&rules);
         self.model.run(&rules);
     }
 
-    fn change_rules(&mut self) {
+    pub(super) fn change_rules(&mut self) {
         let mut rules = self.present().clone();
         rules.revision += 1 + self.random.below(2) as u16;
         match self.random.below(4) {
@@ -260,12 +235,12 @@ impl Schedule {
             .indexes(|_, message| message.in_log && (range.0..range.1).contains(&message.micros));
         // A message that never was valid is in no archive: only a requeue may make its rows.
         let whole = held.iter().all(|at| self.model.archived.contains(at));
-        let (source, messages) = match whole && self.random.chance(50) {
+        let (source, messages) = match whole && self.place.replays_log() && self.random.chance(50) {
             true => (Source::Log, held),
             false => (Source::Archive, archived),
         };
         let rules = self.present().clone();
-        self.world.replay(&rules, (source, Target::Live), range, only, &[]);
+        self.place.project().replay(&rules, (source, Target::Live), range, only, &[]);
         for at in messages {
             self.model.deliver(at, &rules, Duties::Rows(only));
         }
@@ -289,42 +264,15 @@ impl Schedule {
             Source::Files => self.imports.iter().map(|(path, _)| path.clone()).collect(),
             _ => Vec::new(),
         };
-        self.world.replay(&rules, (source, Target::Staging), range, only, &files);
-        self.world.merge(&rules, only, remove_missing);
         let replayed = messages.iter().map(|at| &self.model.messages[*at]);
-        let staged = Model::stage(replayed, &rules, only);
+        let staged = thread::scope(|scope| {
+            let staged = scope.spawn(|| Model::stage(replayed, &rules, only));
+            let project = self.place.project();
+            project.replay(&rules, (source, Target::Staging), range, only, &files);
+            project.merge(&rules, only, remove_missing);
+            staged.join().unwrap()
+        });
         self.model.merge(&staged, remove_missing);
-    }
-
-    /// The log is put back from its copy, or is another one.
-    fn damage_log(&mut self) -> &'static str {
-        // The events that a healed log delivers again change nothing under the same rules.
-        self.seek_to(0);
-        self.run();
-        let copied = self.copied.filter(|_| self.random.chance(70));
-        self.world.replace_log(copied.is_some());
-        for message in self.model.messages.iter_mut() {
-            message.in_log &= copied.is_some_and(|last| message.offset <= last);
-        }
-        if copied.is_none() {
-            self.copied = None;
-        }
-        self.publish();
-        self.run();
-        if copied.is_some() { "a run after a restored log" } else { "a run after another log" }
-    }
-
-    fn clock(&mut self) {
-        if self.random.chance(60) {
-            self.world.jump_ahead();
-            self.publish();
-            self.run();
-        }
-        if self.random.chance(70) {
-            self.world.begin_generation();
-        }
-        self.publish();
-        self.run();
     }
 
     /// Removes rows that narrower rules no longer make; then an older daemon, which seeks back, makes
@@ -338,8 +286,10 @@ impl Schedule {
         });
         self.stage_and_merge(Source::Archive, &self.archived(EVER), (EVER, None), true);
         self.check("a merge that removes rows");
-        self.seek_to(0);
-        self.world.run_older(&older);
+        // No earlier: a service refuses a time before all that it keeps.
+        let held = self.model.messages.iter().filter(|message| message.in_log);
+        self.seek_to(held.map(|message| message.micros).min().unwrap_or_default());
+        self.place.run_older(&older);
         self.model.run(&older);
     }
 
@@ -364,15 +314,15 @@ impl Schedule {
         let number = self.imports.len();
         let rules = self.present().clone();
         for name in [format!("import-{number}.jsonl"), format!("again-{number}.jsonl")] {
-            let path = self.world.path(&name);
+            let path = self.place.project().path(&name);
             fs::write(&path, &text).unwrap();
             let target = (Source::Files, Target::Live);
-            let events = self.world.replay(&rules, target, EVER, None, &[path]);
+            let events = self.place.project().replay(&rules, target, EVER, None, &[path]);
             assert_eq!(events, messages.len() as u64, "imported events");
         }
         for at in &messages {
             self.model.deliver(*at, &rules, Duties::Rows(None));
         }
-        self.imports.push((self.world.path(&format!("import-{number}.jsonl")), messages));
+        self.imports.push((self.place.project().path(&format!("import-{number}.jsonl")), messages));
     }
 }

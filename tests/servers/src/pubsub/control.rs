@@ -39,6 +39,13 @@ impl Control {
         }
     }
 
+    /// The messages that a topic keeps, in the order in which they were published.
+    #[must_use]
+    pub fn kept(&self, topic: &str) -> Vec<PubsubMessage> {
+        let kept = self.0.state().history(topic);
+        kept.iter().map(|message| PubsubMessage::clone(message)).collect()
+    }
+
     /// Moves the clock that publish times are taken from, by milliseconds, back or forth.
     pub fn move_clock(&self, millis: i64) {
         self.0.state().clock += millis;
@@ -178,6 +185,12 @@ impl Control {
     #[must_use]
     pub fn acknowledged_count(&self) -> usize {
         self.sum(Subscription::acknowledged_count)
+    }
+
+    /// How many messages are not acknowledged.
+    #[must_use]
+    pub fn unacknowledged_count(&self) -> usize {
+        self.sum(Subscription::unacknowledged_count)
     }
 
     /// How many acknowledgements had counted when the last seek came.

@@ -173,6 +173,10 @@ impl Subscription {
         waiting.map(|place| micros(&place.message)).min()
     }
 
+    pub(super) fn unacknowledged_count(&self) -> usize {
+        self.places.iter().filter(|place| !place.acknowledged).count()
+    }
+
     pub(super) fn acknowledged_count(&self) -> usize {
         self.acknowledged.len()
     }
