@@ -10,6 +10,7 @@ mod connections;
 mod ingest;
 mod metrics;
 mod routes;
+mod server;
 #[cfg(test)]
 mod tests;
 
@@ -22,10 +23,10 @@ use std::time::Duration;
 use kappa_actors::port::EventLog;
 use kappa_actors::vitals::Board;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::settings::Settings;
 use access::Access;
-use connections::Connections;
 use ingest::Ingest;
 
 /// How long requests that are under way may still take after the shutdown was asked for.
@@ -141,20 +142,14 @@ impl StatusServer {
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let mut serving = pin!(
-            axum::serve(Connections::new(self.listener), self.router)
-                .with_graceful_shutdown(async {
-                    // A sender that is gone means the same: nobody serves any more.
-                    let _ = stopped.await;
-                })
-                .into_future()
-        );
+        let stop = CancellationToken::new();
+        let mut serving = pin!(server::serve(self.listener, self.router, stop.clone()));
         tokio::select! {
-            ended = &mut serving => return ended,
-            () = shutdown => {}
+            () = &mut serving => return Ok(()),
+            () = shutdown => stop.cancel(),
         }
-        let _ = stop.send(());
-        tokio::time::timeout(SHUTDOWN_GRACE, serving).await.unwrap_or(Ok(()))
+        // Requests that take longer are cut off.
+        let _ = tokio::time::timeout(SHUTDOWN_GRACE, serving).await;
+        Ok(())
     }
 }

@@ -12,11 +12,12 @@ use axum::http::header::{
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use kappa_actors::vitals::{Board, DaemonState, Snapshot};
 use serde::Deserialize;
 
 use super::access::{Access, Denied};
+use super::connections::Place;
 use super::ingest::Ingest;
 use super::metrics;
 
@@ -106,9 +107,13 @@ async fn scrape(State(endpoint): State<Endpoint>) -> impl IntoResponse {
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&endpoint.board.snapshot()))
 }
 
-async fn events(State(endpoint): State<Endpoint>, body: Body) -> Response {
+async fn events(
+    State(endpoint): State<Endpoint>,
+    Extension(place): Extension<Arc<Place>>,
+    body: Body,
+) -> Response {
     match endpoint.ingest {
-        Some(ingest) => ingest.take(body).await,
+        Some(ingest) => ingest.take(&place, body).await,
         None => {
             problem(StatusCode::FORBIDDEN, "ingest is off: it is turned on by status.ingest = true")
         }

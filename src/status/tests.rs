@@ -1,5 +1,6 @@
 //! The endpoint as its users meet it: over a real connection.
 
+mod hostile;
 mod ingest;
 
 use std::sync::Mutex;
@@ -10,6 +11,8 @@ use kappa_actors::port::{Backlog, LogError, PublishError, Pulled, Room, Sought};
 use kappa_actors::time::Timestamp;
 use kappa_actors::vitals::{ActorState, Phase, Snapshot};
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -136,10 +139,22 @@ impl Served {
         (status, retry, serde_json::from_str(&body).unwrap_or(Value::String(body)))
     }
 
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.url.strip_prefix("http://").unwrap()).await.unwrap()
+    }
+
     fn taken(&self) -> Vec<String> {
         let taken = self.inbox.taken.lock().unwrap();
         taken.iter().map(|payload| String::from_utf8_lossy(payload).into_owned()).collect()
     }
+}
+
+/// What the server sends until it closes the connection.
+async fn read_all(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    // A connection that is cut may end with a reset.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]

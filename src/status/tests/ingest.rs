@@ -1,5 +1,8 @@
 //! Events sent over HTTP.
 
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
 use super::*;
 
 #[tokio::test]
@@ -32,32 +35,56 @@ async fn a_body_too_large_is_refused_whole() {
     assert_eq!(served.post("/v1/events", vec![b'\n'; 8 * 1024 * 1024]).await.0, 200);
 }
 
+/// A connection that announced a body of 8 MiB and sent `bytes` of it.
+async fn unfinished(served: &Served, bytes: usize) -> TcpStream {
+    let length = 8 * 1024 * 1024;
+    let head = format!("POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    let mut sender = served.connect().await;
+    sender.write_all(head.replace("host: x", "host: localhost").as_bytes()).await.unwrap();
+    sender.write_all(&vec![b' '; bytes]).await.unwrap();
+    sender
+}
+
 #[tokio::test]
 async fn bodies_under_way_hold_bounded_memory() {
-    use tokio::io::AsyncWriteExt;
     let served = served(options(), Answer::Takes).await;
-    let address = served.url.strip_prefix("http://").unwrap();
-    let head = format!(
-        "POST /v1/events HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n",
-        8 * 1024 * 1024
-    );
     let mut senders = Vec::new();
     for _ in 0..2 {
-        let mut sender = tokio::net::TcpStream::connect(address).await.unwrap();
-        sender.write_all(head.as_bytes()).await.unwrap();
-        senders.push(sender);
+        senders.push(unfinished(&served, 8 * 1024 * 1024 - 1).await);
     }
     let until = async |wanted: u16| loop {
-        let (status, retry, _) = served.post("/v1/events", "a").await;
+        let (status, retry, _) = served.post("/v1/events", "{\"a\":1}").await;
         assert_eq!(retry.is_some(), status == 429);
         if status == wanted {
             return;
         }
     };
-    let patience = Duration::from_secs(10);
-    tokio::time::timeout(patience, until(429)).await.expect("two unsent bodies hold it all");
+    let most = Duration::from_secs(10);
+    tokio::time::timeout(most, until(429)).await.expect("two unfinished bodies hold it all");
     senders.clear();
-    tokio::time::timeout(patience, until(200)).await.expect("who is gone holds nothing");
+    tokio::time::timeout(most, until(200)).await.expect("a closed connection holds nothing");
+}
+
+#[tokio::test]
+async fn a_body_that_is_only_announced_holds_no_memory() {
+    let served = served(options(), Answer::Takes).await;
+    let mut senders = Vec::new();
+    for _ in 0..8 {
+        senders.push(unfinished(&served, 1).await);
+    }
+    let before = served.taken().len();
+    for _ in 0..20 {
+        assert_eq!(served.post("/v1/events", "{\"a\":1}").await.0, 200);
+    }
+    assert_eq!(served.taken().len(), before + 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stops_coming_is_cut_off() {
+    let served = served(options(), Answer::Takes).await;
+    let mut sender = unfinished(&served, 10).await;
+    let answer = read_all(&mut sender).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
 
 #[tokio::test]
