@@ -11,11 +11,13 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use kappa_actors::message::NewMessage;
+use kappa_actors::message::{Attributes, NewMessage};
 use kappa_actors::port::EventLog;
 use tokio::sync::Semaphore;
 
+use super::access::Bearer;
 use super::connections::Place;
+use super::sender;
 use super::server::MAX_CONNECTIONS;
 use body::{Bodies, Rejection};
 use receipt::Receipt;
@@ -45,27 +47,37 @@ impl Ingest {
     }
 
     /// Publishes the lines of `body` and reports what became of each.
-    pub(super) async fn take(&self, place: &Arc<Place>, body: Body) -> Response {
-        match self.try_take(place, body).await {
+    pub(super) async fn take(&self, place: &Arc<Place>, bearer: &Bearer, body: Body) -> Response {
+        match self.try_take(place, bearer, body).await {
             Ok(receipt) => receipt.into_response(),
             Err(rejection) => rejection.into_response(),
         }
     }
 
-    async fn try_take(&self, place: &Arc<Place>, mut body: Body) -> Result<Receipt, Rejection> {
+    async fn try_take(
+        &self,
+        place: &Arc<Place>,
+        bearer: &Bearer,
+        mut body: Body,
+    ) -> Result<Receipt, Rejection> {
         let _request = self.requests.try_acquire().map_err(|_| Rejection::Busy)?;
         // A connection without its place is about to be closed.
         let hold = place.hold().ok_or(Rejection::Busy)?;
         let (received, _hold) = self.bodies.receive(&mut body, hold).await?;
-        Ok(self.publish(received.bytes.clone()).await)
+        let events = events(&received.bytes).count() as u64;
+        let Bearer::Sender(sender) = bearer else {
+            return Ok(self.publish(received.bytes.clone(), Attributes::new()).await);
+        };
+        sender.charge(events).map_err(Rejection::OverRate)?;
+        let named = Attributes::from([(sender::ATTRIBUTE.to_owned(), sender.name.clone())]);
+        let receipt = self.publish(received.bytes.clone(), named).await;
+        sender.give_back(events.saturating_sub(receipt.published));
+        Ok(receipt)
     }
 
-    async fn publish(&self, body: Bytes) -> Receipt {
+    async fn publish(&self, body: Bytes, attributes: Attributes) -> Receipt {
         let mut receipt = Receipt::default();
-        let mut lines = body
-            .split(|byte| *byte == b'\n')
-            .zip(1..)
-            .filter(|(line, _)| !line.trim_ascii().is_empty());
+        let mut lines = events(&body);
         while receipt.retry_from_line.is_none() {
             let chunk: Vec<(&[u8], u64)> = lines.by_ref().take(CHUNK_EVENTS).collect();
             if chunk.is_empty() {
@@ -78,7 +90,11 @@ impl Ingest {
             }
             let messages = fitting
                 .iter()
-                .map(|(line, _)| NewMessage::from_payload(body.slice_ref(line)))
+                .map(|(line, _)| NewMessage {
+                    payload: body.slice_ref(line),
+                    attributes: attributes.clone(),
+                    ..NewMessage::default()
+                })
                 .collect();
             let outcomes = self.log.publish(messages).await;
             for ((_, number), outcome) in fitting.into_iter().zip(outcomes) {
@@ -87,4 +103,9 @@ impl Ingest {
         }
         receipt
     }
+}
+
+/// The lines that are not blank, with their numbers.
+fn events(body: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
+    body.split(|byte| *byte == b'\n').zip(1..).filter(|(line, _)| !line.trim_ascii().is_empty())
 }

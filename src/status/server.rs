@@ -20,7 +20,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::{Place, Places};
@@ -43,7 +45,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves `router` until `stop`, then finishes the requests under way.
 ///
 /// Dropping it cuts all connections.
-pub(super) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let tls = tls.map(TlsAcceptor::from);
     let places = Places::new(MAX_CONNECTIONS);
     let mut connections = JoinSet::new();
     loop {
@@ -54,7 +62,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
                 Ok((stream, _)) => {
                     // Without a place the connection is closed: requests that work hold them all.
                     if let Some(place) = places.enter() {
-                        connections.spawn(connection(stream, place, router.clone(), stop.clone()));
+                        let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
+                        connections.spawn(connection(stream, tls, place, router, stop));
                     }
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
@@ -66,7 +75,32 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
 }
 
 /// Serves one connection until it ends, breaks a deadline, or loses its place.
-async fn connection(stream: TcpStream, place: Arc<Place>, router: Router, stop: CancellationToken) {
+///
+/// An error ends it without a word: it concerns this client alone, whose own system reports it.
+async fn connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    place: Arc<Place>,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let Some(tls) = tls else { return requests(stream, place, router, stop).await };
+    let shaken = tokio::select! {
+        shaken = timeout(HEAD_TIMEOUT, tls.accept(stream)) => shaken,
+        () = place.evicted() => return,
+        () = stop.cancelled() => return,
+    };
+    if let Ok(Ok(stream)) = shaken {
+        requests(stream, place, router, stop).await;
+    }
+}
+
+async fn requests(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    place: Arc<Place>,
+    router: Router,
+    stop: CancellationToken,
+) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
         let mut request = request.map(Body::new);
@@ -77,7 +111,6 @@ async fn connection(stream: TcpStream, place: Arc<Place>, router: Router, stop: 
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER_BYTES);
     let mut serving = pin!(http.serve_connection(TokioIo::new(Timed::new(stream)), service));
     tokio::select! {
-        // An error concerns this client alone, and its own system reports it.
         _ = serving.as_mut() => return,
         () = place.evicted() => return,
         () = stop.cancelled() => serving.as_mut().graceful_shutdown(),

@@ -133,6 +133,8 @@ pub(super) enum Rejection {
     TooLarge { limit: u32 },
     /// Other bodies hold all the memory, or all places for requests.
     Busy,
+    /// The sender published more than its rate, and has to wait this long.
+    OverRate(Duration),
     /// It did not come in time.
     Slow,
     /// The connection failed in the middle of it.
@@ -156,6 +158,12 @@ impl IntoResponse for Rejection {
                 let text = "too much is being sent at once: try again shortly";
                 let answer = problem(StatusCode::TOO_MANY_REQUESTS, text);
                 ([(RETRY_AFTER, RETRY_SECONDS)], answer).into_response()
+            }
+            Self::OverRate(wait) => {
+                let seconds = wait.as_secs().saturating_add(1).to_string();
+                let text = "the sender's rate is used up: send fewer events a second";
+                let answer = problem(StatusCode::TOO_MANY_REQUESTS, text);
+                ([(RETRY_AFTER, seconds)], answer).into_response()
             }
             Self::Slow => problem(StatusCode::REQUEST_TIMEOUT, "the body came too slowly"),
             Self::Broken(error) => {
