@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
-use axum::http::StatusCode;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use super::access::{self, Access, Bearer, Denied, Purpose};
 use super::connections::Place;
-use super::ingest::Ingest;
+use super::ingest::{self, Incoming, Ingest};
 use super::metrics;
 
 /// The page at `/`, whole: it asks for nothing but `/status`.
@@ -139,10 +139,14 @@ async fn events(
     State(endpoint): State<Endpoint>,
     Extension(place): Extension<Arc<Place>>,
     Extension(bearer): Extension<Bearer>,
+    query: Result<Query<ingest::Options>, QueryRejection>,
+    headers: HeaderMap,
     body: Body,
 ) -> Response {
+    let options = query.ok().map(|Query(options)| options);
+    let (place, bearer, headers) = (&place, &bearer, &headers);
     match endpoint.ingest {
-        Some(ingest) => ingest.take(&place, &bearer, body).await,
+        Some(ingest) => ingest.take(Incoming { place, bearer, headers, options }, body).await,
         None => {
             problem(StatusCode::FORBIDDEN, "ingest is off: it is turned on by status.ingest = true")
         }

@@ -17,6 +17,8 @@ const MAX_NAMED: usize = 1_000;
 pub(super) struct Receipt {
     pub(super) published: u64,
     refused: u64,
+    /// Events that are no JSON objects: published, and dead letters soon.
+    not_json_objects: u64,
     /// The first of the refused.
     refused_lines: Vec<RefusedLine>,
     /// Where the log stopped taking; send the lines from here again.
@@ -37,9 +39,34 @@ struct RefusedLine {
 }
 
 impl Receipt {
-    pub(super) fn oversized(&mut self, line: u64, bytes: usize, max: u64) {
-        self.refuse(line, format!("{bytes} bytes: larger than max_event_bytes, {max}"));
+    /// The receipt of a body with so many events that are no JSON objects.
+    pub(super) fn with(not_json_objects: u64) -> Self {
+        Self { not_json_objects, ..Self::default() }
+    }
+
+    pub(super) fn oversized(&mut self, line: u64, max: u64) {
+        self.refuse(line, format!("larger than max_event_bytes, {max}"));
         self.status = StatusCode::PAYLOAD_TOO_LARGE;
+    }
+
+    /// Whether anything is refused.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused > 0
+    }
+
+    /// Refuses an event that strictness does not take.
+    pub(super) fn no_object(&mut self, line: u64) {
+        self.refuse(line, "no JSON object".to_owned());
+        if self.status.is_success() {
+            self.status = StatusCode::UNPROCESSABLE_ENTITY;
+        }
+    }
+
+    /// Notes that nothing was published, since some lines are refused.
+    pub(super) fn published_nothing(mut self) -> Self {
+        self.error =
+            Some("nothing is published, since strict=true and lines are refused".to_owned());
+        self
     }
 
     pub(super) fn note(&mut self, line: u64, outcome: Result<String, PublishError>) {

@@ -86,11 +86,11 @@ async fn a_sender_above_its_rate_is_asked_to_wait() {
 async fn a_local_address_serves_no_other_web_page() {
     let served = served(options(), Answer::Takes).await;
     for header in [("host", "evil.example"), ("origin", "https://evil.example")] {
-        assert_eq!(served.call("POST", "/v1/events", &[header], "a").await.0, 403);
+        assert_eq!(served.call("POST", "/v1/events", &[header], EVENT).await.0, 403);
     }
     let own = [("origin", served.url.as_str())];
-    assert_eq!(served.call("POST", "/v1/events", &own, "a").await.0, 200);
-    assert_eq!(served.taken(), ["a"]);
+    assert_eq!(served.call("POST", "/v1/events", &own, EVENT).await.0, 200);
+    assert_eq!(served.taken(), [EVENT]);
 }
 
 #[tokio::test]
