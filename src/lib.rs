@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod cli;
 pub mod daemon;
+mod framing;
 pub mod generate;
 pub mod replay;
 pub mod settings;

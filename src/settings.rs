@@ -33,8 +33,8 @@ pub use processors::{Fault, RawProcessor};
 pub use provenance::{Provenance, Setting};
 pub use sections::{
     ActorSettings, ArchiveBackend, ArchiveSettings, Each, EventLogBackend, EventLogSettings,
-    FaultSettings, LoggingSettings, Retention, StatusSettings, Token, WarehouseBackend,
-    WarehouseSettings,
+    FaultSettings, LoggingSettings, Retention, SenderSettings, StatusSettings, TlsSettings, Token,
+    WarehouseBackend, WarehouseSettings,
 };
 pub use sources::Sources;
 

@@ -1,8 +1,8 @@
 //! The status endpoint: what runs, told over HTTP.
 //!
 //! It reads the [`Board`] and is never waited for by the pipeline. Only two requests change
-//! anything, `POST /v1/events` and `POST /faults/kill`; every request that is not a read passes
-//! `access` first, whatever its path. Connections and the memory for request bodies are bounded.
+//! anything, `POST /v1/events` and `POST /faults/kill`. Every request but a probe passes `access`
+//! first, whatever its path. Connections, their deadlines and the memory for bodies are bounded.
 
 mod access;
 pub mod client;
@@ -10,9 +10,13 @@ mod connections;
 mod ingest;
 mod metrics;
 mod routes;
+mod sender;
+mod server;
 #[cfg(test)]
 mod tests;
+mod tls;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -22,11 +26,14 @@ use std::time::Duration;
 use kappa_actors::port::EventLog;
 use kappa_actors::vitals::Board;
 use tokio::net::TcpListener;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
 
-use crate::settings::Settings;
+use crate::settings::{SenderSettings, Settings, Token};
 use access::Access;
-use connections::Connections;
 use ingest::Ingest;
+use sender::Sender;
+pub use tls::{TlsError, TlsFiles};
 
 /// How long requests that are under way may still take after the shutdown was asked for.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -36,8 +43,12 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 pub struct StatusOptions {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The bearer token; `None` or empty for none.
-    pub token: Option<String>,
+    /// The bearer token; `None` for none.
+    pub token: Option<Token>,
+    /// Who may publish by a token of its own, by name.
+    pub senders: BTreeMap<String, SenderSettings>,
+    /// The certificate and its key; `None` for plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Whether `POST /v1/events` takes events.
     pub ingest: bool,
     /// An event larger than this is refused.
@@ -50,9 +61,13 @@ impl StatusOptions {
     /// Those of a configuration.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
+        let tls = &settings.status.tls;
         Self {
             listen: settings.status.listen,
-            token: Some(settings.status.token.0.clone()).filter(|token| !token.is_empty()),
+            token: Some(settings.status.token.clone()).filter(|token| !token.0.is_empty()),
+            senders: settings.status.senders.clone(),
+            tls: (!tls.certificate.as_os_str().is_empty())
+                .then(|| TlsFiles { certificate: tls.certificate.clone(), key: tls.key.clone() }),
             ingest: settings.status.ingest,
             max_event_bytes: settings.max_event_bytes,
             faults: settings.faults.enabled,
@@ -76,6 +91,9 @@ pub enum BindError {
          hint: set status.token, or listen on 127.0.0.1"
     )]
     TokenMissing(SocketAddr),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Someone else listens there.
     #[error(
         "status.listen: {0} is in use\n\
@@ -98,6 +116,7 @@ pub struct StatusServer {
     listener: TcpListener,
     address: SocketAddr,
     router: axum::Router,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl StatusServer {
@@ -110,8 +129,14 @@ impl StatusServer {
         board: Arc<Board>,
         log: Arc<dyn EventLog>,
     ) -> Result<Self, BindError> {
-        let access = Access::new(options.listen, options.token.as_deref())
+        let sender = |(name, sender): (&String, &SenderSettings)| {
+            Arc::new(Sender::new(name, &sender.token.0, sender.rate))
+        };
+        let senders = options.senders.iter().map(sender).collect();
+        let token = options.token.as_ref().map(|token| token.0.as_str());
+        let access = Access::new(options.listen, token, senders)
             .ok_or(BindError::TokenMissing(options.listen))?;
+        let tls = options.tls.as_ref().map(tls::config).transpose()?;
         let failure = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => BindError::InUse(options.listen),
             _ => BindError::Io { address: options.listen, source },
@@ -123,7 +148,7 @@ impl StatusServer {
         }
         let ingest = options.ingest.then(|| Arc::new(Ingest::new(log, options.max_event_bytes)));
         let router = routes::router(board, access, ingest, options.faults);
-        Ok(Self { listener, address, router })
+        Ok(Self { listener, address, router, tls })
     }
 
     /// Where it listens: the port is the real one where 0 was asked for.
@@ -141,20 +166,14 @@ impl StatusServer {
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let mut serving = pin!(
-            axum::serve(Connections::new(self.listener), self.router)
-                .with_graceful_shutdown(async {
-                    // A sender that is gone means the same: nobody serves any more.
-                    let _ = stopped.await;
-                })
-                .into_future()
-        );
+        let stop = CancellationToken::new();
+        let mut serving = pin!(server::serve(self.listener, self.tls, self.router, stop.clone()));
         tokio::select! {
-            ended = &mut serving => return ended,
-            () = shutdown => {}
+            () = &mut serving => return Ok(()),
+            () = shutdown => stop.cancel(),
         }
-        let _ = stop.send(());
-        tokio::time::timeout(SHUTDOWN_GRACE, serving).await.unwrap_or(Ok(()))
+        // Requests that take longer are cut off.
+        let _ = tokio::time::timeout(SHUTDOWN_GRACE, serving).await;
+        Ok(())
     }
 }

@@ -1,24 +1,27 @@
-//! The events that a user hands over: a file or standard input, one event a line.
-
-mod lines;
+//! The events that a user hands over: a file or standard input.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read};
+use std::io::{self, BufReader, IsTerminal as _, Read};
 use std::path::Path;
 
 use anyhow::Context as _;
 
 use super::output::tell;
+use crate::framing::{Events, Format, Sniffed};
 
-pub(super) use lines::{Line, Lines};
+/// Bytes read at a time, and those that small payloads share.
+const READ_BYTES: usize = 256 * 1024;
 
-/// Where lines come from.
+/// The events of a source.
+pub(super) type SourceEvents = Events<BufReader<Sniffed<Box<dyn Read + Send>>>>;
+
+/// Where events come from.
 pub(super) struct Source {
     /// Its name in messages.
     pub(super) name: String,
     /// Its size, where that is known beforehand.
     pub(super) bytes: Option<u64>,
-    /// Whether somebody types it.
+    /// Whether it is typed.
     pub(super) is_terminal: bool,
     read: Box<dyn Read + Send>,
 }
@@ -40,13 +43,15 @@ impl Source {
         if kind.is_dir() {
             anyhow::bail!("{name}: is a folder");
         }
-        // A pipe or a device does not know its size.
-        let bytes = kind.is_file().then_some(kind.len());
+        // A pipe or a device does not know its size, nor a compressed file that of its text.
+        let is_compressed = [".gz", ".zst"].iter().any(|end| name.ends_with(end));
+        let bytes = (kind.is_file() && !is_compressed).then_some(kind.len());
         Ok(Self { name, bytes, is_terminal: false, read: Box::new(file) })
     }
 
-    /// Its lines; those of more than `most` bytes are passed over.
-    pub(super) fn lines(self, most: u64) -> Lines<Box<dyn Read + Send>> {
-        Lines::new(self.read, most)
+    /// Its events; those of more than `most` bytes are passed over.
+    pub(super) fn events(self, format: Format, most: u64) -> SourceEvents {
+        let read = BufReader::with_capacity(READ_BYTES, Sniffed::new(self.read));
+        Events::new(format, read, most, READ_BYTES)
     }
 }

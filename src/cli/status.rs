@@ -8,7 +8,8 @@ use crate::status::client::{self, ShowOptions};
 
 /// Show the tree and the counters of a running daemon
 ///
-/// Without --url the address is the one that the daemon noted in its data folder.
+/// Without --url the address is the one that the daemon noted in its data folder. A daemon that asks
+/// for a token gets status.token of the configuration.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -30,6 +31,8 @@ pub struct Args {
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let found = || client::default_url(&settings.data_dir, settings.status.listen);
     let url = args.url.clone().unwrap_or_else(found);
-    let options = ShowOptions { url, watch: args.watch, format: output::format(args.json) };
+    let token = Some(settings.status.token.clone()).filter(|token| !token.0.is_empty());
+    let format = output::format(args.json);
+    let options = ShowOptions { url, token, watch: args.watch, format };
     Ok(client::show(&options, out).map_err(anyhow::Error::from)?)
 }

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use super::source::{Line, Source};
+use super::source::Source;
 use super::{Failure, output};
+use crate::framing::{Format, Line};
 use crate::settings::Settings;
 use crate::wiring::Blueprint;
 use outcome::Trial;
@@ -41,7 +42,7 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
     let trial = Trial::new(Blueprint::of(settings)?, settings.max_event_bytes);
     let source = Source::open(&args.file)?;
     let name = source.name.clone();
-    let mut lines = source.lines(settings.max_event_bytes);
+    let mut lines = source.events(Format::Lines, settings.max_event_bytes);
     let mut renderer = Renderer::new(output::format(args.json), out);
     let mut summary = Summary::default();
     let mut is_spread = false;

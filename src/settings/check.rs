@@ -1,8 +1,8 @@
 //! Finds all that is wrong with a configuration, not only the first.
 
 mod cloud;
+mod status;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use config::{Value, ValueKind};
@@ -20,7 +20,7 @@ pub(super) fn problems(tree: &Value, schema: &Schema) -> Vec<Problem> {
     let mut check = Check { tree, schema, problems: Vec::new() };
     check.section("", "", tree);
     check.pauses();
-    check.token();
+    check.endpoint();
     check.faults();
     check.cloud();
     check.problems
@@ -39,7 +39,7 @@ impl<'a> Check<'a> {
         if let Some(key) = self.schema.key(name) {
             if !key.kind.allows(value) {
                 let reason = match key.kind {
-                    Kind::Secret => format!("{shown} is no text"),
+                    Kind::Secret => format!("{shown} is no token that a request can bring"),
                     _ => format!("{shown} is {}", quoted(value)),
                 };
                 self.report(value, reason, key.hint());
@@ -58,7 +58,12 @@ impl<'a> Check<'a> {
     fn section(&mut self, shown: &str, name: &str, value: &Value) {
         let Some(table) = tree::table(value) else {
             let hint = format!("it is a section: write [{shown}] and its keys below");
-            return self.report(value, format!("{shown} is {}", quoted(value)), hint);
+            // In place of this section a token may have been written.
+            let reason = match shown.starts_with("status") {
+                true => format!("{shown} is no section"),
+                false => format!("{shown} is {}", quoted(value)),
+            };
+            return self.report(value, reason, hint);
         };
         for (segment, below) in table {
             let (shown, inner) = (tree::child(shown, segment), tree::child(name, segment));
@@ -71,6 +76,7 @@ impl<'a> Check<'a> {
                     self.each(&shown, name, below, "table", &processors::tables(self.tree));
                 }
                 "warehouse.bigquery.each" => self.each_table(&shown, below),
+                "status.senders" => self.senders(below),
                 "warehouse.bigquery.labels" => self.labels(&shown, &inner, below),
                 _ => self.node(&shown, &inner, below),
             }
@@ -152,22 +158,6 @@ impl<'a> Check<'a> {
             let (section, one) = key.split_once(".each.")?;
             tree::get(self.tree, &format!("{section}.{}", one.split_once('.')?.1))
         })
-    }
-
-    fn token(&mut self) {
-        let text = |key| match &tree::get(self.tree, key)?.kind {
-            ValueKind::String(text) => Some(text),
-            _ => None,
-        };
-        let listen: Option<SocketAddr> = text("status.listen").and_then(|text| text.parse().ok());
-        if let (Some(listen), Some(token)) = (listen, text("status.token"))
-            && !listen.ip().is_loopback()
-            && token.is_empty()
-            && let Some(value) = tree::get(self.tree, "status.listen")
-        {
-            let reason = format!("status.listen is {listen}, which others reach, without a token");
-            self.report(value, reason, "set status.token, or listen on 127.0.0.1");
-        }
     }
 
     fn faults(&mut self) {

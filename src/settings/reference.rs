@@ -74,10 +74,14 @@ fn kind(key: &str, value: &str) -> String {
     if let Some(kind) = Kind::of(key) {
         return kind.to_string();
     }
-    let table = value.parse::<toml::Value>().ok();
-    let names = table.iter().filter_map(toml::Value::as_table).flat_map(toml::Table::keys);
-    let kinds =
-        names.filter_map(|name| Some(format!("{name}: {}", Kind::of(&format!("{key}.{name}"))?)));
+    let Ok(layer) = super::tree::parse(&format!("value = {value}"), "") else {
+        return String::new();
+    };
+    let Some(table) = layer.0.get("value") else { return String::new() };
+    let kinds = super::tree::leaves(table).into_iter().filter_map(|(name, _)| {
+        let kind = Kind::of(&format!("{key}.{name}"))?;
+        Some(format!("{name}: {kind}"))
+    });
     kinds.collect::<Vec<_>>().join("; ")
 }
 

@@ -28,7 +28,7 @@ pub(super) enum Kind {
     Endpoint,
     /// What BigQuery takes as a label's value.
     Label,
-    /// Text that is never shown.
+    /// A bearer token, or empty; never shown.
     Secret,
     /// One of these texts.
     Choice(&'static [&'static str]),
@@ -148,6 +148,10 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("status.listen", Kind::Address),
     ("status.token", Kind::Secret),
     ("status.ingest", Kind::Flag),
+    ("status.senders.*.token", Kind::Secret),
+    ("status.senders.*.rate", Kind::Integer(1, MANY)),
+    ("status.tls.certificate", Kind::AnyText),
+    ("status.tls.key", Kind::AnyText),
     ("logging.format", Kind::Choice(&["text", "json"])),
     ("logging.filter", Kind::Filter),
     ("faults.enabled", Kind::Flag),
@@ -182,7 +186,8 @@ impl Kind {
             Self::Text => !text.is_empty(),
             Self::Name => !text.is_empty() && is_name(text),
             Self::NameOrEmpty => is_name(text),
-            Self::Secret | Self::AnyText => true,
+            Self::AnyText => true,
+            Self::Secret => text.is_empty() || is_token(text),
             Self::Id(extra, most) => {
                 text.len() <= most
                     && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
@@ -215,7 +220,10 @@ impl fmt::Display for Kind {
             Self::Text => f.write_str("a text"),
             Self::Name => f.write_str("letters, digits, '.', '_' and '-', at most 64"),
             Self::NameOrEmpty => write!(f, "{}, or none", Self::Name),
-            Self::Secret | Self::AnyText => f.write_str("a text"),
+            Self::AnyText => f.write_str("a text"),
+            Self::Secret => f.write_str(
+                "16 to 1024 visible ASCII characters, no spaces, as of `openssl rand -hex 24`",
+            ),
             Self::Id(extra, most) => {
                 write!(f, "letters, digits and any of {extra:?}, at most {most}")
             }
@@ -261,6 +269,11 @@ fn is_endpoint(text: &str) -> bool {
 pub(super) fn is_label(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     text.len() <= 63 && text.chars().all(allowed)
+}
+
+/// What a header can carry unchanged, and cannot be guessed by trying.
+fn is_token(text: &str) -> bool {
+    (16..=1_024).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// RFC 6901, without the pointer to the whole document.

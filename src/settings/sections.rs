@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use config::{Map, Value, ValueKind};
@@ -202,11 +203,35 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Each<T> {
 pub struct StatusSettings {
     /// Where the endpoint listens; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// What a request that changes state must bring where others can reach the address; never
-    /// empty there.
+    /// What requests must bring; empty for nothing, which only a loopback address may have.
     pub token: Token,
     /// Whether events are taken by POST.
     pub ingest: bool,
+    /// `status.senders`, by name.
+    #[serde(default)]
+    pub senders: BTreeMap<String, SenderSettings>,
+    /// `status.tls`
+    pub tls: TlsSettings,
+}
+
+/// `status.senders.NAME`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SenderSettings {
+    /// What its requests must bring.
+    pub token: Token,
+    /// How many events it may publish in a second.
+    pub rate: Option<u64>,
+}
+
+/// `status.tls`: both files, or neither.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// A PEM file with the certificate and the certificates between it and its root; or empty.
+    pub certificate: PathBuf,
+    /// A PEM file with the certificate's private key; or empty.
+    pub key: PathBuf,
 }
 
 /// A secret that is never shown.

@@ -137,9 +137,12 @@ fn read_flag(text: &str) -> Result<Layer, Problem> {
     let wrong = |reason| {
         Problem::new("--set", reason, "write --set key=value, as in --set drain_timeout=10s")
     };
+    // Behind the key's letters a secret may follow.
+    let shown = || text.split(|c: char| !c.is_alphanumeric() && !"._-".contains(c)).next();
+    let shown = || shown().unwrap_or_default();
     let (key, value) =
-        text.split_once('=').ok_or_else(|| wrong(format!("{text:?} has no value")))?;
-    let path = read_key(key.trim()).ok_or_else(|| wrong(format!("{key:?} is no key")))?;
+        text.split_once('=').ok_or_else(|| wrong(format!("{:?} has no value", shown())))?;
+    let path = read_key(key.trim()).ok_or_else(|| wrong(format!("{:?} is no key", shown())))?;
     let value = read_value(&path, value);
     Ok(at(&path, value, "--set"))
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use kappa_actors::vitals::Snapshot;
 
+use crate::settings::Token;
+
 /// A daemon that does not answer within this time is taken for hung.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,6 +40,8 @@ pub enum Format {
 pub struct ShowOptions {
     /// The daemon's URL, as from [`default_url`]; `http://` may be left out.
     pub url: String,
+    /// The daemon's token; `None` for none.
+    pub token: Option<Token>,
     /// Whether to ask again each second until Ctrl-C.
     pub watch: bool,
     /// How to write it.
@@ -57,6 +61,15 @@ pub enum ShowError {
         url: String,
         /// What came of it.
         reason: String,
+    },
+    /// The daemon asks for a token, and this is another or none.
+    #[error(
+        "the daemon at {url} wants its token\n\
+         hint: use the daemon's configuration, or set KAPPA__STATUS__TOKEN"
+    )]
+    TokenWanted {
+        /// Where it was asked.
+        url: String,
     },
     /// What answers there is no kappa, or one of another version.
     #[error("what answers at {url} is no kappa daemon of this version: {reason}")]
@@ -97,7 +110,7 @@ pub fn default_url(data_dir: &Path, listen: SocketAddr) -> String {
 /// # Errors
 /// [`ShowError`]. Once a watch has begun, it shows what went wrong and asks on.
 pub fn show(options: &ShowOptions, out: &mut dyn Write) -> Result<(), ShowError> {
-    let status = Status::new(&options.url);
+    let status = Status::new(&options.url, options.token.as_ref());
     let first = status.fetch()?;
     let shown = if options.watch {
         watch(&status, first, options.format, out)
@@ -154,18 +167,23 @@ fn draw(seen: &Result<Snapshot, ShowError>, format: Format, out: &mut dyn Write)
 struct Status {
     agent: ureq::Agent,
     url: String,
+    /// The value of `Authorization`.
+    authorization: Option<String>,
 }
 
 impl Status {
-    fn new(url: &str) -> Self {
+    fn new(url: &str, token: Option<&Token>) -> Self {
         let url = url.trim_end_matches('/');
         let scheme = if url.contains("://") { "" } else { "http://" };
         // Never through a proxy: the daemon is here, or where the user says.
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
+            // The token is meant for this address alone.
+            .max_redirects(0)
             .proxy(None);
-        Self { agent: config.build().new_agent(), url: format!("{scheme}{url}") }
+        let authorization = token.map(|token| format!("Bearer {}", token.0));
+        Self { agent: config.build().new_agent(), url: format!("{scheme}{url}"), authorization }
     }
 
     fn fetch(&self) -> Result<Snapshot, ShowError> {
@@ -173,9 +191,15 @@ impl Status {
         let no_answer =
             |error: ureq::Error| ShowError::NoAnswer { url: url(), reason: error.to_string() };
         let foreign = |reason: String| ShowError::Foreign { url: url(), reason };
-        let mut answer =
-            self.agent.get(format!("{}/status", self.url)).call().map_err(no_answer)?;
+        let mut request = self.agent.get(format!("{}/status", self.url));
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let mut answer = request.call().map_err(no_answer)?;
         let body = answer.body_mut().read_to_string().map_err(no_answer)?;
+        if answer.status() == 401 {
+            return Err(ShowError::TokenWanted { url: url() });
+        }
         if !answer.status().is_success() {
             return Err(foreign(format!("it answers {}", answer.status())));
         }
@@ -200,7 +224,7 @@ mod tests {
     fn an_address_where_nobody_listens_is_named_with_a_way_out() {
         // Nobody can listen on port 0.
         let url = "127.0.0.1:0".to_owned();
-        let options = ShowOptions { url, watch: false, format: Format::Plain };
+        let options = ShowOptions { url, token: None, watch: false, format: Format::Plain };
         let error = show(&options, &mut Vec::new()).unwrap_err().to_string();
         assert!(error.starts_with("no daemon answers at http://127.0.0.1:0: "), "{error}");
         assert!(error.contains("\nhint: "), "{error}");

@@ -1,134 +1,148 @@
-//! Accepts connections, no more than [`MAX_CONNECTIONS`] at once, none of them idle for longer
-//! than [`MAX_IDLE`]: whoever opens them without end waits, and cannot lock the others out.
+//! Bounds the connections, so that a flood of them never keeps a new one out.
+//!
+//! A connection either waits for its client (for a request, or until an answer is read) or is held
+//! by a request that the daemon works on. When all places are taken, the connection that has waited
+//! longest for its client is closed, and the new one gets its place. A held connection is never
+//! closed for another; the requests that hold one have a bound of their own.
 
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
 
-/// Connections served at once; at some 16 KiB of buffers each, 2 MiB.
-const MAX_CONNECTIONS: usize = 128;
-
-/// A connection is closed when nothing was read for this long.
-const MAX_IDLE: Duration = Duration::from_secs(60);
-
-/// The listener.
+/// The places for connections.
 #[derive(Debug)]
-pub(super) struct Connections {
-    listener: TcpListener,
-    free: Arc<Semaphore>,
+pub(super) struct Places {
+    most: usize,
+    taken: Mutex<Taken>,
 }
 
-impl Connections {
-    /// Accepts from `listener`.
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, free: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+#[derive(Debug, Default)]
+struct Taken {
+    next: u64,
+    /// Connections that wait for their client, the longest first.
+    waiting: BTreeMap<u64, CancellationToken>,
+    held: usize,
+}
+
+impl Taken {
+    fn wait(&mut self, evicted: &CancellationToken) -> u64 {
+        self.next += 1;
+        self.waiting.insert(self.next, evicted.clone());
+        self.next
     }
 }
 
-impl Listener for Connections {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // Never closed, so never an error; if it were, a connection without a permit would then be the lesser evil.
-        let permit = Arc::clone(&self.free).acquire_owned().await.ok();
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        let idle = Box::pin(tokio::time::sleep(MAX_IDLE));
-        (Connection { stream, idle, _permit: permit }, address)
+impl Places {
+    /// Places for `most` connections.
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, taken: Mutex::default() })
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection and its place among those served.
-#[derive(Debug)]
-pub(super) struct Connection {
-    stream: TcpStream,
-    idle: Pin<Box<Sleep>>,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buffer) {
-            self.idle.as_mut().reset(Instant::now() + MAX_IDLE);
-            return Poll::Ready(read);
+    /// A place for a new connection; `None` where requests hold all of them.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<Arc<Place>> {
+        let evicted = CancellationToken::new();
+        let mut taken = self.taken();
+        if taken.waiting.len() + taken.held >= self.most {
+            taken.waiting.pop_first()?.1.cancel();
         }
-        self.idle.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let turn = Mutex::new(taken.wait(&evicted));
+        drop(taken);
+        Some(Arc::new(Place { places: Arc::clone(self), turn, evicted }))
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+/// One connection's place, free again when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    turn: Mutex<u64>,
+    evicted: CancellationToken,
+}
+
+impl Place {
+    /// Waits until another connection gets this place.
+    pub(super) async fn evicted(&self) {
+        self.evicted.cancelled().await;
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    /// Keeps the place as long as the result exists; `None` if it is lost already.
+    pub(super) fn hold(self: &Arc<Self>) -> Option<Hold> {
+        let mut taken = self.places.taken();
+        taken.waiting.remove(&self.turn())?;
+        taken.held += 1;
+        drop(taken);
+        Some(Hold(Arc::clone(self)))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn turn(&self) -> MutexGuard<'_, u64> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let turn = *self.turn();
+        self.places.taken().waiting.remove(&turn);
+    }
+}
+
+/// A place that no other connection can get.
+#[derive(Debug)]
+pub(super) struct Hold(Arc<Place>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut taken = self.0.places.taken();
+        taken.held -= 1;
+        *self.0.turn() = taken.wait(&self.0.evicted);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
-
     use super::*;
 
-    async fn listening() -> (Connections, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        (Connections::new(listener), address)
+    fn is_evicted(place: &Place) -> bool {
+        place.evicted.is_cancelled()
     }
 
-    #[tokio::test]
-    async fn one_connection_too_many_waits_until_another_leaves() {
-        let (mut connections, address) = listening().await;
-        let mut clients = Vec::new();
-        let mut served = Vec::new();
-        for _ in 0..MAX_CONNECTIONS {
-            clients.push(TcpStream::connect(address).await.unwrap());
-            served.push(connections.accept().await);
-        }
-        clients.push(TcpStream::connect(address).await.unwrap());
-        assert_eq!(connections.free.available_permits(), 0);
-        tokio::select! {
-            biased;
-            _ = connections.accept() => panic!("one too many was accepted"),
-            () = tokio::task::yield_now() => {}
-        }
-        served.pop();
-        connections.accept().await;
+    #[test]
+    fn the_connection_that_waits_longest_makes_way() {
+        let places = Places::new(2);
+        let [first, second] = [(); 2].map(|()| places.enter().unwrap());
+        let third = places.enter().unwrap();
+        assert_eq!([&first, &second, &third].map(|place| is_evicted(place)), [true, false, false]);
+        assert!(first.hold().is_none(), "an evicted connection begins no request");
+        drop(first);
+        let fourth = places.enter().unwrap();
+        assert_eq!([&second, &third, &fourth].map(|p| is_evicted(p)), [true, false, false]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_connection_is_closed() {
-        let (mut connections, address) = listening().await;
-        let _client = TcpStream::connect(address).await.unwrap();
-        let (mut connection, _) = connections.accept().await;
-        let error = connection.read_u8().await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    #[test]
+    fn a_held_place_is_kept_and_waits_anew_afterwards() {
+        let places = Places::new(2);
+        let [first, second] = [(); 2].map(|()| places.enter().unwrap());
+        let hold = first.hold().unwrap();
+        let third = places.enter().unwrap();
+        assert_eq!([&first, &second].map(|place| is_evicted(place)), [false, true]);
+        drop(hold);
+        let _fourth = places.enter().unwrap();
+        assert_eq!([&first, &third].map(|place| is_evicted(place)), [false, true]);
+    }
+
+    #[test]
+    fn a_place_is_free_again_when_its_connection_ends() {
+        let places = Places::new(1);
+        let hold = places.enter().unwrap().hold().unwrap();
+        assert!(places.enter().is_none(), "a request holds the only place");
+        drop(hold);
+        let second = places.enter().unwrap();
+        assert!(!is_evicted(&second));
+        assert_eq!(places.taken().waiting.len(), 1);
     }
 }

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
-use axum::http::StatusCode;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use kappa_actors::vitals::{Board, DaemonState, Snapshot};
 use serde::Deserialize;
 
-use super::access::{Access, Denied};
-use super::ingest::Ingest;
+use super::access::{self, Access, Bearer, Denied, Purpose};
+use super::connections::Place;
+use super::ingest::{self, Incoming, Ingest};
 use super::metrics;
 
 /// The page at `/`, whole: it asks for nothing but `/status`.
@@ -62,15 +63,37 @@ pub(super) fn problem(status: StatusCode, text: &str) -> Response {
     (status, Json(serde_json::json!({ "error": text }))).into_response()
 }
 
-/// Lets reads pass, and everything else only by the rule: a path added later is guarded too.
-async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    let allowed = if request.method().is_safe() { Ok(()) } else { access.check(request.headers()) };
+/// Whether the request's sender may read, where a probe answers anyone.
+#[derive(Clone, Copy)]
+struct MayRead(bool);
+
+/// Lets through what the rule allows: a path added later is guarded too.
+async fn guard(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
+    let allowed = access::is_plain(&request).and_then(|()| {
+        match access::purpose(&request) {
+            Some(purpose) => {
+                let bearer = access.check(purpose, request.headers())?;
+                request.extensions_mut().insert(bearer);
+            }
+            None => {
+                let may_read = access.check(Purpose::Read, request.headers()).is_ok();
+                request.extensions_mut().insert(MayRead(may_read));
+            }
+        }
+        Ok(())
+    });
     let mut answer = match allowed {
         Ok(()) => next.run(request).await,
+        Err(Denied::Ambiguous(text)) => problem(StatusCode::BAD_REQUEST, text),
         Err(Denied::Unauthorized) => {
-            let text = "this needs the header \"Authorization: Bearer TOKEN\" with status.token";
+            let text = "this needs the header \"Authorization: Bearer TOKEN\" with status.token, \
+                        or with a sender's token for POST /v1/events";
             let challenge = [(WWW_AUTHENTICATE, "Bearer")];
             (challenge, problem(StatusCode::UNAUTHORIZED, text)).into_response()
+        }
+        Err(Denied::PublishOnly) => {
+            let text = "a sender's token is good for POST /v1/events only: use status.token";
+            problem(StatusCode::FORBIDDEN, text)
         }
         Err(Denied::ForeignSite) => problem(
             StatusCode::FORBIDDEN,
@@ -92,8 +115,14 @@ async fn status(State(endpoint): State<Endpoint>) -> Json<Snapshot> {
     Json(endpoint.board.snapshot())
 }
 
-async fn ready(State(endpoint): State<Endpoint>) -> (StatusCode, String) {
-    let snapshot = endpoint.board.snapshot();
+async fn ready(
+    State(endpoint): State<Endpoint>,
+    Extension(MayRead(may_read)): Extension<MayRead>,
+) -> (StatusCode, String) {
+    let mut snapshot = endpoint.board.snapshot();
+    if !may_read {
+        snapshot.reasons.clear();
+    }
     if snapshot.state == DaemonState::Running {
         return (StatusCode::OK, "ready\n".to_owned());
     }
@@ -106,9 +135,18 @@ async fn scrape(State(endpoint): State<Endpoint>) -> impl IntoResponse {
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&endpoint.board.snapshot()))
 }
 
-async fn events(State(endpoint): State<Endpoint>, body: Body) -> Response {
+async fn events(
+    State(endpoint): State<Endpoint>,
+    Extension(place): Extension<Arc<Place>>,
+    Extension(bearer): Extension<Bearer>,
+    query: Result<Query<ingest::Options>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let options = query.ok().map(|Query(options)| options);
+    let (place, bearer, headers) = (&place, &bearer, &headers);
     match endpoint.ingest {
-        Some(ingest) => ingest.take(body).await,
+        Some(ingest) => ingest.take(Incoming { place, bearer, headers, options }, body).await,
         None => {
             problem(StatusCode::FORBIDDEN, "ingest is off: it is turned on by status.ingest = true")
         }

@@ -3,11 +3,13 @@
 //! Memory is bounded: at most the batch here, the one being published and a few chunks exist, and
 //! each is over its bound by no more than one line.
 
-use std::io::{self, Read};
+use std::io;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::cli::source::{Line, Lines, Source};
+use super::screen::{Screen, Screened};
+use crate::cli::source::Source;
+use crate::framing::{Format, Line};
 
 /// What the thread hands over at once.
 const CHUNK: Bound = Bound { bytes: 256 << 10, lines: 2_000 };
@@ -31,6 +33,8 @@ pub(super) struct Batch {
     pub(super) lines: Vec<Line>,
     /// Bytes of the source up to the end of these lines.
     pub(super) position: u64,
+    /// Lines that are no JSON objects.
+    pub(super) no_objects: u64,
     bytes: usize,
 }
 
@@ -39,9 +43,10 @@ impl Batch {
         self.bytes < bound.bytes && self.lines.len() < bound.lines
     }
 
-    fn push(&mut self, line: Line, position: u64) {
+    fn push(&mut self, Screened { line, is_object, position }: Screened) {
         if let Line::Event { payload, .. } = &line {
             self.bytes += payload.len();
+            self.no_objects += u64::from(!is_object);
         }
         self.lines.push(line);
         self.position = position;
@@ -50,6 +55,7 @@ impl Batch {
     fn append(&mut self, more: Self) {
         self.lines.extend(more.lines);
         self.position = more.position;
+        self.no_objects += more.no_objects;
         self.bytes += more.bytes;
     }
 }
@@ -64,12 +70,18 @@ pub(super) struct Feed {
 
 impl Feed {
     /// Starts reading; lines of more than `most` bytes are passed over.
-    pub(super) fn start(source: Source, most: u64) -> io::Result<Self> {
+    pub(super) fn start(
+        source: Source,
+        most: u64,
+        format: Format,
+        strict: bool,
+    ) -> io::Result<Self> {
         let (sender, chunks) = channel(CHUNKS_AHEAD);
         // Not joined: it may wait for a terminal for ever, and ends with the process.
-        std::thread::Builder::new()
-            .name("publish-reader".to_owned())
-            .spawn(move || read(source.lines(most), &sender))?;
+        std::thread::Builder::new().name("publish-reader".to_owned()).spawn(move || {
+            let terminal = source.is_terminal;
+            read(Screen::new(source.events(format, most), format, terminal, strict), &sender);
+        })?;
         Ok(Self { chunks, next: Batch::default(), ended: None })
     }
 
@@ -99,7 +111,7 @@ impl Feed {
 }
 
 /// Reads to the end, or until nobody listens any more.
-fn read(mut lines: Lines<impl Read>, chunks: &Sender<io::Result<Batch>>) {
+fn read(mut lines: Screen, chunks: &Sender<io::Result<Batch>>) {
     loop {
         let mut chunk = Batch::default();
         let end = fill(&mut lines, &mut chunk);
@@ -116,10 +128,10 @@ fn read(mut lines: Lines<impl Read>, chunks: &Sender<io::Result<Batch>>) {
 
 /// Fills the chunk, with less where the source would have to be waited for: whoever publishes by
 /// hand, or follows a file, has each line published as it comes. Whether the source is at its end.
-fn fill(lines: &mut Lines<impl Read>, chunk: &mut Batch) -> io::Result<bool> {
+fn fill(lines: &mut Screen, chunk: &mut Batch) -> io::Result<bool> {
     while chunk.has_room(&CHUNK) {
         let Some(line) = lines.next()? else { return Ok(true) };
-        chunk.push(line, lines.position());
+        chunk.push(line);
         if lines.may_wait() {
             break;
         }

@@ -15,16 +15,35 @@ use super::feed::{Batch, Feed};
 use super::progress::Progress;
 use crate::cli::output::count;
 use crate::cli::process::Signals;
-use crate::cli::source::{Line, Source};
+use crate::cli::source::Source;
 use crate::cli::{Failure, patience};
+use crate::framing::{Format, Line, Means, Mistake};
 
 /// What became of the lines.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
-    published: u64,
+    pub(super) published: u64,
     refused: u64,
+    /// Published lines that are no JSON objects.
+    pub(super) no_objects: u64,
+    /// Whether the source was read to its end.
+    is_complete: bool,
     /// The number of the last line that is dealt with.
     last_line: u64,
+}
+
+impl Tally {
+    /// Counts the lines of one more source.
+    pub(super) fn add(&mut self, more: Self) {
+        self.published += more.published;
+        self.refused += more.refused;
+        self.no_objects += more.no_objects;
+    }
+
+    /// Whether the source was read to its end.
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
 }
 
 impl fmt::Display for Tally {
@@ -43,6 +62,7 @@ pub(super) struct Publisher<'a> {
     stop: CancellationToken,
     /// The source's, for messages.
     name: String,
+    format: Format,
     max_event_bytes: u64,
     progress: Progress,
     tally: Tally,
@@ -54,6 +74,7 @@ impl<'a> Publisher<'a> {
             log,
             stop: CancellationToken::new(),
             name: source.name.clone(),
+            format: Format::Lines,
             max_event_bytes,
             progress: Progress::new(source),
             tally: Tally::default(),
@@ -66,9 +87,15 @@ impl<'a> Publisher<'a> {
 
     /// Publishes until the source ends, something fails, or a signal comes; what is being committed
     /// then is awaited.
-    pub(super) async fn until_stopped(&mut self, source: Source) -> Result<(), Failure> {
+    pub(super) async fn until_stopped(
+        &mut self,
+        source: Source,
+        format: Format,
+        strict: bool,
+    ) -> Result<(), Failure> {
+        self.format = format;
         let mut signals = Signals::listen()?;
-        let feed = Feed::start(source, self.max_event_bytes)?;
+        let feed = Feed::start(source, self.max_event_bytes, format, strict)?;
         let stop = self.stop.clone();
         let done = {
             let mut work = std::pin::pin!(self.all(feed));
@@ -91,7 +118,8 @@ impl<'a> Publisher<'a> {
                 () = self.stop.cancelled() => return Err(self.broken_off(anyhow!("interrupted"))),
                 next = feed.next() => next,
             };
-            let Some(batch) = next.map_err(|error| self.broken_off(error.into()))? else {
+            let Some(batch) = next.map_err(|error| self.unreadable(error))? else {
+                self.tally.is_complete = true;
                 return self.end();
             };
             let mut publishing = std::pin::pin!(self.batch(batch));
@@ -105,7 +133,8 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    async fn batch(&mut self, Batch { lines, position, .. }: Batch) -> Result<(), Failure> {
+    async fn batch(&mut self, batch: Batch) -> Result<(), Failure> {
+        let Batch { lines, position, no_objects, .. } = batch;
         let mut numbers = Vec::with_capacity(lines.len());
         let mut messages = Vec::with_capacity(lines.len());
         let mut last_line = self.tally.last_line;
@@ -138,6 +167,7 @@ impl<'a> Publisher<'a> {
             return Err(self.broken_off(why.into()));
         }
         self.tally.last_line = last_line;
+        self.tally.no_objects += no_objects;
         self.progress.at(position, self.tally.published);
         Ok(())
     }
@@ -158,12 +188,30 @@ impl<'a> Publisher<'a> {
         ))
     }
 
+    /// The source cannot be read on.
+    fn unreadable(&self, error: std::io::Error) -> Failure {
+        match Mistake::behind(&error).map(|mistake| mistake.hint(Means::CommandLine)) {
+            Some(hint) if self.tally.last_line == 0 => {
+                Failure::with_hint(anyhow!(error).context(self.name.clone()), hint)
+            }
+            _ => self.broken_off(error.into()),
+        }
+    }
+
     /// Publishing ends before the source does.
     fn broken_off(&self, why: anyhow::Error) -> Failure {
         let last = self.tally.last_line;
+        let (noun, hint) = match self.format {
+            Format::Lines => {
+                ("line", format!("go on with `tail -n +{} FILE | kappa publish -`", last + 1))
+            }
+            Format::Document | Format::Array => {
+                ("element", "publish only the elements behind it".to_owned())
+            }
+        };
         Failure::with_hint(
-            why.context(format!("stopped after line {last} of {}", self.name)),
-            format!("go on with `tail -n +{} FILE | kappa publish -`", last + 1),
+            why.context(format!("stopped after {noun} {last} of {}", self.name)),
+            hint,
         )
     }
 }

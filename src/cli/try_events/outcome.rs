@@ -12,7 +12,7 @@ use kappa_actors::processor::{EventView, Matcher, Processor as _, make_rows};
 use kappa_actors::row::{Row, TableSpec};
 use kappa_actors::time::Timestamp;
 
-use crate::cli::source::Line;
+use crate::framing::Line;
 use crate::wiring::Blueprint;
 
 /// What one line would become.

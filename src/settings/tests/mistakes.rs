@@ -271,3 +271,81 @@ fn a_variable_that_is_not_text_is_refused() {
     let told = refusal(&Sources { environment, ..Sources::default() });
     assert_eq!(told, "error: KAPPA__INSTANCE: the value is not UTF-8\nhint: use UTF-8 text");
 }
+
+/// A text that must never be shown, though it may be written in a wrong place.
+const SECRET: &str = "Tr0ub4dor&3-horse-staple";
+
+#[test]
+fn a_token_that_no_request_can_bring_is_refused_without_showing_it() {
+    for token in [
+        "Tr0ub4dor&3",
+        "Tr0ub4dor&3 horse staple",
+        "Tr0ub4dor&3\thorse-staple",
+        "Tr0ub4dor&3-hörse-staple",
+    ] {
+        for key in ["status.token", "status.senders.shop.token"] {
+            let told = refusal(&set(&[&format!("{key}={token}")]));
+            let begin =
+                format!("error: --set: {key} is no token that a request can bring\nhint: use 16");
+            assert!(told.starts_with(&begin), "{told}");
+            assert!(!told.contains("Tr0ub4dor"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_in_a_wrong_place_is_not_shown() {
+    for text in [
+        format!("status={SECRET}"),
+        format!("status.token.value={SECRET}"),
+        format!("status.tokens={SECRET}"),
+        format!("status.senders={SECRET}"),
+        format!("status.senders.shop={SECRET}"),
+        format!("status.senders.shop.tokn={SECRET}"),
+        format!("status.tls={SECRET}"),
+        format!("status.token {SECRET}"),
+        format!("status.token:{SECRET}"),
+        format!("status.token {SECRET}=1"),
+    ] {
+        let told = refusal(&set(&[&text]));
+        assert!(told.contains("\nhint: ") && !told.contains("horse"), "{text}: {told}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for text in [
+        format!("status = \"{SECRET}\""),
+        format!("[status]\ntoken = \"{SECRET}"),
+        format!("[status]\ntoken = {SECRET}"),
+        format!("[status]\ntoken = [\"{SECRET}\"]"),
+        format!("[status]\ntoken = \"{SECRET}\"\ntoken = \"{SECRET}\""),
+    ] {
+        let told = refusal(&with_file(dir.path(), "a.toml", &text));
+        assert!(!told.contains("horse"), "{text}: {told}");
+    }
+}
+
+#[test]
+fn senders_have_names_and_tokens_of_their_own() {
+    let token = "status.senders.shop.token=0123456789abcdef";
+    for (sets, told) in [
+        (
+            &["status.senders.shop.rate=5"][..],
+            "error: --set: status.senders.shop has no token\nhint: ",
+        ),
+        (&["status.senders.\"a b\".token=0123456789abcdef"], "status.senders.\"a b\" is no name\n"),
+        (&[token, "status.senders.shop.rate=0"], "status.senders.shop.rate is 0\nhint: use 1 to "),
+        (&[token, "status.token=0123456789abcdef"], "is the same token as status."),
+        (&[token, "status.senders.web.token=0123456789abcdef"], "is the same token as status."),
+        (
+            &["status.tls.key=a.key"],
+            "status.tls.key is set, and status.tls.certificate is not\nhint: ",
+        ),
+    ] {
+        let refusal = refusal(&set(sets));
+        assert!(refusal.contains(told), "{refusal}");
+        assert!(!refusal.contains("0123456789abcdef"), "{refusal}");
+    }
+    let settings = Settings::load(&set(&[token, "status.senders.shop.rate=5"])).unwrap();
+    assert_eq!(settings.status.senders["shop"].rate, Some(5));
+    let shown = settings.provenance.iter().map(|setting| setting.value.to_string());
+    assert!(shown.into_iter().all(|shown| !shown.contains("0123456789abcdef")));
+}

@@ -1,16 +1,13 @@
 //! Splits bytes into lines, whatever they hold, in bounded memory: of a line that is too long no
 //! more is ever held than may be.
 
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use bytes::{Bytes, BytesMut};
 
-/// Bytes read at a time.
-const READ_BYTES: usize = 256 * 1024;
-
 /// One line that is not blank.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Line {
+pub(crate) enum Line {
     /// An event.
     Event {
         /// The line's number, from 1.
@@ -26,8 +23,8 @@ pub(in crate::cli) enum Line {
 }
 
 /// The lines of `R`. Only `\n` divides them; the last needs none; blank ones count but are left out.
-pub(in crate::cli) struct Lines<R> {
-    from: BufReader<R>,
+pub(crate) struct Lines<R> {
+    from: R,
     most: u64,
     number: u64,
     position: u64,
@@ -36,21 +33,22 @@ pub(in crate::cli) struct Lines<R> {
     arena: BytesMut,
 }
 
-impl<R: Read> Lines<R> {
-    /// The lines of `from`, holding none of more than `most` bytes.
-    pub(super) fn new(from: R, most: u64) -> Self {
+impl<R: BufRead> Lines<R> {
+    /// The lines of `from`, holding none of more than `most` bytes; payloads share allocations of
+    /// `arena` bytes.
+    pub(super) fn new(from: R, most: u64, arena: usize) -> Self {
         Self {
-            from: BufReader::with_capacity(READ_BYTES, from),
+            from,
             most,
             number: 0,
             position: 0,
             line: Vec::new(),
-            arena: BytesMut::with_capacity(READ_BYTES),
+            arena: BytesMut::with_capacity(arena),
         }
     }
 
     /// The next line that is not blank; `None` at the end.
-    pub(in crate::cli) fn next(&mut self) -> io::Result<Option<Line>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             self.line.clear();
             let whole = self.most.saturating_add(1);
@@ -75,12 +73,14 @@ impl<R: Read> Lines<R> {
     }
 
     /// Bytes read so far.
-    pub(in crate::cli) fn position(&self) -> u64 {
+    pub(super) fn position(&self) -> u64 {
         self.position
     }
+}
 
+impl<R: Read> Lines<BufReader<R>> {
     /// Whether the next line may have to be waited for.
-    pub(in crate::cli) fn may_wait(&self) -> bool {
+    pub(super) fn may_wait(&self) -> bool {
         !self.from.buffer().contains(&b'\n')
     }
 }
@@ -104,8 +104,12 @@ mod tests {
         }
     }
 
+    fn buffered<R: Read>(from: R, most: u64) -> Lines<BufReader<R>> {
+        Lines::new(BufReader::new(from), most, 1_024)
+    }
+
     fn split(bytes: &[u8], most: u64, sizes: Vec<usize>) -> Vec<Line> {
-        let mut lines = Lines::new(Pieces { bytes, sizes: sizes.into_iter().cycle() }, most);
+        let mut lines = buffered(Pieces { bytes, sizes: sizes.into_iter().cycle() }, most);
         let all = std::iter::from_fn(|| lines.next().unwrap()).collect();
         assert_eq!(lines.position(), bytes.len() as u64);
         all
@@ -141,7 +145,7 @@ mod tests {
     fn a_line_that_is_too_long_is_never_held_whole() {
         let long = io::repeat(b'x').take(50_000_000);
         let input = io::Read::chain(long, &b"\n{}"[..]);
-        let mut lines = Lines::new(input, 10);
+        let mut lines = buffered(input, 10);
         assert_eq!(lines.next().unwrap(), Some(Line::TooLong { number: 1 }));
         assert!(lines.line.capacity() < 1_000, "{}", lines.line.capacity());
         let payload = Bytes::from_static(b"{}");
@@ -150,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_line_is_handed_on_before_the_next_one_is_there() {
-        let mut lines = Lines::new(&b"a\nb\nhalf"[..], 10);
+        let mut lines = buffered(&b"a\nb\nhalf"[..], 10);
         lines.next().unwrap();
         assert!(!lines.may_wait(), "the second line is there");
         lines.next().unwrap();
