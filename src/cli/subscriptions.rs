@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::anyhow;
 
 use super::Failure;
-use crate::backend::embedded::log;
+use crate::backend::embedded::log::{self, Holding};
 use crate::settings::{EventLogBackend, Settings};
 
 /// List and remove the subscriptions of the embedded event log
@@ -19,9 +19,10 @@ pub struct Args {
 /// The commands on subscriptions.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// List each subscription with the number of events that it has not acknowledged
+    /// List each subscription with the events that it has not acknowledged, and its last use
     ///
-    /// One a line, with a tab between, the one that holds most first.
+    /// One a line, with tabs between, the one that holds most first. The time of the last use is
+    /// noted once a minute.
     List,
     /// Remove a subscription that is no longer used: it keeps no event in the log any more
     ///
@@ -47,8 +48,10 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
     }
     match &args.command {
         Command::List => {
-            for (name, events) in log::subscriptions(dir).map_err(anyhow::Error::from)? {
-                writeln!(out, "{name}\t{events}")?;
+            for Holding { name, events, used } in
+                log::subscriptions(dir).map_err(anyhow::Error::from)?
+            {
+                writeln!(out, "{name}\t{events}\t{used}")?;
             }
         }
         Command::Remove { name, force } => {

@@ -41,6 +41,7 @@ use tokio::sync::oneshot;
 use self::appender::{Append, Appender};
 use self::events::Events;
 use self::reader::{Command, Reader, Waiting};
+pub use self::subscription::Holding;
 use self::subscription::Subscription;
 use super::sqlite;
 use super::sqlite::thread::{ConnectionThread, Ended};
@@ -230,11 +231,11 @@ impl EventLog for EmbeddedLog {
     }
 }
 
-/// The subscriptions of the log in `dir`, and how many events each has not acknowledged.
+/// The subscriptions of the log in `dir`, and what each keeps in it.
 ///
 /// # Errors
 /// [`OpenError`](sqlite::OpenError), naming the file.
-pub fn subscriptions(dir: &Path) -> Result<Vec<(String, i64)>, sqlite::OpenError> {
+pub fn subscriptions(dir: &Path) -> Result<Vec<Holding>, sqlite::OpenError> {
     let at = |reason| sqlite::OpenError::Sqlite { path: dir.join(SUBSCRIPTIONS_FILE), reason };
     let events = Events::open_to_read(&dir.join(FILE))?;
     let connection = sqlite::open_to_read(&dir.join(SUBSCRIPTIONS_FILE), subscription::VERSION)?;

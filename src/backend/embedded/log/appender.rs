@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::events::{self, Events, Head};
 use super::retention::{self, Keep};
+use super::subscription::Holding;
 use super::{Clock, LogOptions, reader, subscription};
 
 /// How often retention looks for something to remove.
@@ -151,9 +152,10 @@ impl Appender {
         if holdings.is_empty() {
             return Ok(format!("{bytes} bytes wait for a first subscription: start `kappa run`"));
         }
-        let holders = holdings.iter().filter(|(_, events)| *events > 0).take(MOST);
-        let holders: Vec<_> =
-            holders.map(|(name, events)| format!("{name} holds {events} events")).collect();
+        let holders = holdings.iter().filter(|holding| holding.events > 0).take(MOST);
+        let holders: Vec<_> = holders
+            .map(|Holding { name, events, .. }| format!("{name} holds {events} events"))
+            .collect();
         Ok(format!(
             "{bytes} bytes wait to be acknowledged: subscription {}; `kappa subscriptions remove \
              NAME` removes one that is no longer used",

@@ -17,6 +17,7 @@ use kappa_actors::port::Room;
 use kappa_actors::time::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+pub use self::file::Holding;
 pub(super) use self::file::{
     Seen, VERSION, all_acknowledged, drop_beyond, forget, forget_expired, forget_unused, holdings,
     last_noted, names, open, seen, set_seen, tidy,

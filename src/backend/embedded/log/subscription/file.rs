@@ -120,21 +120,33 @@ pub(in crate::backend::embedded::log) fn drop_beyond(
     transaction.execute(raise, [log]).map(drop)
 }
 
-/// What each subscription keeps in a log that ends at `last`: name and events not acknowledged,
-/// the most first.
+/// A subscription, and what it keeps in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The subscription's name.
+    pub name: String,
+    /// Events that it has not acknowledged.
+    pub events: i64,
+    /// When it was last used: up to a minute before its last use.
+    pub used: Timestamp,
+}
+
+/// What each subscription keeps in a log that ends at `last`, the one that keeps most first.
 pub(in crate::backend::embedded::log) fn holdings(
     connection: &Connection,
     log: i64,
     last: i64,
-) -> rusqlite::Result<Vec<(String, i64)>> {
+) -> rusqlite::Result<Vec<Holding>> {
     // Offset 0 is always acknowledged, hence one more.
     const SELECT: &str = "SELECT name, ?2 + 1 - (SELECT ifnull(sum(last - first + 1), 0) \
-         FROM acknowledged WHERE subscription = name) AS held \
+         FROM acknowledged WHERE subscription = name) AS held, used \
          FROM subscriptions WHERE log = ?1 ORDER BY held DESC, name";
     let mut select = connection.prepare_cached(SELECT)?;
-    let rows =
-        select.query_map((log, last), |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.max(0))))?;
-    rows.collect()
+    let holding = |row: &Row<'_>| {
+        let events = row.get::<_, i64>(1)?.max(0);
+        Ok(Holding { name: row.get(0)?, events, used: Timestamp::from_micros(row.get(2)?) })
+    };
+    select.query_map((log, last), holding)?.collect()
 }
 
 /// The names of all subscriptions.

@@ -24,7 +24,7 @@ fn names(dir: &Path) -> Vec<String> {
     crate::backend::embedded::log::subscriptions(dir)
         .unwrap()
         .into_iter()
-        .map(|(name, _)| name)
+        .map(|holding| holding.name)
         .collect()
 }
 
