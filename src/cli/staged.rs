@@ -63,7 +63,7 @@ fn said(name: &str, Staged { replay, began, completed, rows, .. }: &Staged) -> S
     }
 }
 
-/// The rows have the version of the rule that made them, whatever the present rule is.
+/// The rows have the version of the rule that made them, not of the present one.
 fn by_revision(name: &str, staged: u16, present: u16) -> String {
     format!(
         "{name}_reprocessed was made under revision {staged}, which decides; the present rule has \

@@ -13,7 +13,7 @@ const BEGINNING: &str = "staged by a replay of kappa: ";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Note {
     pub(super) replay: String,
-    /// Of the rule that the replay runs.
+    /// The revision of the rule that the replay runs.
     pub(super) revision: u16,
     pub(super) began: Timestamp,
     pub(super) completed: Option<Timestamp>,
