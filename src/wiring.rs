@@ -62,6 +62,12 @@ pub struct Rule {
 }
 
 impl Blueprint {
+    /// The revision of the rule that fills this table; 0 if none does.
+    pub(crate) fn revision(&self, table: &str) -> u16 {
+        let rule = self.processors.iter().find(|rule| rule.plan.table().name == table);
+        rule.map_or(0, |rule| rule.plan.revision())
+    }
+
     /// Compiles the rules of a configuration.
     ///
     /// # Errors

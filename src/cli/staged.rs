@@ -44,19 +44,31 @@ impl StagedTable {
         if !manner.staleness.is_zero() {
             tell("note", &lags(name, manner.staleness));
         }
+        let present = rule.plan.revision();
+        if staged.revision != present {
+            tell("note", &by_revision(name, staged.revision, present));
+        }
         let how = comparison(rule, &staged);
         Ok(Self { store, table, how, in_steps: manner.in_steps })
     }
 }
 
 /// Which replay it is, so that one left from long ago is noticed.
-fn said(name: &str, Staged { replay, began, completed, rows }: &Staged) -> String {
+fn said(name: &str, Staged { replay, began, completed, rows, .. }: &Staged) -> String {
     match completed {
         Some(at) => format!("{name}_reprocessed: {rows} rows of the replay {replay}, ended {at}"),
         None => format!(
             "{name}_reprocessed: {rows} rows of the replay {replay}, begun {began} and not ended"
         ),
     }
+}
+
+/// The rows have the version of the rule that made them, not of the present one.
+fn by_revision(name: &str, staged: u16, present: u16) -> String {
+    format!(
+        "{name}_reprocessed was made under revision {staged}, which decides; the present rule has \
+         revision {present}"
+    )
 }
 
 /// What is written shows late where staleness is allowed; no query can ask for better.
@@ -71,7 +83,7 @@ fn comparison(rule: &Rule, staged: &Staged) -> Comparison {
     let now = rule.config.columns.iter().filter(|(_, column)| column.now);
     Comparison {
         passed_over: now.map(|(name, _)| name.clone()).collect(),
-        scope: staged.completed.map(|_| Scope { revision: rule.plan.revision() }),
+        scope: staged.completed.map(|_| Scope { revision: staged.revision }),
         examples: EXAMPLES,
     }
 }

@@ -163,7 +163,9 @@ impl Job {
         let tables = tables(blueprint, &plan);
         let mut warehouse = wiring::open_warehouse(settings, Arc::clone(&archive)).await?;
         if let Some(staging) = &staging {
-            let staged = StagedWarehouse::stage(warehouse, &**staging, &tables, &id).await?;
+            let revision = |table: &str| blueprint.revision(table);
+            let tables = (&tables[..], revision);
+            let staged = StagedWarehouse::stage(warehouse, &**staging, tables, &id).await?;
             warehouse = Arc::new(staged);
         }
         let history = match plan.source {

@@ -21,11 +21,11 @@ pub(super) struct StagedWarehouse {
 }
 
 impl StagedWarehouse {
-    /// Stages `tables` for the replay `id`: new ones, or those that it has begun to fill.
+    /// Stages `tables`, each under the revision of its rule, for the replay `id`: new ones, or those that it has begun to fill.
     pub(super) async fn stage(
         live: Arc<dyn Warehouse>,
         store: &dyn Reprocessing,
-        tables: &[Arc<TableSpec>],
+        (tables, revision): (&[Arc<TableSpec>], impl Fn(&str) -> u16),
         id: &str,
     ) -> Result<Self, ReprocessError> {
         let mut staged = HashMap::new();
@@ -36,7 +36,7 @@ impl StagedWarehouse {
             let tables = if is_complete {
                 StagingTables::of(table, id)
             } else {
-                store.stage(table, id).await?
+                store.stage(table, id, revision(&table.name)).await?
             };
             staged.insert(table.name.clone(), tables.rows);
         }

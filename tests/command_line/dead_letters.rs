@@ -182,6 +182,31 @@ fn a_requeue_that_is_killed_between_the_row_and_the_mark_is_repeated_without_a_s
     assert_eq!(folder.run("archive cat").done().stdout.lines().count(), 1);
 }
 
+/// A letter has no room for the note that its line is stored: a second line says the same, and
+/// readers count it once.
+#[test]
+fn a_requeue_that_is_killed_between_the_archive_line_and_the_mark_stores_the_line_again() {
+    let folder = with_letters();
+    let warehouse = rusqlite::Connection::open(folder.data().join("warehouse.db")).unwrap();
+    let no_mark =
+        "CREATE TRIGGER no_mark BEFORE UPDATE ON dead_letters BEGIN SELECT RAISE(ABORT, 'no'); END";
+    warehouse.execute_batch(no_mark).unwrap();
+    let requeue = format!("dead-letters requeue --reason /event_type{MENDED}");
+    let lines = |how: &str| folder.run(&format!("archive cat{how}")).done().stdout.lines().count();
+    let mut killed = folder.spawn(&requeue);
+    while lines("") < 3 {
+        assert!(killed.try_wait().unwrap().is_none(), "it ended by itself");
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    warehouse.execute_batch("DROP TRIGGER no_mark").unwrap();
+    folder.run(&requeue).done();
+    assert_eq!((lines(""), lines(" --unique")), (5, 3));
+    assert_eq!(query(&folder, OTHERS), "a,b,c");
+    folder.run(&requeue).done().says("requeued 0 events\n");
+    assert_eq!(lines(""), 5);
+}
+
 /// A table without a key, one of the latest state, and one whose rule fails.
 const THREE: &str = "match = ['t.']\ntable = ";
 

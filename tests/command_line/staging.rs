@@ -47,7 +47,7 @@ fn with_staging() -> Folder {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let staging = EmbeddedStaging::open(&folder.data()).unwrap();
-        let tables = staging.stage(table, "r1").await.unwrap();
+        let tables = staging.stage(table, "r1", 0).await.unwrap();
         let to = staging.warehouse();
         to.write(&tables.rows, Arc::new(vec![row])).await.unwrap();
         to.write(&tables.events, Arc::new(events.into())).await.unwrap();
@@ -185,4 +185,32 @@ fn a_row_that_a_merge_removed_does_not_come_back_through_a_redelivery() {
     drop(daemon);
     let ids = "SELECT group_concat(event_id) FROM orders";
     assert_eq!(query::<String>(&folder, "warehouse.db", ids), "e00003");
+}
+
+#[test]
+fn a_merge_is_decided_by_the_revision_that_the_replay_ran_under() {
+    const MOVED: &str = " --set processors.orders.match=[\"sale.\"]";
+    let count =
+        |folder: &Folder| query::<i64>(folder, "warehouse.db", "SELECT count(*) FROM orders");
+    let replayed = || {
+        let folder = with_orders(3, "");
+        let revision = " --set processors.orders.revision=2";
+        folder.run(&format!("replay {EVER} --processors orders{MOVED}{revision}")).done();
+        folder
+    };
+    // A later rule has made all rows again: these are not missing, whatever the replay made.
+    let folder = replayed();
+    let third = " --set processors.orders.revision=3";
+    folder.run("seek --time 2020-01-01").done();
+    folder.drain(third);
+    let merge = folder.run(&format!("merge orders --remove-missing{third}")).done();
+    merge.tells("made under revision 2, which decides; the present rule has revision 3");
+    assert_eq!(count(&folder), 3);
+    // The configuration has gone back: rows of the replay's revision are missing all the same.
+    let folder = replayed();
+    folder.run("seek --time 2020-01-01").done();
+    folder.drain(" --set processors.orders.revision=2");
+    assert_eq!(count(&folder), 3);
+    folder.run("merge orders --remove-missing --set processors.orders.revision=1").done();
+    assert_eq!(count(&folder), 0);
 }

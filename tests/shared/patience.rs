@@ -137,8 +137,9 @@ impl Reprocessing for PatientStaging {
         &self,
         table: &TableSpec,
         replay: &str,
+        revision: u16,
     ) -> Result<StagingTables, ReprocessError> {
-        let tables = self.staging.stage(table, replay).await?;
+        let tables = self.staging.stage(table, replay, revision).await?;
         let made = [&tables.rows, &tables.events].map(|spec| TableSpec::clone(spec));
         self.writes.stand.lock().await.extend(made);
         Ok(tables)

@@ -61,6 +61,8 @@ pub fn replayed_events(replay: &str) -> TableSpec {
 pub struct Staged {
     /// The id of the replay that fills it.
     pub replay: String,
+    /// The revision of the rule that the replay runs.
+    pub revision: u16,
     /// When the replay began.
     pub began: Timestamp,
     /// When the replay had written everything; `None`: it has not.
@@ -85,7 +87,7 @@ pub struct Comparison {
 /// has no row of its key that is as new: the replay would have made one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scope {
-    /// The revision of the rule that the replay ran.
+    /// The revision of the rule that the replay ran, [`Staged::revision`].
     pub revision: u16,
 }
 
@@ -207,15 +209,19 @@ pub trait Reprocessing: Send + Sync + 'static {
     /// The warehouse that staging tables are written in.
     fn warehouse(&self) -> Arc<dyn Warehouse>;
 
-    /// Makes the staging tables of `table` for this replay; those that it has made before stay
-    /// with their rows.
+    /// Makes the staging tables of `table` for this replay, which runs the rule of this revision;
+    /// those that it has made before stay with their rows.
     ///
     /// # Errors
     /// [`ReprocessError::Taken`] when they stand from another replay, or from this one and are
     /// complete; [`ReprocessError::Mismatch`] when `table` has no key and version, or changed
     /// since the replay began.
-    async fn stage(&self, table: &TableSpec, replay: &str)
-    -> Result<StagingTables, ReprocessError>;
+    async fn stage(
+        &self,
+        table: &TableSpec,
+        replay: &str,
+        revision: u16,
+    ) -> Result<StagingTables, ReprocessError>;
 
     /// Notes durably that the replay has written everything, after all its writes have been
     /// answered. Again, it changes nothing.

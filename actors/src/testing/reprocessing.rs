@@ -123,7 +123,7 @@ impl<'a, L: ReadBack> Scene<'a, L> {
     }
 
     async fn stage(&self, replay: &str, rows: Vec<Row>, events: &[i64]) {
-        let tables = self.staging.stage(&self.table, replay).await.expect("it is staged");
+        let tables = self.staging.stage(&self.table, replay, 1).await.expect("it is staged");
         let to = self.staging.warehouse();
         let refused = to.write(&tables.rows, Arc::new(rows)).await.expect("rows are staged");
         assert_eq!(refused.refusals, []);

@@ -82,12 +82,17 @@ impl BigQueryStaging {
     }
 
     /// Makes the staging table with its note; `false` where another was faster.
-    async fn create(&self, table: &TableSpec, replay: &str) -> Result<bool, ReprocessError> {
+    async fn create(
+        &self,
+        table: &TableSpec,
+        replay: &str,
+        revision: u16,
+    ) -> Result<bool, ReprocessError> {
         let options = self.live.table_options(&table.name);
         let spec = keyless(&StagingTables::of(table, replay).rows);
         let body = schema::resource(&spec, WriteMode::Append, &options);
         let mut body = body.map_err(ReprocessError::Mismatch)?;
-        body["description"] = json!(Note::begun(replay).to_string());
+        body["description"] = json!(Note::begun(replay, revision).to_string());
         match self.live.rest.create_table(&spec.name, body).await {
             Ok(_) => Ok(true),
             Err(RestError::Conflict(_)) => Ok(false),
@@ -128,12 +133,13 @@ impl Reprocessing for BigQueryStaging {
         &self,
         table: &TableSpec,
         replay: &str,
+        revision: u16,
     ) -> Result<StagingTables, ReprocessError> {
         sides::check_keyed(table)?;
         let staging = StagingTables::of(table, replay);
         for _ in 0..ATTEMPTS {
             let Some((found, note)) = self.find(&table.name).await? else {
-                self.create(table, replay).await?;
+                self.create(table, replay, revision).await?;
                 // Looked at anew: the note says whose it is.
                 continue;
             };

@@ -63,7 +63,7 @@ impl Scene {
 
     /// Stages the rows of a complete replay over the messages of these times.
     async fn staged(self, rows: Vec<Row>, events: &[i64]) -> Self {
-        let tables = self.staging.stage(&self.table, "r").await.unwrap();
+        let tables = self.staging.stage(&self.table, "r", 0).await.unwrap();
         let to = self.staging.warehouse();
         assert_eq!(to.write(&tables.rows, Arc::new(rows)).await.unwrap(), []);
         let events = events.iter().map(|&at| replayed(at)).collect();
@@ -119,7 +119,7 @@ async fn staging_conforms_beside_both_kinds_of_tables_and_page_by_page() {
 #[tokio::test]
 async fn a_staging_table_is_appended_to_and_belongs_to_whom_the_live_one_does() {
     let scene = Scene::new(WriteMode::Upsert, &[]).await;
-    scene.staging.stage(&scene.table, "r").await.unwrap();
+    scene.staging.stage(&scene.table, "r", 0).await.unwrap();
     for name in ["p.d.t_reprocessed", "p.d.replayed_events_r"] {
         let made = scene.control().resource(name).unwrap();
         assert!(made["tableConstraints"].is_null() && made["maxStaleness"].is_null(), "{made}");
@@ -140,7 +140,7 @@ async fn a_table_of_that_name_that_no_replay_made_is_left_alone() {
     other.name = "t_reprocessed".to_owned();
     scene.cloud.ensure_table(&other).await.unwrap();
     for answer in [
-        scene.staging.stage(&scene.table, "r").await.map(drop),
+        scene.staging.stage(&scene.table, "r", 0).await.map(drop),
         scene.staging.drop_staging("t").await.map(drop),
         scene.merge(false).await.map(drop),
     ] {
@@ -171,7 +171,7 @@ async fn trouble_is_no_contradiction() {
     let scene = scene.staged(vec![counted("a", 2, 2)], &[]).await;
     scene.control().revoke(true);
     for answer in [
-        scene.staging.stage(&scene.table, "r2").await.map(drop),
+        scene.staging.stage(&scene.table, "r2", 0).await.map(drop),
         scene.staging.diff(&scene.table, &how()).await.map(drop),
         scene.merge(false).await.map(drop),
         scene.staging.staged("t").await.map(drop),
@@ -193,7 +193,7 @@ async fn what_is_no_number_is_equal_to_itself() {
     let live = vec![rate("a", f64::NAN, 1), rate("b", f64::NAN, 1)];
     cloud.write(&spec, Arc::new(live)).await.unwrap();
     let staging = staging(&cloud);
-    let tables = staging.stage(&spec, "r").await.unwrap();
+    let tables = staging.stage(&spec, "r", 0).await.unwrap();
     let staged = vec![rate("a", f64::NAN, 2), rate("b", 0.5, 2)];
     staging.warehouse().write(&tables.rows, Arc::new(staged)).await.unwrap();
     let diff = staging.diff(&spec, &Comparison { examples: 1, ..Comparison::default() }).await;

@@ -31,11 +31,11 @@ pub async fn a_staging_table_belongs_to_one_replay(
     assert!(matches!(absent, Err(ReprocessError::NotStaged(_))), "{absent:?}");
     assert_eq!(staging.staged(name).await.expect("an answer"), None);
     scene.stage("r1", all(&[("a", 1, (1, 0))]), &[]).await;
-    staging.stage(&scene.table, "r1").await.expect("resumed");
+    staging.stage(&scene.table, "r1", 1).await.expect("resumed");
     let staged = staging.staged(name).await.expect("an answer").expect("it stands");
     assert_eq!((staged.rows, staged.replay.as_str()), (1, "r1"), "resumed, not emptied");
-    assert_eq!(staged.completed, None);
-    let other = staging.stage(&scene.table, "r2").await;
+    assert_eq!((staged.completed, staged.revision), (None, 1));
+    let other = staging.stage(&scene.table, "r2", 1).await;
     assert!(matches!(&other, Err(ReprocessError::Taken(says)) if says.contains("r1")), "{other:?}");
     let other = staging.complete(name, "r2").await;
     assert!(matches!(other, Err(ReprocessError::NotStaged(_))), "{other:?}");
@@ -45,10 +45,10 @@ pub async fn a_staging_table_belongs_to_one_replay(
     scene.complete("r1").await;
     let again = staging.staged(name).await.expect("an answer").expect("it stands");
     assert_eq!(again, staged, "the first end counts");
-    let ended = staging.stage(&scene.table, "r1").await;
+    let ended = staging.stage(&scene.table, "r1", 1).await;
     assert!(matches!(ended, Err(ReprocessError::Taken(_))), "{ended:?}");
     // Left from an earlier replay.
-    let other = staging.stage(&scene.table, "r2").await;
+    let other = staging.stage(&scene.table, "r2", 1).await;
     assert!(matches!(&other, Err(ReprocessError::Taken(says)) if says.contains("r1")), "{other:?}");
     scene.drop().await;
     assert!(!staging.drop_staging(name).await.expect("an answer"), "once is enough");
@@ -63,8 +63,8 @@ pub async fn two_replays_at_once_do_not_share_a_staging_table(
 ) {
     let scene = Scene { live, staging, table: spec("contended", &COLUMNS, 1) };
     let both = futures::join!(
-        staging.stage(&scene.table, "r_first"),
-        staging.stage(&scene.table, "r_second")
+        staging.stage(&scene.table, "r_first", 1),
+        staging.stage(&scene.table, "r_second", 1)
     );
     assert!(
         matches!(
@@ -90,10 +90,10 @@ pub async fn a_column_of_another_type_is_a_mismatch_and_changes_nothing(
     let told = |says: &str| says.contains("count");
     assert!(matches!(&diff, Err(ReprocessError::Mismatch(says)) if told(says)), "{diff:?}");
     // A resumed replay cannot go on in it.
-    let resumed = staging.stage(&retyped, "r_retyped").await;
+    let resumed = staging.stage(&retyped, "r_retyped", 1).await;
     assert!(matches!(&resumed, Err(ReprocessError::Mismatch(_))), "{resumed:?}");
     let wider = [COLUMNS[0], COLUMNS[1], COLUMNS[2], ("note", Integer), COLUMNS[3]];
-    let resumed = staging.stage(&spec("retyped", &wider, 1), "r_retyped").await;
+    let resumed = staging.stage(&spec("retyped", &wider, 1), "r_retyped", 1).await;
     assert!(matches!(&resumed, Err(ReprocessError::Mismatch(_))), "{resumed:?}");
     // Staged anew, it is the live table that has the other type.
     scene.drop().await;
@@ -113,7 +113,7 @@ pub async fn a_column_of_another_type_is_a_mismatch_and_changes_nothing(
 pub async fn a_table_without_a_key_is_not_staged(_: &impl ReadBack, staging: &dyn Reprocessing) {
     for columns in [&COLUMNS[..], &COLUMNS[..3]] {
         let keyed = usize::from(columns.len() < COLUMNS.len());
-        let staged = staging.stage(&spec("unkeyed", columns, keyed), "r_unkeyed").await;
+        let staged = staging.stage(&spec("unkeyed", columns, keyed), "r_unkeyed", 1).await;
         assert!(matches!(&staged, Err(ReprocessError::Mismatch(_))), "{staged:?}");
     }
     assert_eq!(staging.staged("unkeyed").await.expect("an answer"), None);

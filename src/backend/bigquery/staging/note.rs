@@ -13,6 +13,8 @@ const BEGINNING: &str = "staged by a replay of kappa: ";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Note {
     pub(super) replay: String,
+    /// The revision of the rule that the replay runs.
+    pub(super) revision: u16,
     pub(super) began: Timestamp,
     pub(super) completed: Option<Timestamp>,
 }
@@ -24,6 +26,7 @@ pub(super) fn noted(table: &Value) -> Option<Note> {
     let time = |name: &str| note[name].as_str().and_then(|it| Timestamp::parse_rfc3339(it).ok());
     Some(Note {
         replay: note["replay"].as_str()?.to_owned(),
+        revision: note["revision"].as_u64()?.try_into().ok()?,
         began: time("began")?,
         completed: time("completed"),
     })
@@ -31,12 +34,13 @@ pub(super) fn noted(table: &Value) -> Option<Note> {
 
 impl Note {
     /// That of a replay that begins now.
-    pub(super) fn begun(replay: &str) -> Self {
-        Self { replay: replay.to_owned(), began: Timestamp::now(), completed: None }
+    pub(super) fn begun(replay: &str, revision: u16) -> Self {
+        Self { replay: replay.to_owned(), revision, began: Timestamp::now(), completed: None }
     }
 
     pub(super) fn staged(self, rows: u64) -> Staged {
-        Staged { replay: self.replay, began: self.began, completed: self.completed, rows }
+        let Self { replay, revision, began, completed } = self;
+        Staged { replay, revision, began, completed, rows }
     }
 
     /// Whether this replay may write into the table.
@@ -67,7 +71,8 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let completed = self.completed.map(|at| at.to_string());
         let note = json!({
-            "replay": self.replay, "began": self.began.to_string(), "completed": completed,
+            "replay": self.replay, "revision": self.revision,
+            "began": self.began.to_string(), "completed": completed,
         });
         write!(f, "{BEGINNING}{note}")
     }
@@ -79,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_note_is_read_as_it_was_written_and_nothing_else_is() {
-        let begun = Note::begun("r \"1\"");
+        let begun = Note::begun("r \"1\"", 3);
         let ended = Note { completed: Some(begun.began), ..begun.clone() };
         for note in [begun, ended] {
             assert_eq!(noted(&json!({ "description": note.to_string() })), Some(note));

@@ -127,12 +127,13 @@ impl Reprocessing for EmbeddedStaging {
         &self,
         table: &TableSpec,
         replay: &str,
+        revision: u16,
     ) -> Result<StagingTables, ReprocessError> {
         let (live, replay) = (table.clone(), replay.to_owned());
         self.call(move |connection| {
             join::check_keyed(&live)?;
             let tables = StagingTables::of(&live, &replay);
-            notes::begin(connection, &live.name, &replay)?;
+            notes::begin(connection, &live.name, &replay, revision)?;
             if table::fit(connection, "main", &tables.rows)?.is_some() {
                 join::check_staging(connection, &tables.rows)?;
             }

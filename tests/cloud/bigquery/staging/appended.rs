@@ -47,3 +47,16 @@ async fn a_live_row_without_a_version_is_replaced() {
     assert_eq!(scene.control().rows("p.d.t").len(), 1);
     assert_eq!(scene.rows().await, owned(&[("a", 2, 2)]));
 }
+
+/// Nothing is left of a removed row that could keep a copy of it away, as in an upsert table.
+#[tokio::test]
+async fn a_late_copy_of_a_removed_row_comes_back_until_the_merge_is_repeated() {
+    let scene = Scene::new(WriteMode::Append, &[("e", 1, 17)]).await;
+    let scene = scene.staged(vec![], &[17]).await;
+    assert_eq!(scene.merge(true).await.unwrap().removed, 1);
+    assert_eq!(scene.rows().await, []);
+    scene.write(&[("e", 1, 17)]).await;
+    assert_eq!(scene.rows().await, owned(&[("e", 1, 17)]));
+    assert_eq!(scene.merge(true).await.unwrap().removed, 1);
+    assert_eq!(scene.rows().await, []);
+}

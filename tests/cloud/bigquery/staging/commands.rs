@@ -35,7 +35,7 @@ impl Shell {
         let live = vec![order("a", 1, 1), order("b", 1, 2)];
         cloud.write(table, Arc::new(live)).await.unwrap();
         let staging = staging(cloud);
-        let tables = staging.stage(table, "r1").await.unwrap();
+        let tables = staging.stage(table, "r1", 0).await.unwrap();
         let to = staging.warehouse();
         to.write(&tables.rows, Arc::new(vec![order("a", 7, 3)])).await.unwrap();
         let events = [1, 2, 3].map(replayed);

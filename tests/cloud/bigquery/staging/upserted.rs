@@ -70,6 +70,20 @@ async fn an_older_row_takes_the_place_of_a_removed_one_under_the_number_of_the_r
     assert_eq!(scene.rows().await, owned(&[("e", 2, 18)]));
 }
 
+/// The service keeps the number of the removal, and a higher revision of the older message is below it.
+#[tokio::test]
+async fn a_row_in_the_place_of_a_removed_one_yields_to_later_messages_alone() {
+    let scene = Scene::new(WriteMode::Upsert, &[("e", 1, 17)]).await;
+    let scene = scene.staged(vec![counted("e", 5, 16)], &[16, 17]).await;
+    scene.merge(true).await.unwrap();
+    let mended = Version::new(None, position(16), 1);
+    let mended = row([text("e"), Value::Integer(6), Value::Version(Box::new(mended))]);
+    scene.cloud.write(&scene.table, Arc::new(vec![mended])).await.unwrap();
+    assert_eq!(scene.rows().await, owned(&[("e", 5, 16)]));
+    scene.write(&[("e", 7, 18)]).await;
+    assert_eq!(scene.rows().await, owned(&[("e", 7, 18)]));
+}
+
 #[tokio::test]
 async fn what_a_stale_query_did_not_see_is_neither_replaced_nor_removed() {
     let scene = Scene::new(WriteMode::Upsert, &[("b", 1, 1), ("e", 1, 1)]).await;

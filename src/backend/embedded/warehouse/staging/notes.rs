@@ -9,17 +9,24 @@ use crate::backend::embedded::warehouse::table::quoted;
 
 /// No table that a replay fills has this name.
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS staging(\
-    live TEXT PRIMARY KEY, replay TEXT NOT NULL, began INTEGER NOT NULL, completed INTEGER)";
+    live TEXT PRIMARY KEY, replay TEXT NOT NULL, began INTEGER NOT NULL, completed INTEGER, \
+    revision INTEGER NOT NULL)";
 
 /// Notes that this replay fills the staging table of `live`, or finds that it does.
-pub(super) fn begin(connection: &mut Connection, live: &str, replay: &str) -> Result<(), Error> {
+pub(super) fn begin(
+    connection: &mut Connection,
+    live: &str,
+    replay: &str,
+    revision: u16,
+) -> Result<(), Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(SCHEMA)?;
     let name = staging_name(live);
     match note(&transaction, live)? {
         None => {
-            let sql = "INSERT INTO staging(live, replay, began) VALUES(?, ?, ?)";
-            transaction.execute(sql, params![live, replay, Timestamp::now().micros()])?;
+            let sql = "INSERT INTO staging(live, replay, began, revision) VALUES(?, ?, ?, ?)";
+            let began = Timestamp::now().micros();
+            transaction.execute(sql, params![live, replay, began, revision])?;
         }
         Some(staged) if staged.replay != replay => {
             let says = format!(
@@ -86,11 +93,12 @@ fn note(connection: &Connection, live: &str) -> Result<Option<Staged>, Error> {
     if !connection.table_exists(Some("main"), "staging")? {
         return Ok(None);
     }
-    let sql = "SELECT replay, began, completed FROM main.staging WHERE live = ?";
+    let sql = "SELECT replay, began, completed, revision FROM main.staging WHERE live = ?";
     let staged = connection.query_row(sql, [live], |row| {
         let completed: Option<i64> = row.get(2)?;
         Ok(Staged {
             replay: row.get(0)?,
+            revision: row.get(3)?,
             began: Timestamp::from_micros(row.get(1)?),
             completed: completed.map(Timestamp::from_micros),
             rows: 0,

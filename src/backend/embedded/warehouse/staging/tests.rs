@@ -61,7 +61,7 @@ impl Scene {
         warehouse.ensure_table(&table).await.unwrap();
         warehouse.write(&table, Arc::new(live)).await.unwrap();
         let staging = EmbeddedStaging::open(dir.path()).unwrap();
-        let tables = staging.stage(&table, "r1").await.unwrap();
+        let tables = staging.stage(&table, "r1", 1).await.unwrap();
         let to = staging.warehouse();
         to.write(&tables.rows, Arc::new(staged)).await.unwrap();
         let events = events.iter().map(|&at| replayed(at)).collect();
@@ -126,7 +126,7 @@ async fn without_a_live_file_every_row_is_added_and_the_diff_makes_none() {
     let dir = tempfile::tempdir().unwrap();
     let staging = EmbeddedStaging::open(dir.path()).unwrap();
     let table = spec("t", &COLUMNS, 1);
-    let tables = staging.stage(&table, "r1").await.unwrap();
+    let tables = staging.stage(&table, "r1", 1).await.unwrap();
     staging.warehouse().write(&tables.rows, Arc::new(vec![made("a", 1, 1, 1)])).await.unwrap();
     staging.complete("t", "r1").await.unwrap();
     let diff = staging.diff(&table, &how()).await.unwrap();
@@ -144,7 +144,7 @@ async fn the_tables_of_a_replay_share_its_events_until_the_last_is_dropped() {
     // Of a replay whose processors each fill a table of their own.
     scene.staging.drop_staging("t").await.unwrap();
     for table in [&scene.table, &other] {
-        scene.staging.stage(table, "r2").await.unwrap();
+        scene.staging.stage(table, "r2", 1).await.unwrap();
     }
     let events = StagingTables::of(&other, "r2").events;
     let events_of_e = vec![replayed(5)];
