@@ -1,7 +1,7 @@
 //! A table is a function of the log: random schedules against a model.
 //!
 //! `KAPPA_ORACLE_SEED` plays one schedule again, `KAPPA_ORACLE_SCHEDULES` sets their number.
-//! `KAPPA_ORACLE_EVENTS` plays one long schedule of so many events instead; use `--release`.
+//! `KAPPA_ORACLE_EVENTS` plays one long schedule of so many events on the embedded backends instead.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
