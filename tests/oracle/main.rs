@@ -46,7 +46,7 @@ fn every_table_is_a_function_of_the_log() {
 #[cfg(feature = "gcp")]
 #[test]
 fn every_table_of_two_replicas_is_a_function_of_the_log() {
-    play_all(16, |seed| Schedule::<cloud::Cloud>::play(seed, STEPS));
+    play_all(12, |seed| Schedule::<cloud::Cloud>::play(seed, STEPS));
 }
 
 /// Plays so many schedules, or those that the environment asks for.
