@@ -30,7 +30,7 @@ const TOPIC: &str = "projects/p/topics/t";
 /// Replicas at work side by side.
 const REPLICAS: usize = 2;
 /// How long all may take to be acknowledged.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(180);
 /// After this long without an acknowledgement all leases end, as those of the dead do.
 const LEASE: Duration = Duration::from_secs(1);
 

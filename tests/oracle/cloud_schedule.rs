@@ -16,7 +16,8 @@ impl Schedule<Cloud> {
         schedule.run();
         schedule.check("the first run");
         for _ in 0..3 + schedule.random.below(steps - 2) {
-            let number = schedule.random.below(14);
+            // Late copies more often than other steps: only they need a removal's number.
+            let number = schedule.random.below(16);
             let step = schedule.step(number);
             schedule.check(step);
         }
