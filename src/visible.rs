@@ -60,7 +60,7 @@ pub(crate) fn cell(text: &str) -> String {
     }
 }
 
-/// An output that escapes what a terminal would obey, but for colours and line breaks. In a pipe all
+/// An output that escapes hidden characters on a terminal, except colours and line breaks. In a pipe all
 /// bytes stay as they are.
 #[derive(Debug)]
 pub(crate) struct Visible<W> {
