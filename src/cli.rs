@@ -119,34 +119,32 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
         settings.inspect(|settings| memory::release_after(settings.memory_release.max(keep_for)))
     };
     match command {
-        Command::Seek(args) => seek::main(&args, &settings()?, &mut std::io::stdout().lock()),
+        Command::Seek(args) => seek::main(&args, &settings()?, &mut output::stdout()),
         Command::Subscriptions(args) => {
-            subscriptions::main(&args, &settings()?, &mut std::io::stdout().lock())
+            subscriptions::main(&args, &settings()?, &mut output::stdout())
         }
-        Command::Log(args) => log::main(&args, &settings()?, &mut std::io::stdout().lock()),
-        Command::Replay(args) => replay::main(&args, settings()?, &mut std::io::stdout()),
-        Command::Merge(args) => merge::main(&args, &settings()?, &mut std::io::stdout().lock()),
-        Command::Diff(args) => diff::main(&args, &settings()?, &mut std::io::stdout().lock()),
+        Command::Log(args) => log::main(&args, &settings()?, &mut output::stdout()),
+        Command::Replay(args) => replay::main(&args, settings()?, &mut output::stdout()),
+        Command::Merge(args) => merge::main(&args, &settings()?, &mut output::stdout()),
+        Command::Diff(args) => diff::main(&args, &settings()?, &mut output::stdout()),
         // Needs no configuration, and shows what one may hold when one's own is broken.
         Command::Config(config::Args { command: config::Command::Reference }) => {
-            config::reference(&mut std::io::stdout().lock())
+            config::reference(&mut output::stdout())
         }
         Command::Config(config::Args { command: config::Command::Show(args) }) => {
-            config::show(&args, &settings()?, &mut std::io::stdout().lock())
+            config::show(&args, &settings()?, &mut output::stdout())
         }
-        Command::Generate(args) => generate::main(&args, &mut std::io::stdout().lock()),
+        Command::Generate(args) => generate::main(&args, &mut output::stdout()),
         Command::Run(args) => run::main(&args, settings()?),
-        Command::Publish(args) => publish::main(&args, &settings()?, &mut std::io::stdout().lock()),
-        Command::Try(args) => try_events::main(&args, &settings()?, &mut std::io::stdout().lock()),
-        Command::Status(args) => status::main(&args, &settings()?, &mut std::io::stdout().lock()),
-        Command::Check(args) => check::main(&args, &settings()?, &mut std::io::stdout().lock()),
+        Command::Publish(args) => publish::main(&args, &settings()?, &mut output::stdout()),
+        Command::Try(args) => try_events::main(&args, &settings()?, &mut output::stdout()),
+        Command::Status(args) => status::main(&args, &settings()?, &mut output::stdout()),
+        Command::Check(args) => check::main(&args, &settings()?, &mut output::stdout()),
         #[cfg(feature = "gcp")]
-        Command::Setup(args) => setup::main(&args, &settings()?, &mut std::io::stdout().lock()),
-        Command::DeadLetters(args) => {
-            dead_letters::main(&args, settings()?, &mut std::io::stdout())
-        }
-        Command::Audit(args) => audit::main(&args, &settings()?, &mut std::io::stdout().lock()),
-        Command::Archive(args) => archive::main(&args, &settings()?, &mut std::io::stdout().lock()),
+        Command::Setup(args) => setup::main(&args, &settings()?, &mut output::stdout()),
+        Command::DeadLetters(args) => dead_letters::main(&args, settings()?, &mut output::stdout()),
+        Command::Audit(args) => audit::main(&args, &settings()?, &mut output::stdout()),
+        Command::Archive(args) => archive::main(&args, &settings()?, &mut output::stdout()),
         Command::Demo(args) => demo::main(&args, settings()?),
     }
 }

@@ -10,4 +10,5 @@ pub mod replay;
 pub mod settings;
 pub mod status;
 pub mod telemetry;
+mod visible;
 pub mod wiring;

@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 
-pub(crate) use minify::minify;
+pub(crate) use minify::{minify, without_huge_numbers};
 pub(crate) use pointer::Pointer;
 pub(crate) use trie::{Key, Node, Trie};
 

@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::settings::{Problem, Problems};
+use crate::visible;
 
 /// Why a command is not done.
 #[derive(Debug)]
@@ -74,6 +75,8 @@ fn chain(error: &anyhow::Error) -> String {
 fn print(label: &str, text: &dyn std::fmt::Display) {
     let colour = if label == "error" { "\x1b[1;31m" } else { "\x1b[1;36m" };
     // Nobody is left to be told of an error on stderr itself.
+    let text = text.to_string();
+    let text = visible::lines(&text);
     let _ = writeln!(anstream::stderr(), "{colour}{label}:\x1b[0m {text}");
 }
 

@@ -1,10 +1,19 @@
 //! How results are written: tables on a terminal, plain lines in a pipe, JSON where it is asked for.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Stdout, Write as _};
 
 pub(super) use crate::status::client::Format;
-pub(super) use crate::status::client::render::{grouped, one_line, table};
+pub(super) use crate::status::client::render::{grouped, table};
 use crate::telemetry::wants_colour;
+use crate::visible::{self, Visible};
+pub(super) use crate::visible::{cell, one_line};
+
+/// Where results go.
+pub(super) fn stdout() -> Visible<Stdout> {
+    let out = std::io::stdout();
+    let is_terminal = out.is_terminal();
+    Visible::new(out, is_terminal)
+}
 
 /// How this process's standard output wants it.
 pub(super) fn format(json: bool) -> Format {
@@ -21,6 +30,7 @@ pub(super) fn format(json: bool) -> Format {
 /// Says something on stderr that is neither a result nor an error.
 pub(super) fn tell(label: &str, text: &str) {
     // Nobody is left to be told of an error on stderr itself.
+    let text = visible::lines(text);
     let _ = writeln!(anstream::stderr(), "\x1b[1;33m{label}:\x1b[0m {text}");
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use kappa_actors::vitals::Snapshot;
 
 use crate::settings::Token;
+use crate::visible;
 
 /// A daemon that does not answer within this time is taken for hung.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -146,7 +147,7 @@ fn draw(seen: &Result<Snapshot, ShowError>, format: Format, out: &mut dyn Write)
         Err(error) if format == Format::Json => {
             writeln!(text, "{}", serde_json::json!({ "error": error.to_string() }))?;
         }
-        Err(error) => writeln!(text, "{error}")?,
+        Err(error) => writeln!(text, "{}", visible::lines(&error.to_string()))?,
     }
     match format {
         // Home, then line over line, each erased to its end, then all below: nothing flickers.

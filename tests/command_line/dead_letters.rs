@@ -327,7 +327,7 @@ fn requeue_does_nothing_when_one_of_the_ids_is_unknown() {
 #[test]
 fn a_beginning_that_several_ids_have_is_answered_with_them() {
     let folder = Folder::new();
-    folder.feed("publish -", "x\n".repeat(17).as_bytes()).done();
+    folder.feed("publish -", "{}\n".repeat(17).as_bytes()).done();
     folder.drain("");
     // Of 17 hexadecimal digits two are the same.
     let mut firsts: Vec<_> = ids(&folder, "").iter().map(|id| id[..1].to_owned()).collect();

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::json::{Key, Node};
+use crate::json::{Key, Node, without_huge_numbers};
 
 /// What stands where the envelope points to.
 #[derive(Debug, Default)]
@@ -22,6 +22,15 @@ pub(super) enum Field<'a> {
 }
 
 impl Field<'_> {
+    fn into_owned<'o>(self) -> Field<'o> {
+        match self {
+            Self::Text(text) => Field::Text(Cow::Owned(text.into_owned())),
+            Self::Missing => Field::Missing,
+            Self::Null => Field::Null,
+            Self::Other => Field::Other,
+        }
+    }
+
     /// The text, unless it is empty or there is none.
     pub(super) fn text(&self) -> Option<&str> {
         self.required().ok()
@@ -46,13 +55,27 @@ pub(super) fn object<'a>(
     root: &Node,
     fields: &mut [Field<'a>],
 ) -> Result<(), Cow<'static, str>> {
-    let mut json = serde_json::Deserializer::from_str(text);
-    Scan { node: Some(root), fields }
-        .deserialize(&mut json)
-        .and_then(|()| json.end())
-        .map_err(|fault| reason(&fault))?;
+    if let Err(fault) = doubles(text, root, fields) {
+        let mended = without_huge_numbers(text).ok_or_else(|| reason(&fault))?;
+        let mut found: Vec<_> = fields.iter().map(|_| Field::Missing).collect();
+        let scanned = doubles(&mended, root, &mut found);
+        for (field, found) in fields.iter_mut().zip(found) {
+            *field = found.into_owned();
+        }
+        scanned.map_err(|fault| reason(&fault))?;
+    }
     // Valid JSON is an object exactly if it begins like one.
     if text.trim_ascii_start().starts_with('{') { Ok(()) } else { Err("not an object".into()) }
+}
+
+/// As [`object`], of a text whose numbers are doubles.
+fn doubles<'a>(
+    text: &'a str,
+    root: &Node,
+    fields: &mut [Field<'a>],
+) -> Result<(), serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    Scan { node: Some(root), fields }.deserialize(&mut json).and_then(|()| json.end())
 }
 
 /// The fault without its line and column, which would make every reason another.

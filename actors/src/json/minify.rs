@@ -29,6 +29,33 @@ pub(crate) fn minify(raw: &str) -> String {
     minifier.out
 }
 
+/// The JSON text `raw` with each number that no double holds written as zero, in the same number of
+/// bytes, so that places in one are places in the other; `None` where it has no such number.
+///
+/// Such numbers are JSON, and readers that make doubles of numbers refuse them.
+pub(crate) fn without_huge_numbers(raw: &str) -> Option<String> {
+    let mut out = String::new();
+    let (mut at, mut copied) = (0, 0);
+    while let Some(&byte) = raw.as_bytes().get(at) {
+        let end = token_end(raw.as_bytes(), at);
+        if (byte == b'-' || byte.is_ascii_digit()) && is_huge(&raw[at..end]) {
+            out.push_str(&raw[copied..at]);
+            out.push_str("0.");
+            out.extend(std::iter::repeat_n('0', end - at - 2));
+            copied = end;
+        }
+        at = end;
+    }
+    (copied > 0).then(|| out + &raw[copied..])
+}
+
+/// Whether the token is a JSON number that no double holds: the shortest is `1e309`.
+fn is_huge(token: &str) -> bool {
+    token.len() >= 5
+        && token.parse::<f64>().is_ok_and(f64::is_infinite)
+        && serde_json::from_str::<&serde_json::value::RawValue>(token).is_ok()
+}
+
 /// Where the token that begins at `start` ends: a string, a number or word, or a single byte.
 fn token_end(raw: &[u8], start: usize) -> usize {
     let rest = &raw[start + 1..];

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::Pointer;
+use super::{Pointer, without_huge_numbers};
 
 /// A set of pointers. Each has a slot; slots count from 0.
 #[derive(Debug, Default)]
@@ -49,6 +49,20 @@ impl Trie {
     ///
     /// `json` is valid JSON: what no pointer leads to is skipped, not checked.
     pub(crate) fn capture<'a>(
+        &self,
+        json: &'a str,
+    ) -> Result<Vec<Option<&'a str>>, serde_json::Error> {
+        self.capture_doubles(json).or_else(|error| {
+            let Some(mended) = without_huge_numbers(json) else { return Err(error) };
+            let found = self.capture_doubles(&mended)?;
+            let place = |raw: &str| raw.as_ptr().addr() - mended.as_ptr().addr();
+            let same = |raw: &str| &json[place(raw)..place(raw) + raw.len()];
+            Ok(found.into_iter().map(|raw| raw.map(same)).collect())
+        })
+    }
+
+    /// As [`Trie::capture`], of a document whose numbers are doubles.
+    fn capture_doubles<'a>(
         &self,
         json: &'a str,
     ) -> Result<Vec<Option<&'a str>>, serde_json::Error> {

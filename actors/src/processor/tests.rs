@@ -301,3 +301,18 @@ fn what_a_payload_alone_does_not_hold_is_listed() {
         ]
     );
 }
+
+#[test]
+fn a_number_that_no_double_holds_fails_only_the_column_that_needs_it() {
+    let event = EVENT.replace("109.97", "1e400");
+    let wants = |column: &str| {
+        let toml = format!("[columns]\nv = {{ type = \"{column}\", from = \"/data/total\" }}");
+        one(&toml, &event)
+    };
+    assert_eq!(wants("JSON").unwrap(), [Value::Text("1e400".into())]);
+    let reason = wants("FLOAT").unwrap_err().to_string();
+    assert!(reason.contains('v'), "{reason}");
+    let beside = "[columns]\nv = { type = \"STRING\", from = \"/data/total/none\" }\n\
+                  w = { type = \"STRING\", from = \"/data/customer_id\" }";
+    assert_eq!(one(beside, &event).unwrap(), [Value::Null, Value::Text("cust_1".into())]);
+}

@@ -37,7 +37,7 @@ pub(super) async fn list(
             for object in &objects {
                 let start = object.window.start().to_utc().format("%Y-%m-%d %H:%M").to_string();
                 let bytes = output::grouped(object.size);
-                rows.add_row([start, kind(object).to_owned(), bytes, object.name.clone()]);
+                rows.add_row([start, kind(object).to_owned(), bytes, output::cell(&object.name)]);
             }
             writeln!(out, "{rows}")?;
             let bytes = objects.iter().map(|object| object.size).sum();

@@ -25,9 +25,10 @@ pub(super) fn of(settings: &Settings, blueprint: &Blueprint) -> Vec<String> {
     }
     let listen = settings.status.listen;
     if settings.status.ingest {
-        let who = match listen.ip().is_loopback() {
-            true => "whoever is on this machine",
-            false => "whoever has the token",
+        let status = &settings.status;
+        let who = match status.token.0.is_empty() && status.senders.is_empty() {
+            true => "anyone on this machine",
+            false => "the bearer of a token",
         };
         warnings.push(format!("status.ingest is on: {who} may publish events at {listen}"));
     }
@@ -61,7 +62,7 @@ mod tests {
         for (set, word) in [
             ("processors.other.enabled=false", "no processor matches \"*\""),
             ("processors.users.key=[]", "processors.users has no key"),
-            ("status.ingest=true", "status.ingest is on: whoever is on this machine"),
+            ("status.ingest=true", "status.ingest is on: anyone on this machine"),
             ("faults.enabled=true", "faults are enabled"),
         ] {
             let [told] = &warnings(&[set])[..] else { panic!("{set}: {:?}", warnings(&[set])) };

@@ -10,7 +10,7 @@ use kappa_actors::message::Attributes;
 use kappa_actors::time::Timestamp;
 use serde::Serialize;
 
-use crate::cli::output::{Format, count, one_line, or_dash, table};
+use crate::cli::output::{Format, cell, count, one_line, or_dash, table};
 
 /// Characters of an id that a table shows: enough to name one letter among millions.
 const SHORT_ID: usize = 12;
@@ -44,7 +44,9 @@ impl<W: Write> List<W> {
                 // Without the fraction of a second.
                 let failed_at = failed_at.split('.').next().unwrap_or_default().replace('T', " ");
                 let rows = self.rows.get_or_insert_with(|| table(&head, colour));
-                rows.add_row([id, failed_at, stage, processor, kind, reason]);
+                rows.add_row(
+                    [id, failed_at, stage, processor, kind, reason].map(|text| cell(&text)),
+                );
                 Ok(())
             }
         }
@@ -206,6 +208,21 @@ mod tests {
     }
 
     #[test]
+    fn a_wide_letter_is_listed_at_once_and_cut() {
+        let wide = "w\u{202e}é".repeat(1_000_000);
+        let letter =
+            DeadLetter { event_type: Some(wide.as_str().into()), reason: wide, ..letter() };
+        let mut out = Vec::new();
+        let mut list = List::new(Format::Table { colour: false }, &mut out);
+        let started = std::time::Instant::now();
+        list.add(&letter).unwrap();
+        list.end().unwrap();
+        assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.len() < 100_000 && !text.contains('\u{202e}'), "{} bytes", text.len());
+    }
+
+    #[test]
     fn a_terminal_gets_one_table_that_tells_what_was_requeued() {
         let text = listed(Format::Table { colour: false });
         let id = &letter().id[..SHORT_ID];
@@ -217,7 +234,7 @@ mod tests {
     fn a_line_has_its_fields_in_their_places_and_no_empty_one() {
         let id = letter().id;
         let line = format!(
-            "{id}\t2026-02-17T14:30:00.500000Z\tparse\t-\torder. [2Jplaced\t-\t\
+            "{id}\t2026-02-17T14:30:00.500000Z\tparse\t-\torder.\\u001b[2Jplaced\t-\t\
              2026-02-17T14:31:40.000000Z\t/timestamp: missing\n"
         );
         assert_eq!(listed(Format::Plain), line);

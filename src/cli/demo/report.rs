@@ -9,6 +9,7 @@ use indicatif::HumanCount;
 
 use super::census::Census;
 use super::feed::Feed;
+use crate::visible::{cell, one_line};
 
 /// One run of the demo.
 #[derive(Debug)]
@@ -97,7 +98,7 @@ impl Report {
         add("lines archived".to_owned(), self.made.lines);
         add("archive files".to_owned(), self.made.files.len() as u64);
         for (reason, letters) in &self.made.dead_letters {
-            add(format!("dead letters: {}", one_line(reason)), *letters);
+            add(format!("dead letters: {}", cell(reason)), *letters);
         }
         add("events/s".to_owned(), self.rate());
         writeln!(out, "{table}")?;
@@ -120,11 +121,6 @@ impl Report {
         };
         format!("{rows}; all {} valid ones are archived", HumanCount(self.valid()))
     }
-}
-
-/// Text that came from outside, on one line and unable to steer the terminal.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::outcome::{Condemned, Made, Outcome};
 use super::value::{RowJson, ValueJson};
-use crate::cli::output::{Format, count, one_line, or_dash, table};
+use crate::cli::output::{Format, cell, count, one_line, or_dash, table};
 
 /// How many of what there were.
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,8 +128,8 @@ impl<W: Write> Renderer<W> {
             true => format!("\x1b[{code}m{text}\x1b[0m"),
             false => text.to_owned(),
         };
-        let kind = or_dash(outcome.event_type.as_deref());
-        let id = or_dash(outcome.event_id.as_deref());
+        let kind = cell(&or_dash(outcome.event_type.as_deref()));
+        let id = cell(&or_dash(outcome.event_id.as_deref()));
         let heading = format!("line {}  {kind}  {id}", outcome.line);
         writeln!(self.out, "{}", paint("1", &heading))?;
         for Made { processor, table: spec, rows } in &outcome.rows {
@@ -143,7 +143,7 @@ impl<W: Write> Renderer<W> {
                 let mut cells = table(&["column", "type", "value"], colour);
                 for (column, value) in spec.columns.iter().zip(&row.0) {
                     let value = serde_json::to_string(&ValueJson(column.kind, value))?;
-                    cells.add_row([column.name.as_str(), column.kind.name(), &one_line(&value)]);
+                    cells.add_row([column.name.as_str(), column.kind.name(), &cell(&value)]);
                 }
                 writeln!(self.out, "{cells}")?;
             }
@@ -151,7 +151,7 @@ impl<W: Write> Renderer<W> {
         for Condemned { stage, processor, reason } in &outcome.dead_letters {
             let by = processor.as_deref().map(|name| format!(" by {name}")).unwrap_or_default();
             let label = paint("1;31", "dead letter");
-            writeln!(self.out, "{label} ({}{by}): {}", stage.name(), one_line(reason))?;
+            writeln!(self.out, "{label} ({}{by}): {}", stage.name(), cell(reason))?;
         }
         if outcome.is_only_archived() {
             writeln!(self.out, "only archived: no processor takes {kind}")?;
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_terminal_gets_a_table_for_each_row_and_the_dead_letter_with_its_processor() {
         let text = written(Format::Table { colour: false });
-        assert!(text.starts_with("line 3  thing.made  e [2J\n"), "{text}");
+        assert!(text.starts_with("line 3  thing.made  e\\u001b[2J\n"), "{text}");
         assert!(text.contains("│ note   ┆ STRING ┆ null"), "{text}");
         assert!(text.contains("dead letter (process by others): a b\n"), "{text}");
         assert!(text.ends_with("1 event: 1 row, 1 dead letter\n"), "{text}");

@@ -7,6 +7,7 @@ use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table};
 use kappa_actors::vitals::{ActorReport, ActorState, CounterReport, DaemonState, Snapshot};
 
 use super::Format;
+use crate::visible::{cell, one_line};
 
 /// Writes `snapshot`, ending with a line break.
 pub(super) fn write(snapshot: &Snapshot, format: Format, out: &mut dyn Write) -> io::Result<()> {
@@ -30,6 +31,7 @@ fn plain(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
     for warning in &snapshot.warnings {
         writeln!(out, "warning {}", one_line(warning))?;
     }
+    let (version, instance) = (one_line(version), one_line(instance));
     writeln!(out, "version {version}\ninstance {instance}\nuptime_seconds {uptime_seconds:.0}")?;
     for (name, value) in counters(&snapshot.counters) {
         let value = value.map_or_else(unknown, |value| value.to_string());
@@ -39,14 +41,15 @@ fn plain(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "oldest_unacknowledged_seconds {age:.3}")?;
     }
     for (table, rows) in &snapshot.counters.rows {
-        writeln!(out, "rows.{table} {rows}")?;
+        writeln!(out, "rows.{} {rows}", one_line(table))?;
     }
     for holding in &snapshot.holdings {
-        let duty = holding.duty.replace(' ', "_");
+        let duty = one_line(&holding.duty).replace(' ', "_");
         writeln!(out, "held.{duty} messages={} bytes={}", holding.messages, holding.bytes)?;
     }
     for actor in &snapshot.actors {
         let ActorReport { path, restarts, mailbox, events, events_per_second, .. } = actor;
+        let path = one_line(path);
         write!(
             out,
             "actor {path} {} restarts={restarts} mailbox={mailbox} events={events} \
@@ -66,12 +69,13 @@ fn tables(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Result<
     let Snapshot { version, instance, .. } = snapshot;
     let up = span(snapshot.uptime_seconds);
     let state = daemon_state(snapshot.state, colour);
+    let (instance, version) = (one_line(instance), one_line(version));
     writeln!(out, "{state}  {instance}  kappa {version}  up {up}")?;
     for reason in &snapshot.reasons {
-        writeln!(out, "  {}", one_line(&reason.to_string()))?;
+        writeln!(out, "  {}", cell(&reason.to_string()))?;
     }
     for warning in &snapshot.warnings {
-        writeln!(out, "  warning: {}", one_line(warning))?;
+        writeln!(out, "  warning: {}", cell(warning))?;
     }
     let mut facts = table(&["", "count"], colour);
     for (name, value) in counters(&snapshot.counters) {
@@ -81,14 +85,14 @@ fn tables(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Result<
         facts.add_row([Cell::new("oldest unacknowledged"), right(span(age))]);
     }
     for (name, rows) in &snapshot.counters.rows {
-        facts.add_row([Cell::new(format!("rows in {name}")), right(grouped(*rows))]);
+        facts.add_row([Cell::new(cell(&format!("rows in {name}"))), right(grouped(*rows))]);
     }
     writeln!(out, "\n{facts}")?;
     if !snapshot.holdings.is_empty() {
         let mut held = table(&["what holds the permits", "messages", "bytes"], colour);
         for holding in &snapshot.holdings {
             let row = [holding.messages, holding.bytes].map(|n| right(grouped(n)));
-            held.add_row([Cell::new(&holding.duty)].into_iter().chain(row));
+            held.add_row([Cell::new(cell(&holding.duty))].into_iter().chain(row));
         }
         writeln!(out, "\n{held}")?;
     }
@@ -114,7 +118,7 @@ pub(crate) fn table(head: &[&str], colour: bool) -> Table {
 fn tree_row(actor: &ActorReport, colour: bool) -> Vec<Cell> {
     let depth = actor.path.matches('/').count();
     let name = actor.path.rsplit('/').next().unwrap_or(&actor.path);
-    let last_error = actor.last_error.as_ref().map_or(String::new(), |last| one_line(&last.error));
+    let last_error = actor.last_error.as_ref().map_or(String::new(), |last| cell(&last.error));
     let state = Cell::new(state_word(actor.state));
     let tone = match actor.state {
         ActorState::Running => Color::Green,
@@ -122,7 +126,7 @@ fn tree_row(actor: &ActorReport, colour: bool) -> Vec<Cell> {
         ActorState::Starting | ActorState::Stopped => Color::Blue,
     };
     vec![
-        Cell::new(format!("{}{name}", "  ".repeat(depth))),
+        Cell::new(format!("{}{}", "  ".repeat(depth), cell(name))),
         if colour { state.fg(tone) } else { state },
         right(grouped(actor.events)),
         right(format!("{:.0}", actor.events_per_second)),
@@ -176,11 +180,6 @@ fn span(seconds: f64) -> String {
     let (days, hours, minutes) = (all / 86_400, all / 3_600 % 24, all / 60 % 60);
     let clock = format!("{hours:02}:{minutes:02}:{:02}", all % 60);
     if days > 0 { format!("{days}d {clock}") } else { clock }
-}
-
-/// Text that came from outside, on one line and unable to steer the terminal.
-pub(crate) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn state_word(state: ActorState) -> &'static str {
@@ -255,6 +254,29 @@ mod tests {
     fn what_came_from_outside_cannot_steer_the_terminal() {
         for format in [Format::Plain, Format::Table { colour: false }] {
             assert!(!written(format).contains('\x1b'));
+        }
+    }
+
+    #[test]
+    fn another_daemons_answer_cannot_steer_the_terminal_anywhere() {
+        let hostile = "a\r\u{202e}\u{200b}\u{1b}[2J";
+        let board = Board::new();
+        board.set_instance(hostile);
+        board.counters().rows(hostile).add(1);
+        let writer = board.actor(&format!("kappa/{hostile}"), "writer");
+        writer.trouble(hostile, 9);
+        writer.failed(hostile);
+        board.warn(hostile);
+        let mut snapshot = board.snapshot();
+        snapshot.version = hostile.to_owned();
+        for format in [Format::Plain, Format::Table { colour: false }] {
+            let mut out = Vec::new();
+            write(&snapshot, format, &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains("\\u202e"), "{text}");
+            for c in ['\r', '\u{202e}', '\u{200b}', '\u{1b}'] {
+                assert!(!text.contains(c), "{c:?} in {text:?}");
+            }
         }
     }
 

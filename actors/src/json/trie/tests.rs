@@ -32,6 +32,14 @@ fn a_whole_and_its_parts_can_both_be_captured() {
 }
 
 #[test]
+fn a_number_that_no_double_holds_is_captured_as_it_is_written() {
+    let json = r#"{"a": 1e400, "b": {"c": [-2E999, "1e400"]}, "d": "x"}"#;
+    let found = capture(&["/a", "/b", "/b/c/1", "/a/none", "/b/c/0/none", "/d"], json);
+    let b = r#"{"c": [-2E999, "1e400"]}"#;
+    assert_eq!(found, [Some("1e400"), Some(b), Some("\"1e400\""), None, None, Some("\"x\"")]);
+}
+
+#[test]
 fn a_repeated_key_begins_anew() {
     let json = r#"{"a":{"b":1,"c":2},"a":{"c":3},"d":[1],"d":null}"#;
     assert_eq!(capture(&["/a/b", "/a/c", "/d/0"], json), [None, Some("3"), None]);
