@@ -24,7 +24,7 @@ use kappa_actors::dead_letter_table;
 use kappa_actors::envelope::EnvelopePlan;
 use kappa_actors::pipeline::{ArchivePlan, Plan, Ports, ProcessorSpec};
 use kappa_actors::port::{ArchiveStore, DeadLetterStore, EventLog, Warehouse};
-use kappa_actors::processor::{PlanError, Processor, ProcessorConfig, ProcessorPlan};
+use kappa_actors::processor::{EventLimits, PlanError, Processor, ProcessorConfig, ProcessorPlan};
 use kappa_actors::settings::ActorSettings;
 
 use crate::backend::embedded::archive::LocalArchive;
@@ -69,8 +69,12 @@ impl Blueprint {
         let envelope = EnvelopePlan::compile(&settings.envelope, settings.max_event_bytes)
             .map_err(|error| settings.problem(&error.into()))?;
         let processors = settings.compile_processors(|name, config: ProcessorConfig| {
-            let most = settings.actors.processor.of(name).max_rows_per_event;
-            let plan = ProcessorPlan::compile(name, &config, &envelope, most)?;
+            let actor = settings.actors.processor.of(name);
+            let limits = EventLimits {
+                max_rows: actor.max_rows_per_event,
+                max_bytes: actor.max_bytes_per_event,
+            };
+            let plan = ProcessorPlan::compile(name, &config, &envelope, limits)?;
             Ok(Rule { plan: Arc::new(plan), config, fingerprint: String::new() })
         })?;
         let processors = fingerprinted(settings, processors);

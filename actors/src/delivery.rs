@@ -138,7 +138,7 @@ pub struct Claim {
 pub(crate) struct Held {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) duty: Duty,
-    /// Bytes charged to the account for what was made of the event.
+    /// Bytes charged to the account for the rows of the event.
     pub(crate) charged_bytes: u64,
     /// Nothing yet for almost every claim.
     pub(crate) history: Option<Box<History>>,
@@ -243,7 +243,7 @@ impl Held {
     /// Gives up what goes with this particular attempt: the bytes, and the place of the isolated.
     fn release(&mut self) {
         let charged = std::mem::take(&mut self.charged_bytes);
-        self.delivery.ledger.account().change_bytes(-signed(charged));
+        self.delivery.ledger.account().change_rows(-signed(charged));
         self.end_isolation();
     }
 

@@ -126,6 +126,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("actors.reader.max_attempts", Kind::Integer(1, 1_000)),
     ("actors.parser.pool_size", Kind::Integer(1, 1_024)),
     ("actors.processor.max_rows_per_event", Kind::Integer(1, 1_000_000)),
+    ("actors.processor.max_bytes_per_event", Kind::Integer(1_024, GIB)),
     ("actors.writer.max_batch_rows", Kind::Integer(1, 50_000)),
     ("actors.writer.max_batch_bytes", Kind::Integer(1, GIB)),
     ("actors.writer.max_in_flight", Kind::Integer(1, 1_000)),

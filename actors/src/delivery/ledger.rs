@@ -121,7 +121,7 @@ impl Ledger {
         }
         drop(in_flight);
         self.account.charge_messages(claims.len() as u64);
-        self.account.change_bytes(signed(bytes));
+        self.account.change_messages(signed(bytes));
         self.duties.change(Duty::Route, Change::opened(claims.len(), bytes));
         let counters = self.board.counters();
         counters.received.add(claims.len() as u64);
@@ -194,7 +194,7 @@ impl Ledger {
             self.until_done(unarchived.len(), || log.acknowledge_unarchived(unarchived)).await;
         }
         let bytes: u64 = deliveries.iter().map(|one| one.cost_bytes).sum();
-        self.account.change_bytes(-signed(bytes));
+        self.account.change_messages(-signed(bytes));
         self.account.release_messages(deliveries.len() as u64);
         self.board.counters().acked.add(deliveries.len() as u64);
         self.show_account();
@@ -212,7 +212,7 @@ impl Ledger {
         self.board.recovered(ACKNOWLEDGEMENT);
     }
 
-    fn show_account(&self) {
+    pub(super) fn show_account(&self) {
         let counters = self.board.counters();
         counters.in_flight_messages.set(self.account.messages());
         counters.in_flight_bytes.set(self.account.bytes());

@@ -164,6 +164,7 @@ impl Tree {
                 let role = ProcessorActor {
                     processor: Arc::clone(&spec.processor),
                     writer: writer.clone(),
+                    ledger: Arc::clone(&self.ledger),
                     dead_letters: self.dead_letters.clone(),
                     panic_on: Arc::clone(&panic_on),
                 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kappa_actors::processor::{BadRow, EventView, Processor};
+use kappa_actors::processor::{BadRow, EventView, NewRows, Processor};
 use kappa_actors::row::{Row, TableSpec, Value};
 use kappa_actors::testing::memory::warehouse::Moment;
 use kappa_actors::time::Timestamp;
@@ -109,8 +109,17 @@ impl Processor for Buggy {
         &self.table
     }
 
-    fn rows(&self, event: &EventView<'_>, _: Timestamp, rows: &mut Vec<Row>) -> Result<(), BadRow> {
-        rows.push(Row(Box::new([Value::Text(event.envelope.id.clone())])));
+    fn max_bytes_per_event(&self) -> u64 {
+        1 << 20
+    }
+
+    fn rows(
+        &self,
+        event: &EventView<'_>,
+        _: Timestamp,
+        rows: &mut NewRows<'_>,
+    ) -> Result<(), BadRow> {
+        rows.push(Row(Box::new([Value::Text(event.envelope.id.clone())])))?;
         assert_ne!(event.envelope.id, "u2", "half done, and then");
         Ok(())
     }

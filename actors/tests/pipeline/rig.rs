@@ -9,7 +9,7 @@ use kappa_actors::archive::{Compression, LineFormat};
 use kappa_actors::envelope::{EnvelopeConfig, EnvelopePlan};
 use kappa_actors::message::NewMessage;
 use kappa_actors::pipeline::{ArchivePlan, Intake, Pipeline, Plan, ProcessorSpec, Stopped};
-use kappa_actors::processor::{Processor, ProcessorPlan};
+use kappa_actors::processor::{EventLimits, Processor, ProcessorPlan};
 use kappa_actors::settings::{
     ActorSettings, ArchiveWindowSettings, ParserSettings, ReaderSettings, RestartPolicy,
     RouterSettings, SupervisorSettings, WriterSettings,
@@ -20,6 +20,9 @@ use super::world::{AT, Times, World};
 
 /// Longer than any test may take: a timer of an hour never fires.
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+/// What an event may become.
+pub(crate) const LIMITS: EventLimits = EventLimits { max_rows: 100, max_bytes: 16 << 10 };
 
 const PROCESSORS: [(&str, &str); 3] = [
     (
@@ -65,7 +68,7 @@ pub(crate) fn plan() -> Plan {
     let envelope = EnvelopePlan::compile(&EnvelopeConfig { id, r#type, time }, 1 << 20).unwrap();
     let processors = PROCESSORS.map(|(name, config)| {
         let config = toml::from_str(config).unwrap();
-        spec(Arc::new(ProcessorPlan::compile(name, &config, &envelope, 100).unwrap()))
+        spec(Arc::new(ProcessorPlan::compile(name, &config, &envelope, LIMITS).unwrap()))
     });
     Plan {
         envelope: Arc::new(envelope),
@@ -221,7 +224,7 @@ pub(crate) async fn within<T>(test: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(600), test).await.expect("the pipeline hangs")
 }
 
-fn event(kind: &str, id: &str, rest: &str) -> NewMessage {
+pub(crate) fn event(kind: &str, id: &str, rest: &str) -> NewMessage {
     let time = "2026-02-17T14:30:00Z";
     NewMessage::from_payload(format!(
         r#"{{"event_id":"{id}","event_type":"{kind}","timestamp":"{time}"{rest}}}"#
