@@ -22,7 +22,7 @@ use anyhow::bail;
 use kappa_actors::archive::LineFormat;
 use kappa_actors::dead_letter_table;
 use kappa_actors::envelope::EnvelopePlan;
-use kappa_actors::pipeline::{ArchivePlan, Plan, Ports, ProcessorSpec};
+use kappa_actors::pipeline::{ArchivePlan, EventFaults, Plan, Ports, ProcessorSpec};
 use kappa_actors::port::{ArchiveStore, DeadLetterStore, EventLog, Warehouse};
 use kappa_actors::processor::{EventLimits, PlanError, Processor, ProcessorConfig, ProcessorPlan};
 use kappa_actors::settings::ActorSettings;
@@ -113,7 +113,10 @@ impl Blueprint {
                 dead_letter: actors.dead_letter.clone(),
                 supervisor: actors.supervisor.clone(),
             },
-            panic_on: settings.faults.panic_on.iter().cloned().collect(),
+            faults: EventFaults {
+                panic_on: settings.faults.panic_on.iter().cloned().collect(),
+                abort_on: settings.faults.abort_on.iter().cloned().collect(),
+            },
             staging_replay: None,
             requeued: None,
             event_time: None,
@@ -334,6 +337,7 @@ fn embedded_log_of(
     subscription_life: Option<Duration>,
 ) -> anyhow::Result<EmbeddedLog> {
     let options = LogOptions {
+        max_in_flight: settings.actors.reader.max_outstanding_messages,
         subscription,
         subscription_life,
         max_age: settings.event_log.retention.max_age,

@@ -152,6 +152,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("logging.filter", Kind::Filter),
     ("faults.enabled", Kind::Flag),
     ("faults.panic_on", Kind::Texts),
+    ("faults.abort_on", Kind::Texts),
     ("faults.fail.sink", Kind::Sink),
     ("faults.fail.for", Kind::Span(MS, DAY)),
     ("faults.slow.sink", Kind::Sink),

@@ -26,6 +26,15 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub struct Process(pub Vec<Claim>);
 
+/// Events that a processor fails at, by their ids: fault injection.
+#[derive(Clone, Debug, Default)]
+pub struct EventFaults {
+    /// Events that panic the processor that meets them.
+    pub panic_on: HashSet<String>,
+    /// Events that abort the process.
+    pub abort_on: HashSet<String>,
+}
+
 /// The role.
 #[derive(Clone)]
 pub struct ProcessorActor {
@@ -37,8 +46,8 @@ pub struct ProcessorActor {
     pub ledger: Arc<Ledger>,
     /// Where events go that make no proper row.
     pub dead_letters: DeadLetters,
-    /// Ids of events to panic at: fault injection.
-    pub panic_on: Arc<HashSet<String>>,
+    /// Events to fail at: fault injection.
+    pub faults: Arc<EventFaults>,
 }
 
 impl Role for ProcessorActor {
@@ -124,16 +133,21 @@ impl ProcessorActor {
         let Some(envelope) = claim.delivery().envelope() else {
             unreachable!("what comes from the router was parsed")
         };
-        self.panic_if_ordered(&envelope.id);
+        self.fail_if_ordered(&envelope.id);
         let event = EventView { message: claim.message(), envelope };
         let max_bytes = max_bytes.min(self.processor.max_bytes_per_event());
         make_rows_within(&*self.processor, max_bytes, &event, now, rows)
     }
 
     #[expect(clippy::panic, reason = "fault injection: to panic is what was ordered")]
-    fn panic_if_ordered(&self, id: &str) {
-        if !self.panic_on.is_empty() && self.panic_on.contains(id) {
+    fn fail_if_ordered(&self, id: &str) {
+        let EventFaults { panic_on, abort_on } = &*self.faults;
+        if !panic_on.is_empty() && panic_on.contains(id) {
             panic!("event {id} is listed in faults.panic_on");
+        }
+        if !abort_on.is_empty() && abort_on.contains(id) {
+            tracing::error!(event = id, "the event is listed in faults.abort_on");
+            std::process::abort();
         }
     }
 

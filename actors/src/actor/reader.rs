@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::dead_letter::DeadLetters;
 use super::parser::Parse;
 use crate::delivery::{Claim, Duty, Ledger, Redelivery, RedeliveryPolicy};
+use crate::message::Message;
 use crate::port::{EventLog, Pulled, Room};
 use crate::settings::ReaderSettings;
 use crate::supervision::{Address, Backoff, Me, Role, RoleError};
@@ -80,6 +81,8 @@ pub struct Reader {
     redelivery: Redelivery,
     pull_backoff: Backoff,
     next_parser: usize,
+    /// The last messages were suspect: the log waits for them, so sinks flush at once.
+    suspects: bool,
     /// Admitted, but larger than the account has room for: they wait until they are alone.
     outsized: Vec<Claim>,
 }
@@ -107,6 +110,7 @@ impl Reader {
             redelivery: Redelivery::new(policy),
             pull_backoff: Backoff::new(PULL_BACKOFF.0, PULL_BACKOFF.1),
             next_parser: 0,
+            suspects: false,
             outsized: Vec::new(),
         }
     }
@@ -176,10 +180,11 @@ impl Reader {
         let ended = matches!(pulled, Pulled::End);
         if let Pulled::Messages(messages) = pulled {
             self.set_idle(false);
-            self.press(false);
+            self.suspects = messages.iter().any(|message| message.suspect.is_some());
+            self.press(self.suspects);
             return self.admit(messages);
         }
-        self.press(ended || matches!(asked, Intake::UntilIdle | Intake::ToTheEnd));
+        self.press(ended || self.suspects || matches!(asked, Intake::UntilIdle | Intake::ToTheEnd));
         self.set_idle(nothing_unacknowledged && (ended || asked != Intake::ToTheEnd));
         if ended {
             // Behind the end comes only what is given back: no hurry to ask for it.
@@ -188,8 +193,11 @@ impl Reader {
         Vec::new()
     }
 
-    fn admit(&mut self, messages: Vec<crate::message::Message>) -> Vec<Claim> {
+    fn admit(&mut self, messages: Vec<Message>) -> Vec<Claim> {
         let claims = self.ports.ledger.admit(messages);
+        // What killed the process alone is tried again as what panicked an actor is.
+        let (struck, claims) = claims.into_iter().partition(|claim| claim.strikes() > 0);
+        self.redelivery.take(struck, Instant::now());
         let account = self.ports.ledger.account();
         if account.is_overdrawn() && account.messages() > claims.len() as u64 {
             self.outsized = claims;

@@ -157,7 +157,7 @@ impl Tree {
     }
 
     fn processor_children(&self) -> Vec<Child> {
-        let panic_on = Arc::new(self.plan.panic_on.clone());
+        let faults = Arc::new(self.plan.faults.clone());
         let specs = self.plan.processors.iter().zip(&self.processors).zip(&self.writers);
         specs
             .map(|((spec, address), writer)| {
@@ -166,7 +166,7 @@ impl Tree {
                     writer: writer.clone(),
                     ledger: Arc::clone(&self.ledger),
                     dead_letters: self.dead_letters.clone(),
-                    panic_on: Arc::clone(&panic_on),
+                    faults: Arc::clone(&faults),
                 };
                 worker(address, &spec.restart, move || role.clone())
             })

@@ -44,6 +44,7 @@ fn rows(plan: &ProcessorPlan, payload: &str) -> Result<Vec<Row>, BadRow> {
         ordering_key: "".into(),
         attempt: None,
         archived: false,
+        suspect: None,
         lease: Lease(1),
     };
     let envelope = envelope().read(payload.as_bytes()).unwrap();

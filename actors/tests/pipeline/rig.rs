@@ -80,7 +80,7 @@ pub(crate) fn plan() -> Plan {
         }),
         actors: actors(),
         elsewhere: Vec::new(),
-        panic_on: Default::default(),
+        faults: Default::default(),
         staging_replay: None,
         requeued: None,
         event_time: None,

@@ -153,6 +153,7 @@ impl Rig {
             ordering_key: "".into(),
             attempt: None,
             archived: false,
+            suspect: None,
             lease: Lease(0),
         }
     }

@@ -39,6 +39,8 @@ pub(super) enum Command {
     Backlog(Reply<Backlog>),
     /// Report what is wrong with the log.
     Faults(Reply<Vec<LogFault>>),
+    /// Note that the run has ended by itself.
+    EndRun(Reply<()>),
     /// Tell what is acknowledged.
     Acknowledged(Reply<Acknowledged>),
     /// This process has published.
@@ -124,6 +126,9 @@ impl Reader {
                     None => Acknowledged::All,
                 }));
             }
+            Command::EndRun(reply) => {
+                let _ = reply.send(subscription.end_run().map_err(unavailable));
+            }
             Command::Arrived => {}
         }
     }
@@ -139,7 +144,11 @@ impl Reader {
                 Ok(_) => {
                     // What is not there for the first is not there for the others either.
                     self.waiting.push_front(pull);
-                    return self.dismiss_impatient();
+                    // Quiet would say that nothing waits.
+                    if !self.subscription.is_paused() {
+                        self.dismiss_impatient();
+                    }
+                    return;
                 }
                 Err(error) => {
                     let text = format!("{}: {error}", self.dir.display());

@@ -9,6 +9,7 @@ mod file;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub(super) use self::file::{
     last_noted, names, open, seen, set_seen, tidy,
 };
 use self::state::{State, lease, offset};
+use self::trial::Run;
 use super::events::{Events, Head};
 use super::ranges::{Range, RangeSet};
 use super::{Clock, LogOptions};
@@ -44,6 +46,10 @@ pub(super) struct Subscription {
     renewal_interval: Duration,
     renewed: Timestamp,
     clock: Clock,
+    /// Messages that a daemon has in flight at once, at most.
+    max_in_flight: i64,
+    /// This process hands out messages.
+    run: Option<Run>,
     /// This process has seen it in the file.
     known: bool,
     /// The file's version that the rest was read from; `None`: read it anew.
@@ -63,6 +69,8 @@ impl Subscription {
             renewal_interval: RENEWAL_INTERVAL.min(shortest / RENEWALS),
             renewed: Timestamp::from_micros(0),
             clock,
+            max_in_flight: i64::try_from(options.max_in_flight).unwrap_or(i64::MAX),
+            run: None,
             known: false,
             seen: None,
             state: State::default(),
@@ -92,11 +100,12 @@ impl Subscription {
         self.refresh(events)?;
         // Read first: every event up to there was in the file then, so one that is not was lost.
         let head = events.head()?;
+        let Some(allowed) = self.allowed(&head)? else { return Ok(Vec::new()) };
         let State { epoch, taken, archived, .. } = &mut self.state;
         let (mut messages, mut holes) = (Vec::new(), Vec::new());
         loop {
             let gap = taken.first_gap();
-            let range = Range { first: gap.first, last: gap.last.min(head.last_offset) };
+            let range = Range { first: gap.first, last: gap.last.min(allowed.last) };
             if range.first > range.last {
                 break;
             }
@@ -104,6 +113,7 @@ impl Subscription {
             let read = events.read(range, &mut room, |offset| lease(*epoch, offset), &mut messages);
             for message in &mut messages[found..] {
                 message.archived = archived.contains(offset(message.lease));
+                message.suspect = allowed.suspect;
             }
             // Also on an error, what was read before it goes out.
             let last = messages[found..].last().map(|message| offset(message.lease));

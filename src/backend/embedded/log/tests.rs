@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn options() -> LogOptions {
     LogOptions {
+        max_in_flight: 1_000,
         subscription: "kappa".to_owned(),
         subscription_life: None,
         max_age: Duration::from_secs(3_600),
