@@ -64,7 +64,7 @@ pub struct Message {
     /// False where the log does not know.
     pub archived: bool,
     /// The process was killed while this was in flight; the number of times that nothing else was.
-    /// The log hands it out with few others then, and waits for what becomes of them.
+    /// The log then hands it out with few others, and waits until those are acknowledged.
     pub suspect: Option<u32>,
     /// What to name when acknowledging or giving back.
     pub lease: Lease,

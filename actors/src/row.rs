@@ -201,7 +201,7 @@ impl Row {
         Self::fixed_bytes(self.0.len()) + self.0.iter().map(Value::heap_bytes).sum::<u64>()
     }
 
-    /// What a row of so many columns costs without the bytes behind its values.
+    /// The cost of a row of so many columns, without the bytes behind its values.
     pub(crate) const fn fixed_bytes(columns: usize) -> u64 {
         (size_of::<Self>() + columns * size_of::<Value>()) as u64
     }

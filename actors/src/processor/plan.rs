@@ -11,7 +11,7 @@ use crate::row::{Row, TableSpec, Value};
 use crate::time::Timestamp;
 use crate::version::Version;
 
-/// What one event may become, at most.
+/// Bounds on the rows of one event.
 #[derive(Clone, Copy, Debug)]
 pub struct EventLimits {
     /// Rows that it may explode into.

@@ -21,7 +21,7 @@ use super::world::{AT, Times, World};
 /// Longer than any test may take: a timer of an hour never fires.
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// What an event may become.
+/// Bounds on the rows of one event.
 pub(crate) const LIMITS: EventLimits = EventLimits { max_rows: 100, max_bytes: 16 << 10 };
 
 const PROCESSORS: [(&str, &str); 3] = [

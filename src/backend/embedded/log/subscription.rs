@@ -290,7 +290,7 @@ impl Subscription {
     }
 
     fn is_current(&self) -> rusqlite::Result<bool> {
-        Ok(self.seen.is_some() && self.seen == Some(data_version(&self.connection)?))
+        Ok(self.seen.is_some() && self.seen == Some(file::data_version(&self.connection)?))
     }
 
     /// Reads the subscription; whether the file has it, for this log.
@@ -298,7 +298,7 @@ impl Subscription {
         let snapshot = self.connection.unchecked_transaction()?;
         let found = self.state.read(&snapshot, &self.name, log)?;
         // In the snapshot, so that no change slips in between.
-        let version = data_version(&snapshot)?;
+        let version = file::data_version(&snapshot)?;
         self.seen = found.then_some(version);
         self.known |= found;
         Ok(found)
@@ -378,7 +378,7 @@ impl Subscription {
     ) -> rusqlite::Result<i64> {
         let transaction =
             Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
-        let version = data_version(&transaction)?;
+        let version = file::data_version(&transaction)?;
         if seen.is_some_and(|seen| seen != version) {
             self.state.reread(&transaction, &self.name)?;
         }
@@ -386,11 +386,6 @@ impl Subscription {
         transaction.commit()?;
         Ok(version)
     }
-}
-
-/// Changes whenever another connection has changed the file.
-fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.prepare_cached("PRAGMA data_version")?.query_row((), |row| row.get(0))
 }
 
 /// What to tell someone who seeks a time that retention has reached.

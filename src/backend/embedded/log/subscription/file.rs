@@ -61,6 +61,11 @@ pub(in crate::backend::embedded::log) fn open(path: &Path) -> Result<Connection,
     sqlite::open(path, VERSION, SCHEMA)
 }
 
+/// Changes whenever another connection has changed the file.
+pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA data_version")?.query_row((), |row| row.get(0))
+}
+
 /// How far the log beside the file has been seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::backend::embedded::log) struct Seen {

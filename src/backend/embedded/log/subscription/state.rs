@@ -68,7 +68,7 @@ impl State {
         Ok(())
     }
 
-    /// What is acknowledged, or lost and cannot be.
+    /// The offsets that are acknowledged, or lost and cannot be.
     pub(super) fn passed(&self) -> RangeSet {
         let mut passed = self.acknowledged.clone();
         passed.extend(&self.missing);

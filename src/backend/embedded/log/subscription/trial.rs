@@ -1,7 +1,7 @@
 //! Events that were in flight when the process was killed are tried again in small batches.
 //!
-//! A note in the file says that a daemon runs; a clean stop removes it. A start that finds it there
-//! follows a kill: everything that may have been in flight is suspect. Suspects are handed out in
+//! A note in the file records that a daemon runs; a clean stop ends it. A start that finds it open
+//! follows a kill: all events that may have been in flight are suspect. Suspects are handed out in
 //! batches, each noted before and waited for after, so the next kill points at one batch, which is
 //! tried in smaller ones, down to single events. The kills over a single event are counted, and the
 //! reader makes it a dead letter after `max_attempts`. Without a kill this costs one commit at the
@@ -32,7 +32,7 @@ const SURVIVED: Duration = Duration::from_secs(10);
 /// How long after the start an event is tried that was alone at a kill, for each such kill.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What the file notes of a run.
+/// The note of a run in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Note {
     /// The epoch of the subscription that the offsets belong to: a seek makes them void.
@@ -61,7 +61,7 @@ pub(super) struct Run {
     paused: bool,
 }
 
-/// What may be handed out.
+/// The events that may be handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Allowed {
     /// Up to this offset.
@@ -71,8 +71,8 @@ pub(super) struct Allowed {
 }
 
 impl Note {
-    /// Takes account of a kill. `acknowledged` is what has passed; `last` the last event that may
-    /// have been in flight.
+    /// Takes account of a kill. The events in `acknowledged` have passed; `last` is the last one that
+    /// may have been in flight.
     fn after_kill(&mut self, acknowledged: &RangeSet, last: i64) {
         let first = acknowledged.first_gap().first;
         match self.trying.take() {
@@ -154,7 +154,7 @@ impl Note {
 }
 
 impl Subscription {
-    /// What may be handed out now; `None` for nothing. Notes the run at its first call, and each
+    /// The events that may be handed out now; `None` for none. Notes the run at its first call, and each
     /// batch of suspects before it may be handed out.
     pub(super) fn allowed(&mut self, head: &Head) -> rusqlite::Result<Option<Allowed>> {
         let all = Some(Allowed { last: head.last_offset, suspect: None });
@@ -198,7 +198,7 @@ impl Subscription {
         Ok(Some(Allowed { last: batch.last, suspect: Some(deaths) }))
     }
 
-    /// Notes that a daemon runs, and what is suspect if the one before was killed.
+    /// Notes that a daemon runs, and which events are suspect if the one before was killed.
     fn begin_run(&mut self, head: &Head) -> rusqlite::Result<Run> {
         let found = Note::read(&self.connection, &self.name)?;
         let was_killed = found.as_ref().is_some_and(|note| note.running);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nth_offset_that_is_lacking_is_found_across_gaps() {
+    fn nth_lacking_counts_across_gaps() {
         let set = set(&[(0, 4), (7, 9)]);
         let found = [1, 2, 3, 4].map(|count| nth_lacking(&set, count));
         assert_eq!(found, [5, 6, 10, 11]);

@@ -103,7 +103,7 @@ impl Model {
         if self.kills == 0 {
             assert_eq!(offsets(messages), expected);
         } else {
-            // What was in flight at a kill comes in small batches, each after the one before.
+            // Events in flight at a kill come in small batches, each after the one before.
             assert!(expected.starts_with(&offsets(messages)), "{expected:?}");
             let waits = messages.is_empty() && self.loans.is_empty();
             assert!(!waits || expected.is_empty(), "{expected:?} are never handed out");
