@@ -1,6 +1,7 @@
 //! The embedded log as its callers see it.
 
 mod faults;
+mod kills;
 mod model;
 mod restored;
 mod unused;
