@@ -22,9 +22,9 @@ use anyhow::bail;
 use kappa_actors::archive::LineFormat;
 use kappa_actors::dead_letter_table;
 use kappa_actors::envelope::EnvelopePlan;
-use kappa_actors::pipeline::{ArchivePlan, Plan, Ports, ProcessorSpec};
+use kappa_actors::pipeline::{ArchivePlan, EventFaults, Plan, Ports, ProcessorSpec};
 use kappa_actors::port::{ArchiveStore, DeadLetterStore, EventLog, Warehouse};
-use kappa_actors::processor::{PlanError, Processor, ProcessorConfig, ProcessorPlan};
+use kappa_actors::processor::{EventLimits, PlanError, Processor, ProcessorConfig, ProcessorPlan};
 use kappa_actors::settings::ActorSettings;
 
 use crate::backend::embedded::archive::LocalArchive;
@@ -76,8 +76,12 @@ impl Blueprint {
         let envelope = EnvelopePlan::compile(&settings.envelope, settings.max_event_bytes)
             .map_err(|error| settings.problem(&error.into()))?;
         let processors = settings.compile_processors(|name, config: ProcessorConfig| {
-            let most = settings.actors.processor.of(name).max_rows_per_event;
-            let plan = ProcessorPlan::compile(name, &config, &envelope, most)?;
+            let actor = settings.actors.processor.of(name);
+            let limits = EventLimits {
+                max_rows: actor.max_rows_per_event,
+                max_bytes: actor.max_bytes_per_event,
+            };
+            let plan = ProcessorPlan::compile(name, &config, &envelope, limits)?;
             Ok(Rule { plan: Arc::new(plan), config, fingerprint: String::new() })
         })?;
         let processors = fingerprinted(settings, processors);
@@ -116,7 +120,10 @@ impl Blueprint {
                 dead_letter: actors.dead_letter.clone(),
                 supervisor: actors.supervisor.clone(),
             },
-            panic_on: settings.faults.panic_on.iter().cloned().collect(),
+            faults: EventFaults {
+                panic_on: settings.faults.panic_on.iter().cloned().collect(),
+                abort_on: settings.faults.abort_on.iter().cloned().collect(),
+            },
             staging_replay: None,
             requeued: None,
             event_time: None,
@@ -337,6 +344,7 @@ fn embedded_log_of(
     subscription_life: Option<Duration>,
 ) -> anyhow::Result<EmbeddedLog> {
     let options = LogOptions {
+        max_in_flight: settings.actors.reader.max_outstanding_messages,
         subscription,
         subscription_life,
         max_age: settings.event_log.retention.max_age,

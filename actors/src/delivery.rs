@@ -65,15 +65,18 @@ pub struct Salvaged {
     pub kind: Option<CompactString>,
 }
 
-/// An actor's panic. Shared by its supervisor and the events that were in hand, until each of
-/// those has been tried again alone.
+/// The actor that a dead letter names when the whole process was killed.
+const PROCESS: &str = "kappa";
+
+/// An actor's panic, or the kill of an earlier process. A panic is shared by its supervisor and the
+/// events that were in hand, until each of those has been tried again alone.
 #[derive(Debug, thiserror::Error)]
-#[error("{actor} panicked: {panic}")]
+#[error("{actor} {reason}")]
 pub struct Crash {
     /// Path of the actor.
     pub actor: String,
-    /// The panic's message.
-    pub panic: String,
+    /// What happened: the panic with its message, or the end of the process.
+    pub reason: String,
     /// The actor had one event in hand and nothing else: the event is charged, not the actor's
     /// restart budget.
     pub isolated: bool,
@@ -82,6 +85,17 @@ pub struct Crash {
 }
 
 impl Crash {
+    /// The process was killed so often while it had one event in flight and nothing else.
+    fn of_process(deaths: u32) -> Self {
+        let times = if deaths == 1 { "once".to_owned() } else { format!("{deaths} times") };
+        Self {
+            actor: PROCESS.to_owned(),
+            reason: format!("the process was killed {times} while it worked on this event alone"),
+            isolated: true,
+            explained: AtomicBool::new(true),
+        }
+    }
+
     /// Whether an event is to blame, and not the actor; as long as that is being found out, it is
     /// taken to be so.
     pub(crate) fn is_excused(self: &Arc<Self>) -> bool {
@@ -138,7 +152,7 @@ pub struct Claim {
 pub(crate) struct Held {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) duty: Duty,
-    /// Bytes charged to the account for what was made of the event.
+    /// Bytes charged to the account for the rows of the event.
     pub(crate) charged_bytes: u64,
     /// Nothing yet for almost every claim.
     pub(crate) history: Option<Box<History>>,
@@ -167,6 +181,13 @@ impl Claim {
     /// Opens a claim that all counts include already.
     fn open(delivery: Arc<Delivery>, duty: Duty) -> Self {
         Self { inner: Some(Held { delivery, duty, charged_bytes: 0, history: None }) }
+    }
+
+    /// Counts the deaths of earlier processes as panics.
+    fn strike(&mut self, deaths: u32) {
+        let history = self.held_mut().history.get_or_insert_default();
+        history.strikes = deaths;
+        history.crash = Some(Arc::new(Crash::of_process(deaths)));
     }
 
     fn again(held: Held) -> Self {
@@ -243,7 +264,7 @@ impl Held {
     /// Gives up what goes with this particular attempt: the bytes, and the place of the isolated.
     fn release(&mut self) {
         let charged = std::mem::take(&mut self.charged_bytes);
-        self.delivery.ledger.account().change_bytes(-signed(charged));
+        self.delivery.ledger.account().change_rows(-signed(charged));
         self.end_isolation();
     }
 

@@ -63,6 +63,9 @@ pub struct Message {
     /// The archive has its line already: it was acknowledged before, and a seek brings it again.
     /// False where the log does not know.
     pub archived: bool,
+    /// The process was killed while this was in flight; the number of times that nothing else was.
+    /// The log then hands it out with few others, and waits until those are acknowledged.
+    pub suspect: Option<u32>,
     /// What to name when acknowledging or giving back.
     pub lease: Lease,
 }

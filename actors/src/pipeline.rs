@@ -6,7 +6,6 @@
 
 mod tree;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::actor::archive::{Recovery, Sweep};
+pub use crate::actor::processor::EventFaults;
 pub use crate::actor::reader::{Idle, Intake};
 use crate::archive::{Compression, LineFormat};
 use crate::dead_letter_table;
@@ -52,8 +52,8 @@ pub struct Plan {
     pub archive: Option<ArchivePlan>,
     /// Limits and restart policies.
     pub actors: ActorSettings,
-    /// Ids of events that panic the processor that meets them: fault injection.
-    pub panic_on: HashSet<String>,
+    /// Events that processors fail at: fault injection.
+    pub faults: EventFaults,
     /// The id of the staging replay, if this is one: its dead letters are its own.
     pub staging_replay: Option<String>,
     /// Only events of this time of their own are processed.

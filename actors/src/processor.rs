@@ -11,6 +11,7 @@ mod convert;
 mod decimal;
 mod matcher;
 mod names;
+mod new_rows;
 mod plan;
 mod plan_error;
 
@@ -24,7 +25,8 @@ use crate::time::Timestamp;
 pub use bad_row::BadRow;
 pub use config::{ColumnConfig, MessageField, ProcessorConfig};
 pub use matcher::Matcher;
-pub use plan::ProcessorPlan;
+pub use new_rows::{NewRow, NewRows};
+pub use plan::{EventLimits, ProcessorPlan};
 pub use plan_error::PlanError;
 
 /// The column with the row's [`Version`](crate::version::Version).
@@ -79,38 +81,56 @@ pub trait Processor: Send + Sync + 'static {
         None
     }
 
+    /// Bytes that the rows of one event may take in memory, at most.
+    fn max_bytes_per_event(&self) -> u64;
+
     /// Appends the event's rows, which may be none, to `rows`. `now` is the time of processing.
-    /// Callers use [`make_rows`], which also checks that the rows have different keys.
+    /// Callers use [`make_rows`], which also checks that the rows have different keys, and removes
+    /// the rows of an event that fails.
     ///
     /// # Errors
-    /// [`BadRow`] when the event can never become its rows; `rows` is then as it was.
+    /// [`BadRow`] when the event can never become its rows.
     fn rows(
         &self,
         event: &EventView<'_>,
         now: Timestamp,
-        rows: &mut Vec<Row>,
+        rows: &mut NewRows<'_>,
     ) -> Result<(), BadRow>;
 }
 
 /// Appends the event's rows, all or none. Returns how many there are.
 ///
 /// # Errors
-/// [`BadRow`] of the processor, or [`BadRow::RepeatedKey`]: of two rows of one event with the same
-/// key one would silently replace the other.
+/// [`BadRow`] of the processor, [`BadRow::TooManyBytes`] or [`BadRow::RepeatedKey`]: of two rows of
+/// one event with the same key one would silently replace the other.
 pub fn make_rows(
     processor: &dyn Processor,
     event: &EventView<'_>,
     now: Timestamp,
     rows: &mut Vec<Row>,
 ) -> Result<usize, BadRow> {
-    let before = rows.len();
+    make_rows_within(processor, processor.max_bytes_per_event(), event, now, rows)
+}
+
+/// Like [`make_rows`], with another limit than the processor's.
+pub(crate) fn make_rows_within(
+    processor: &dyn Processor,
+    max_bytes: u64,
+    event: &EventView<'_>,
+    now: Timestamp,
+    rows: &mut Vec<Row>,
+) -> Result<usize, BadRow> {
+    let mut new = NewRows::new(rows, max_bytes);
     let made = processor
-        .rows(event, now, rows)
-        .and_then(|()| check_keys_differ(processor.table(), &rows[before..]));
-    if made.is_err() {
-        rows.truncate(before);
+        .rows(event, now, &mut new)
+        .and_then(|()| check_keys_differ(processor.table(), new.made()));
+    match made {
+        Ok(()) => Ok(new.made().len()),
+        Err(bad) => {
+            new.clear();
+            Err(bad)
+        }
     }
-    made.map(|()| rows.len() - before)
 }
 
 fn check_keys_differ(table: &TableSpec, rows: &[Row]) -> Result<(), BadRow> {

@@ -138,9 +138,9 @@ impl fmt::Display for Value {
 
 impl Value {
     /// Bytes on the heap behind this value.
-    fn heap_bytes(&self) -> u64 {
+    pub(crate) fn heap_bytes(&self) -> u64 {
         match self {
-            Self::Text(text) if text.is_heap_allocated() => text.len() as u64,
+            Self::Text(text) if text.is_heap_allocated() => text.capacity() as u64,
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Version(version) => size_of_val(&**version) as u64,
             _ => 0,
@@ -198,7 +198,11 @@ impl Row {
     /// What the row costs in memory, in bytes.
     #[must_use]
     pub fn cost_bytes(&self) -> u64 {
-        let values = size_of_val(&*self.0) as u64;
-        size_of::<Self>() as u64 + values + self.0.iter().map(Value::heap_bytes).sum::<u64>()
+        Self::fixed_bytes(self.0.len()) + self.0.iter().map(Value::heap_bytes).sum::<u64>()
+    }
+
+    /// The cost of a row of so many columns, without the bytes behind its values.
+    pub(crate) const fn fixed_bytes(columns: usize) -> u64 {
+        (size_of::<Self>() + columns * size_of::<Value>()) as u64
     }
 }

@@ -72,6 +72,8 @@ pub struct RouterSettings {
 pub struct ProcessorSettings {
     /// Rows that one event may explode into, at most.
     pub max_rows_per_event: usize,
+    /// Bytes that the rows of one event may take in memory, at most.
+    pub max_bytes_per_event: u64,
     /// How it is restarted.
     pub restart: RestartPolicy,
 }

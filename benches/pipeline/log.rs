@@ -15,6 +15,7 @@ use crate::load::generator;
 /// Opens the log in `data`, for publishing.
 pub fn log_in(data: &Path) -> EmbeddedLog {
     let options = LogOptions {
+        max_in_flight: 45_000,
         subscription: "kappa".to_owned(),
         subscription_life: None,
         max_age: Duration::from_secs(7 * 86_400),

@@ -263,6 +263,8 @@ pub struct FaultSettings {
     pub enabled: bool,
     /// Ids of events that panic the processor that meets them.
     pub panic_on: Vec<String>,
+    /// Ids of events that abort the process.
+    pub abort_on: Vec<String>,
     /// A sink that fails for a while after the start.
     pub fail: Option<SinkFault>,
     /// A sink that waits for a while after the start.

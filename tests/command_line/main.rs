@@ -6,6 +6,7 @@ mod archive;
 mod audit;
 mod data_folder;
 mod dead_letters;
+mod killed;
 mod lost_subscription;
 mod publish;
 mod questions;

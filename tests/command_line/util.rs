@@ -108,6 +108,7 @@ impl Folder {
 fn spy(data: &Path) -> EmbeddedLog {
     std::fs::create_dir_all(data).unwrap();
     let options = LogOptions {
+        max_in_flight: 1_000,
         subscription: "spy".to_owned(),
         subscription_life: None,
         max_age: Duration::from_secs(3600),

@@ -12,6 +12,7 @@ mod any_event;
 mod archive_forms;
 mod broken_sinks;
 mod clock;
+mod exploding;
 mod killed_actors;
 mod killed_daemon;
 mod misconfigured;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::dead_letter::DeadLetters;
 use super::parser::Parse;
 use crate::delivery::{Claim, Duty, Ledger, Redelivery, RedeliveryPolicy};
+use crate::message::Message;
 use crate::port::{Backlog, EventLog, Pulled, Room};
 use crate::settings::ReaderSettings;
 use crate::supervision::{Address, Backoff, Me, Role, RoleError};
@@ -104,6 +105,8 @@ pub struct Reader {
     redelivery: Redelivery,
     pull_backoff: Backoff,
     next_parser: usize,
+    /// The last messages were suspect: the log waits for them, so sinks flush at once.
+    suspects: bool,
     /// Admitted, but larger than the account has room for: they wait until they are alone.
     outsized: Vec<Claim>,
     quiet_period: Duration,
@@ -134,6 +137,7 @@ impl Reader {
             redelivery: Redelivery::new(policy),
             pull_backoff: Backoff::new(PULL_BACKOFF.0, PULL_BACKOFF.1),
             next_parser: 0,
+            suspects: false,
             outsized: Vec::new(),
             quiet_period: settings.quiet_period,
             quiet_since: None,
@@ -206,10 +210,11 @@ impl Reader {
         if let Pulled::Messages(messages) = pulled {
             self.quiet_since = None;
             self.set_idle(None);
-            self.press(false);
+            self.suspects = messages.iter().any(|message| message.suspect.is_some());
+            self.press(self.suspects);
             return self.admit(messages);
         }
-        self.press(ended || matches!(asked, Intake::UntilIdle | Intake::ToTheEnd));
+        self.press(ended || self.suspects || matches!(asked, Intake::UntilIdle | Intake::ToTheEnd));
         let idle = match asked {
             _ if !nothing_unacknowledged => None,
             _ if ended => Some(Idle::End),
@@ -227,8 +232,11 @@ impl Reader {
         Vec::new()
     }
 
-    fn admit(&mut self, messages: Vec<crate::message::Message>) -> Vec<Claim> {
+    fn admit(&mut self, messages: Vec<Message>) -> Vec<Claim> {
         let claims = self.ports.ledger.admit(messages);
+        // What killed the process alone is tried again as what panicked an actor is.
+        let (struck, claims) = claims.into_iter().partition(|claim| claim.strikes() > 0);
+        self.redelivery.take(struck, Instant::now());
         let account = self.ports.ledger.account();
         if account.is_overdrawn() && account.messages() > claims.len() as u64 {
             self.outsized = claims;

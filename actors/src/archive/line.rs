@@ -200,6 +200,7 @@ mod tests {
             ordering_key: "order-1".into(),
             attempt: None,
             archived: false,
+            suspect: None,
             lease: Lease(1),
         }
     }

@@ -28,6 +28,7 @@ fn message(payload: &str) -> Message {
         ordering_key: "".into(),
         attempt: None,
         archived: false,
+        suspect: None,
         lease: Lease(0),
     }
 }

@@ -44,7 +44,8 @@ pub async fn in_hand<T>(actor: &str, handler: impl Future<Output = T>) -> Result
 fn accuse(actor: &str, panic: &(dyn Any + Send), suspects: Vec<Held>) -> Arc<Crash> {
     let isolated = are_of_one_event(&suspects);
     let explained = AtomicBool::new(false);
-    let crash = Crash { actor: actor.to_owned(), panic: words_of(panic), isolated, explained };
+    let reason = format!("panicked: {}", words_of(panic));
+    let crash = Crash { actor: actor.to_owned(), reason, isolated, explained };
     let crash = Arc::new(crash);
     for mut held in suspects {
         let history = held.history.get_or_insert_default();

@@ -100,7 +100,8 @@ impl Ledger {
     /// Takes messages on loan and opens a route claim for each.
     ///
     /// A message that is in flight already gets no second claim: its new lease joins the old. A
-    /// closed ledger takes nothing: the leases of a pull that was still under way run out.
+    /// closed ledger takes nothing: the leases of a pull that was still under way run out. Claims of
+    /// messages that were alone in flight when the process was killed are struck already.
     #[must_use]
     pub fn admit(self: &Arc<Self>, messages: Vec<Message>) -> Vec<Claim> {
         let mut claims = Vec::with_capacity(messages.len());
@@ -121,7 +122,7 @@ impl Ledger {
         }
         drop(in_flight);
         self.account.charge_messages(claims.len() as u64);
-        self.account.change_bytes(signed(bytes));
+        self.account.change_messages(signed(bytes));
         self.duties.change(Duty::Route, Change::opened(claims.len(), bytes));
         let counters = self.board.counters();
         counters.received.add(claims.len() as u64);
@@ -131,6 +132,7 @@ impl Ledger {
     }
 
     fn lend(self: &Arc<Self>, message: Message, cost_bytes: u64) -> Claim {
+        let deaths = message.suspect.unwrap_or(0);
         let delivery = Arc::new(Delivery {
             ledger: Arc::clone(self),
             cost_bytes,
@@ -139,7 +141,11 @@ impl Ledger {
             message,
             envelope: OnceLock::new(),
         });
-        Claim::open(delivery, Duty::Route)
+        let mut claim = Claim::open(delivery, Duty::Route);
+        if deaths > 0 {
+            claim.strike(deaths);
+        }
+        claim
     }
 
     /// Waits until claims came back, or an isolated one ended; the claims that came back since
@@ -194,7 +200,7 @@ impl Ledger {
             self.until_done(unarchived.len(), || log.acknowledge_unarchived(unarchived)).await;
         }
         let bytes: u64 = deliveries.iter().map(|one| one.cost_bytes).sum();
-        self.account.change_bytes(-signed(bytes));
+        self.account.change_messages(-signed(bytes));
         self.account.release_messages(deliveries.len() as u64);
         self.board.counters().acked.add(deliveries.len() as u64);
         self.show_account();
@@ -212,7 +218,7 @@ impl Ledger {
         self.board.recovered(ACKNOWLEDGEMENT);
     }
 
-    fn show_account(&self) {
+    pub(super) fn show_account(&self) {
         let counters = self.board.counters();
         counters.in_flight_messages.set(self.account.messages());
         counters.in_flight_bytes.set(self.account.bytes());

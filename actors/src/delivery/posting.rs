@@ -16,7 +16,7 @@ use super::{Claim, Delivery, Duty, Held, Ledger};
 pub struct Posting {
     /// That of the claims, once there was one.
     ledger: Option<Arc<Ledger>>,
-    /// Bytes charged, less those released.
+    /// Bytes of rows charged, less those released.
     bytes: i64,
     /// Claims opened, less those that ended.
     duties: Vec<(Duty, Change)>,
@@ -73,8 +73,7 @@ impl Posting {
         self.settle(claim);
     }
 
-    /// Charges what was made of an event to the account, until its claim ends. It never waits: the
-    /// reader does, before it takes more.
+    /// Charges the rows of an event to the account, until its claim ends. It never waits.
     pub fn charge(&mut self, claim: &mut Claim, bytes: u64) {
         let held = claim.held_mut();
         self.enter(held);
@@ -100,7 +99,8 @@ impl Drop for Posting {
         for (duty, change) in self.duties.drain(..) {
             ledger.duties().change(duty, change);
         }
-        ledger.account().change_bytes(self.bytes);
+        ledger.account().change_rows(self.bytes);
+        ledger.show_account();
         ledger.finish(std::mem::take(&mut self.finished));
     }
 }

@@ -129,7 +129,8 @@ impl Redelivery {
 }
 
 impl Claim {
-    fn strikes(&self) -> u32 {
+    /// How often it was in hand at a panic, or alone in flight when the process was killed.
+    pub(crate) fn strikes(&self) -> u32 {
         self.held().history.as_ref().map_or(0, |history| history.strikes)
     }
 
@@ -161,7 +162,7 @@ impl Claim {
             stage: Stage::Poison,
             actor: crash.as_ref().map_or_else(String::new, |crash| crash.actor.clone()),
             processor: duties.processor(self.duty()).map(str::to_owned),
-            reason: crash.map_or_else(String::new, |crash| format!("panicked: {}", crash.panic)),
+            reason: crash.map_or_else(String::new, |crash| crash.reason.clone()),
             salvaged: Salvaged::default(),
             attempts: self.strikes(),
         };

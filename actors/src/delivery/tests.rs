@@ -65,6 +65,7 @@ fn message(id: u64, lease: u64) -> Message {
         ordering_key: "".into(),
         attempt: None,
         archived: false,
+        suspect: None,
         lease: Lease(lease),
     }
 }

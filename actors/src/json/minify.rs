@@ -26,6 +26,10 @@ pub(crate) fn minify(raw: &str) -> String {
         }
         at = end;
     }
+    // Of much white space the result is to keep nothing.
+    if minifier.out.capacity() / 2 > minifier.out.len() {
+        minifier.out.shrink_to_fit();
+    }
     minifier.out
 }
 

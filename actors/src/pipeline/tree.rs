@@ -157,15 +157,16 @@ impl Tree {
     }
 
     fn processor_children(&self) -> Vec<Child> {
-        let panic_on = Arc::new(self.plan.panic_on.clone());
+        let faults = Arc::new(self.plan.faults.clone());
         let specs = self.plan.processors.iter().zip(&self.processors).zip(&self.writers);
         specs
             .map(|((spec, address), writer)| {
                 let role = ProcessorActor {
                     processor: Arc::clone(&spec.processor),
                     writer: writer.clone(),
+                    ledger: Arc::clone(&self.ledger),
                     dead_letters: self.dead_letters.clone(),
-                    panic_on: Arc::clone(&panic_on),
+                    faults: Arc::clone(&faults),
                 };
                 worker(address, &spec.restart, move || role.clone())
             })

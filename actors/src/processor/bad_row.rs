@@ -42,6 +42,12 @@ pub enum BadRow {
         /// How many there may be.
         max: usize,
     },
+    /// The event's rows would take more memory than they may.
+    #[error("its rows take more than max_bytes_per_event ({max} bytes)")]
+    TooManyBytes {
+        /// How many bytes they may take.
+        max: u64,
+    },
     /// Two rows of the event have the same key.
     #[error("two rows have the key {key}")]
     RepeatedKey {

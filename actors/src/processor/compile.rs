@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::config::ProcessorConfig;
-use super::plan::{Explode, ProcessorPlan};
+use super::plan::{EventLimits, Explode, ProcessorPlan};
 use super::{MAX_REVISION, PlanError, matcher, names};
 use crate::envelope::EnvelopePlan;
 use crate::json::{Pointer, Trie};
@@ -16,7 +16,7 @@ impl ProcessorPlan {
     /// Checks the configuration of the processor `name` and makes it ready.
     ///
     /// `envelope` tells where the event's id stands, so that a key can be known to hold it. An
-    /// event that explodes into more than `max_rows_per_event` rows will be a bad row.
+    /// event that would exceed `limits` will be a bad row.
     ///
     /// # Errors
     /// [`PlanError`], for the first mistake found.
@@ -24,13 +24,13 @@ impl ProcessorPlan {
         name: &str,
         config: &ProcessorConfig,
         envelope: &EnvelopePlan,
-        max_rows_per_event: usize,
+        limits: EventLimits,
     ) -> Result<Self, PlanError> {
         let mut compiler = Compiler { name, config, event: Trie::default(), explode: None };
         compiler.check_names()?;
         compiler.check_patterns()?;
         compiler.check_revision()?;
-        compiler.open_explode(max_rows_per_event)?;
+        compiler.open_explode()?;
         let mut cells = Vec::with_capacity(config.columns.len());
         for (name, column) in &config.columns {
             cells.push(compiler.cell(name, column)?);
@@ -54,6 +54,7 @@ impl ProcessorPlan {
             order_by,
             max_future,
             trace,
+            limits,
         })
     }
 }
@@ -128,11 +129,11 @@ impl Compiler<'_> {
         })
     }
 
-    fn open_explode(&mut self, max_rows: usize) -> Result<(), PlanError> {
+    fn open_explode(&mut self) -> Result<(), PlanError> {
         if let Some(text) = &self.config.explode {
             let pointer = self.pointer("explode", text)?;
             let slot = self.event.insert(&pointer);
-            self.explode = Some(Explode { pointer, slot, element: Trie::default(), max_rows });
+            self.explode = Some(Explode { pointer, slot, element: Trie::default() });
         }
         Ok(())
     }

@@ -4,12 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::MessageField;
-use super::{BadRow, EventView, Processor, Trace, convert};
+use super::{BadRow, EventView, NewRow, NewRows, Processor, Trace, convert};
 use crate::json::{Pointer, Trie, array_len};
 use crate::position::Position;
 use crate::row::{Row, TableSpec, Value};
 use crate::time::Timestamp;
 use crate::version::Version;
+
+/// Bounds on the rows of one event.
+#[derive(Clone, Copy, Debug)]
+pub struct EventLimits {
+    /// Rows that it may explode into.
+    pub max_rows: usize,
+    /// Bytes that its rows may take in memory.
+    pub max_bytes: u64,
+}
 
 /// A configured processor, checked and ready.
 #[derive(Debug)]
@@ -27,6 +36,7 @@ pub struct ProcessorPlan {
     pub(super) order_by: Option<usize>,
     pub(super) max_future: Option<Duration>,
     pub(super) trace: Trace,
+    pub(super) limits: EventLimits,
 }
 
 /// A row for each element of an array.
@@ -37,7 +47,6 @@ pub(super) struct Explode {
     pub(super) slot: usize,
     /// What is wanted of each element.
     pub(super) element: Trie,
-    pub(super) max_rows: usize,
 }
 
 /// How one column comes by its value.
@@ -108,21 +117,28 @@ impl Processor for ProcessorPlan {
 
     fn keys(&self, event: &EventView<'_>) -> Option<Vec<Row>> {
         let mut keys = Vec::new();
-        let key = |scope: &Scope<'_>| {
-            let values = self.table.key.iter().map(|&column| self.value(column, scope));
-            values.collect::<Result<_, _>>().map(Row)
-        };
-        self.make(event, Timestamp::default(), &mut keys, key).ok().map(|()| keys)
+        let mut new = NewRows::new(&mut keys, self.limits.max_bytes);
+        let columns = self.table.key.len();
+        self.make(event, Timestamp::default(), columns, &mut new, |scope, row| {
+            self.table.key.iter().try_for_each(|&column| row.push(self.value(column, scope)?))
+        })
+        .ok()
+        .map(|()| keys)
+    }
+
+    fn max_bytes_per_event(&self) -> u64 {
+        self.limits.max_bytes
     }
 
     fn rows(
         &self,
         event: &EventView<'_>,
         now: Timestamp,
-        rows: &mut Vec<Row>,
+        rows: &mut NewRows<'_>,
     ) -> Result<(), BadRow> {
         let position = event.message.position();
-        self.make(event, now, rows, |scope| self.row(position, scope))
+        let columns = self.table.columns.len();
+        self.make(event, now, columns, rows, |scope, row| self.row(position, scope, row))
     }
 }
 
@@ -146,70 +162,58 @@ impl ProcessorPlan {
         })
     }
 
-    /// Appends what `row` makes of the event or of each of its elements, all or none.
+    /// Appends what `row` makes of the event or of each of its elements.
     fn make(
         &self,
         event: &EventView<'_>,
         now: Timestamp,
-        rows: &mut Vec<Row>,
-        row: impl Fn(&Scope<'_>) -> Result<Row, BadRow>,
+        columns: usize,
+        rows: &mut NewRows<'_>,
+        row: impl Fn(&Scope<'_>, &mut NewRow<'_>) -> Result<(), BadRow>,
     ) -> Result<(), BadRow> {
         let json = std::str::from_utf8(&event.message.payload)
             .map_err(|_| BadRow::Other("not UTF-8".to_owned()))?;
         let root = self.event.capture(json).map_err(not_json)?;
         let scope = Scope { event, now, root: &root, element: &[], index: 0 };
         let Some(explode) = &self.explode else {
-            rows.push(row(&scope)?);
-            return Ok(());
+            return rows.collect(columns, |new| row(&scope, new));
         };
-        let before = rows.len();
-        let exploded = Self::explode(explode, &scope, rows, row);
-        if exploded.is_err() {
-            rows.truncate(before);
-        }
-        exploded
-    }
-
-    fn explode(
-        explode: &Explode,
-        scope: &Scope<'_>,
-        rows: &mut Vec<Row>,
-        row: impl Fn(&Scope<'_>) -> Result<Row, BadRow>,
-    ) -> Result<(), BadRow> {
         let Some(array) = scope.raw(Place::Event(explode.slot)) else { return Ok(()) };
         let pointer = || explode.pointer.to_string();
         let count = array_len(array).ok_or_else(|| BadRow::NotAnArray { pointer: pointer() })?;
-        if count > explode.max_rows {
-            return Err(BadRow::TooManyRows {
-                pointer: pointer(),
-                rows: count,
-                max: explode.max_rows,
-            });
+        let max = self.limits.max_rows;
+        if count > max {
+            return Err(BadRow::TooManyRows { pointer: pointer(), rows: count, max });
         }
         let elements: Vec<&serde_json::value::RawValue> =
             serde_json::from_str(array).map_err(not_json)?;
-        rows.reserve(count);
+        rows.reserve(count, columns);
         for (index, element) in elements.into_iter().enumerate() {
             let element = explode.element.capture(element.get()).map_err(not_json)?;
-            rows.push(row(&Scope { element: &element, index, ..*scope })?);
+            let scope = Scope { element: &element, index, ..scope };
+            rows.collect(columns, |new| row(&scope, new))?;
         }
         Ok(())
     }
 
-    fn row(&self, position: Position, scope: &Scope<'_>) -> Result<Row, BadRow> {
-        let mut values = Vec::with_capacity(self.table.columns.len());
+    fn row(
+        &self,
+        position: Position,
+        scope: &Scope<'_>,
+        row: &mut NewRow<'_>,
+    ) -> Result<(), BadRow> {
         for column in 0..self.cells.len() {
-            values.push(self.value(column, scope)?);
+            row.push(self.value(column, scope)?)?;
         }
         if self.table.version.is_some() {
             let order = match self.order_by {
-                Some(column) => Some(self.order(column, &values[column], scope.event)?),
+                Some(column) => Some(self.order(column, &row.values()[column], scope.event)?),
                 None => None,
             };
             let version = Version::new(order, position, self.revision);
-            values.push(Value::Version(Box::new(version)));
+            row.push(Value::Version(Box::new(version)))?;
         }
-        Ok(Row(values.into_boxed_slice()))
+        Ok(())
     }
 
     /// The number that an `order_by` value counts as: microseconds, days, or the integer itself.

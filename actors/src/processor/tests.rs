@@ -15,6 +15,8 @@ const EVENT: &str = r#"{"event_id":"evt_1","event_type":"order.placed","entity_i
     "timestamp":"2026-02-17T14:30:00.123Z","data":{"customer_id":"cust_1","total":109.97,
     "items":[{"sku":"a","n":2},{"sku":"b","n":1}],"note":null},"metadata":{"source":"web"}}"#;
 
+const FEW: EventLimits = EventLimits { max_rows: 3, max_bytes: 4_096 };
+
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
 fn envelope() -> EnvelopePlan {
@@ -29,7 +31,7 @@ fn envelope() -> EnvelopePlan {
 /// Compiles a processor `p` of the table `t` from the rest of its file.
 fn compile(toml: &str) -> Result<ProcessorPlan, PlanError> {
     let config = format!("match = [\"order.\"]\ntable = \"t\"\n{toml}");
-    ProcessorPlan::compile("p", &toml::from_str(&config).unwrap(), &envelope(), 3)
+    ProcessorPlan::compile("p", &toml::from_str(&config).unwrap(), &envelope(), FEW)
 }
 
 /// The rows that `plan` makes of `payload`.
@@ -42,6 +44,7 @@ fn rows(plan: &ProcessorPlan, payload: &str) -> Result<Vec<Row>, BadRow> {
         ordering_key: "".into(),
         attempt: None,
         archived: false,
+        suspect: None,
         lease: Lease(1),
     };
     let envelope = envelope().read(payload.as_bytes()).unwrap();
@@ -315,4 +318,39 @@ fn a_number_that_no_double_holds_fails_only_the_column_that_needs_it() {
     let beside = "[columns]\nv = { type = \"STRING\", from = \"/data/total/none\" }\n\
                   w = { type = \"STRING\", from = \"/data/customer_id\" }";
     assert_eq!(one(beside, &event).unwrap(), [Value::Null, Value::Text("cust_1".into())]);
+}
+
+#[test]
+fn an_event_whose_rows_take_too_many_bytes_makes_none() {
+    const COPIED: &str = r#"
+        explode = "/data/items"
+        [columns]
+        n = { type = "INTEGER", index = true }
+        all = { type = "JSON", root = "" }
+        "#;
+    let plan = compile(COPIED).unwrap();
+    let long = EVENT.replace("null", &format!("\"{}\"", "x".repeat(2_500)));
+    assert_eq!(rows(&plan, EVENT).unwrap().len(), 2);
+    let reason = "its rows take more than max_bytes_per_event (4096 bytes)";
+    let bad = rows(&plan, &long).map(|rows| rows.len());
+    assert_eq!(bad.unwrap_err().to_string(), reason);
+    // Not even one row: each value counts before the next is made.
+    let wide = r#"
+        [columns]
+        a = { type = "JSON", from = "" }
+        b = { type = "JSON", from = "" }
+        c = { type = "JSON", from = "" }
+        "#;
+    let bad = rows(&compile(wide).unwrap(), &long);
+    assert_eq!(bad.unwrap_err().to_string(), reason);
+}
+
+#[test]
+fn a_row_costs_what_its_values_keep_allocated() {
+    let plan = compile("[columns]\nall = { type = \"JSON\", from = \"/data\" }").unwrap();
+    let blank = EVENT.replace("\"note\":null", &format!("\"note\":{}null", " ".repeat(2_000)));
+    let made = rows(&plan, &blank).unwrap();
+    let Value::Text(text) = &made[0].0[0] else { panic!("no text: {made:?}") };
+    assert!(text.capacity() < 2 * text.len() + 64, "{} for {}", text.capacity(), text.len());
+    assert!(made[0].cost_bytes() >= text.capacity() as u64);
 }

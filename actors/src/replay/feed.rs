@@ -268,6 +268,7 @@ impl Decoder {
             ordering_key: origin.ordering_key,
             attempt: None,
             archived: false,
+            suspect: None,
             lease: Lease(0),
         }))
     }

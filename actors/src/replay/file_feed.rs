@@ -172,6 +172,7 @@ impl Importer {
             ordering_key: CompactString::default(),
             attempt: None,
             archived: false,
+            suspect: None,
             lease: Lease(0),
         })
     }

@@ -192,6 +192,7 @@ impl LetterLog {
             ordering_key: letter.ordering_key,
             attempt: None,
             archived: false,
+            suspect: None,
             lease: Lease(0),
         };
         state.ready.push_back(Loan { letter_id: letter.id, mark, message });

@@ -41,6 +41,7 @@ fn message(payload: &str, publish_time: Timestamp) -> Message {
         ordering_key: "".into(),
         attempt: None,
         archived: false,
+        suspect: None,
         lease: Lease(0),
     }
 }

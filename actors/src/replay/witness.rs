@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::port::replayed_events;
-use crate::processor::{BadRow, EventView, Processor};
+use crate::processor::{BadRow, EventView, NewRows, Processor};
 use crate::row::{Row, TableSpec, Value};
 use crate::time::Timestamp;
 
@@ -40,9 +40,17 @@ impl Processor for Witness {
         &self.table
     }
 
-    fn rows(&self, event: &EventView<'_>, _: Timestamp, rows: &mut Vec<Row>) -> Result<(), BadRow> {
+    fn max_bytes_per_event(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn rows(
+        &self,
+        event: &EventView<'_>,
+        _: Timestamp,
+        rows: &mut NewRows<'_>,
+    ) -> Result<(), BadRow> {
         let position = Bytes::copy_from_slice(&event.message.position().to_bytes());
-        rows.push(Row([Value::Bytes(Box::new(position))].into()));
-        Ok(())
+        rows.push(Row([Value::Bytes(Box::new(position))].into()))
     }
 }

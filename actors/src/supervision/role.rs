@@ -200,7 +200,7 @@ impl RoleFailure {
 impl std::fmt::Display for RoleFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Panicked(crash) => write!(f, "panicked: {}", crash.panic),
+            Self::Panicked(crash) => f.write_str(&crash.reason),
             Self::Gave(error) => f.write_str(error),
         }
     }

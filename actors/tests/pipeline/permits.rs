@@ -1,7 +1,10 @@
 //! Promise 5: memory is bounded, and no timer holds the permits that everyone waits for.
 
+use std::time::Duration;
+
 use kappa_actors::message::NewMessage;
 use kappa_actors::pipeline::Plan;
+use kappa_actors::testing::memory::warehouse::Moment;
 
 use super::crashes::window_path;
 use super::rig::*;
@@ -101,6 +104,84 @@ async fn a_keeper_that_dies_of_the_word_to_flush_passes_it_on_in_its_next_life()
         world.log.all_acknowledged().await;
         assert_eq!(rig.restarts("kappa/archive/keeper"), 1);
         rig.stop().await;
+    })
+    .await;
+}
+
+/// A cart with `items` items and an id of `id_bytes` bytes, which each of its rows holds.
+fn large_cart(number: usize, items: usize, id_bytes: usize) -> NewMessage {
+    let id = format!("c{number}-{}", "x".repeat(id_bytes));
+    let items = vec![r#"{"sku":"good"}"#; items].join(",");
+    event("cart.filled", &id, &format!(r#","items":[{items}]"#))
+}
+
+#[tokio::test(start_paused = true)]
+async fn processors_wait_for_the_rows_of_exploding_events_to_be_stored() {
+    within(async {
+        let world = World::default();
+        // Each cart of about 1 kB becomes some 15 kB of rows: all of them at once would take 3 MB.
+        let rig = Rig::open(&world, with_room(10_000, 400_000)).await;
+        let gate = world.warehouse.hold("items", Moment::BeforeCommit);
+        world.log.append((1..=200).flat_map(|number| [large_cart(number, 20, 600), order(number)]));
+        gate.reached().await;
+        // The clock moves on when nothing else does.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let held = rig.board.counters().in_flight_bytes.get();
+        assert!(held > 400_000, "the limit was never reached: {held}");
+        // Messages take all of the limit, rows half of it, and a piece more.
+        assert!(held < 400_000 + 200_000 + 2 * 12_500 + 16_384, "{held} bytes in flight");
+        drop(gate);
+        until(|| world.log.acknowledged().len() > 380).await;
+        rig.stop().await;
+        let written = world.warehouse.rows("items").len();
+        assert_eq!((written, world.warehouse.rows("orders").len()), (200 * 20, 200));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_rows_are_larger_than_all_permits_is_stored() {
+    within(async {
+        let world = World::default();
+        let rig = Rig::until_idle(&world, with_room(100, 1_000)).await;
+        world.log.append([cart(1), large_cart(2, 20, 600), large_cart(3, 20, 600), order(1)]);
+        rig.finish().await;
+        assert_eq!(world.warehouse.rows("items").len(), 2 + 20 + 20);
+        assert_eq!(world.written("orders"), each("o", 1..=1, 1));
+        assert!(world.dead_letters().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_rows_take_too_many_bytes_becomes_a_dead_letter() {
+    within(async {
+        let world = World::default();
+        let rig = Rig::until_idle(&world, with_room(100, 1 << 20)).await;
+        world.log.append([cart(1), large_cart(2, 40, 600), cart(3)]);
+        rig.finish().await;
+        assert_eq!(world.warehouse.rows("items").len(), 4);
+        let letters = world.dead_letters();
+        let reason = "its rows take more than max_bytes_per_event (16384 bytes)";
+        let reasons: Vec<_> = letters.values().map(|letter| letter["reason"].as_str()).collect();
+        assert_eq!(reasons, [reason]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_processor_that_waits_for_memory_holds_nothing_that_a_dying_writer_needs() {
+    within(async {
+        let world = World::default();
+        let rig = Rig::open(&world, with_room(10_000, 100_000)).await;
+        world.panic_after_commit("items", 5);
+        world.fail_writes("orders", 7);
+        world.log.append((1..=100).flat_map(|number| [large_cart(number, 20, 600), order(number)]));
+        until(|| world.log.acknowledged().len() > 180).await;
+        rig.stop().await;
+        assert_eq!(world.warehouse.rows("items").len(), 100 * 20);
+        assert_eq!(world.warehouse.rows("orders").len(), 100);
+        assert!(world.dead_letters().is_empty());
     })
     .await;
 }

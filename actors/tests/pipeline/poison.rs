@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kappa_actors::processor::{BadRow, EventView, Processor};
+use kappa_actors::processor::{BadRow, EventView, NewRows, Processor};
 use kappa_actors::row::{Row, TableSpec, Value};
 use kappa_actors::testing::memory::warehouse::Moment;
 use kappa_actors::time::Timestamp;
@@ -26,7 +26,7 @@ async fn a_poison_event_becomes_a_dead_letter_and_its_neighbours_do_not_notice()
     within(async {
         let world = World::default();
         let mut plan = plan();
-        plan.panic_on = ["o3".to_owned()].into();
+        plan.faults.panic_on = ["o3".to_owned()].into();
         plan.processors[0].restart = restart(1);
         let rig = Rig::until_idle(&world, plan).await;
         world.log.append(orders(1..=5).into_iter().chain([user(1)]));
@@ -54,7 +54,7 @@ async fn a_thousand_poison_events_in_a_row_become_a_thousand_dead_letters() {
     within(async {
         let world = World::default();
         let mut plan = plan();
-        plan.panic_on = (1..=1_000).map(|number| format!("o{number}")).collect();
+        plan.faults.panic_on = (1..=1_000).map(|number| format!("o{number}")).collect();
         // A crash for each batch of a hundred.
         plan.processors[0].restart = restart(10);
         let rig = Rig::until_idle(&world, plan).await;
@@ -74,7 +74,7 @@ async fn poison_events_that_trickle_in_are_never_charged_to_the_budget() {
     within(async {
         let world = World::default();
         let mut plan = plan();
-        plan.panic_on = (1..=50).map(|number| format!("o{number}")).collect();
+        plan.faults.panic_on = (1..=50).map(|number| format!("o{number}")).collect();
         plan.processors[0].restart = restart(0);
         let mut rig = Rig::until_idle(&world, plan).await;
         for number in 1..=50 {
@@ -109,8 +109,17 @@ impl Processor for Buggy {
         &self.table
     }
 
-    fn rows(&self, event: &EventView<'_>, _: Timestamp, rows: &mut Vec<Row>) -> Result<(), BadRow> {
-        rows.push(Row(Box::new([Value::Text(event.envelope.id.clone())])));
+    fn max_bytes_per_event(&self) -> u64 {
+        1 << 20
+    }
+
+    fn rows(
+        &self,
+        event: &EventView<'_>,
+        _: Timestamp,
+        rows: &mut NewRows<'_>,
+    ) -> Result<(), BadRow> {
+        rows.push(Row(Box::new([Value::Text(event.envelope.id.clone())])))?;
         assert_ne!(event.envelope.id, "u2", "half done, and then");
         Ok(())
     }

@@ -9,7 +9,7 @@ use kappa_actors::archive::{Compression, LineFormat};
 use kappa_actors::envelope::{EnvelopeConfig, EnvelopePlan};
 use kappa_actors::message::NewMessage;
 use kappa_actors::pipeline::{ArchivePlan, Intake, Pipeline, Plan, ProcessorSpec, Stopped};
-use kappa_actors::processor::{Processor, ProcessorPlan};
+use kappa_actors::processor::{EventLimits, Processor, ProcessorPlan};
 use kappa_actors::settings::{
     ActorSettings, ArchiveWindowSettings, ParserSettings, ReaderSettings, RestartPolicy,
     RouterSettings, SupervisorSettings, WriterSettings,
@@ -23,6 +23,9 @@ pub(crate) const QUIET_PERIOD: Duration = Duration::from_secs(10);
 
 /// Longer than any test may take: a timer of an hour never fires.
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+/// Bounds on the rows of one event.
+pub(crate) const LIMITS: EventLimits = EventLimits { max_rows: 100, max_bytes: 16 << 10 };
 
 const PROCESSORS: [(&str, &str); 3] = [
     (
@@ -68,7 +71,7 @@ pub(crate) fn plan() -> Plan {
     let envelope = EnvelopePlan::compile(&EnvelopeConfig { id, r#type, time }, 1 << 20).unwrap();
     let processors = PROCESSORS.map(|(name, config)| {
         let config = toml::from_str(config).unwrap();
-        spec(Arc::new(ProcessorPlan::compile(name, &config, &envelope, 100).unwrap()))
+        spec(Arc::new(ProcessorPlan::compile(name, &config, &envelope, LIMITS).unwrap()))
     });
     Plan {
         envelope: Arc::new(envelope),
@@ -80,7 +83,7 @@ pub(crate) fn plan() -> Plan {
         }),
         actors: actors(),
         elsewhere: Vec::new(),
-        panic_on: Default::default(),
+        faults: Default::default(),
         staging_replay: None,
         requeued: None,
         event_time: None,
@@ -225,7 +228,7 @@ pub(crate) async fn within<T>(test: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(600), test).await.expect("the pipeline hangs")
 }
 
-fn event(kind: &str, id: &str, rest: &str) -> NewMessage {
+pub(crate) fn event(kind: &str, id: &str, rest: &str) -> NewMessage {
     let time = "2026-02-17T14:30:00Z";
     NewMessage::from_payload(format!(
         r#"{{"event_id":"{id}","event_type":"{kind}","timestamp":"{time}"{rest}}}"#

@@ -138,6 +138,7 @@ async fn leave_a_part(archive: &dyn ArchiveStore, number: usize) {
         ordering_key: "".into(),
         attempt: None,
         archived: false,
+        suspect: None,
         lease: Lease(1),
     });
     let part = part.encode().unwrap();

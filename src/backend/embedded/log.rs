@@ -58,6 +58,8 @@ type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// How a log is read, and what it keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
+    /// Messages that a daemon has in flight at once, at most: so many are suspect when it is killed.
+    pub max_in_flight: usize,
     /// The subscription that is read through.
     pub subscription: String,
     /// How long the subscription of a job is kept unused; `None`: that of a daemon. One that is
@@ -228,6 +230,13 @@ impl EventLog for EmbeddedLog {
 
     async fn acknowledged(&self) -> Result<Acknowledged, LogError> {
         self.reader.ask(Command::Acknowledged).await.map_err(ended)?
+    }
+
+    async fn close(&self) {
+        let noted = self.reader.ask(Command::EndRun).await.map_err(ended).flatten();
+        if let Err(error) = noted {
+            tracing::warn!(%error, "the clean stop is not noted: the next start takes it for a kill");
+        }
     }
 }
 

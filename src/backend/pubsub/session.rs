@@ -350,6 +350,7 @@ fn translated(received: Received, handler: &Handler) -> Message {
         attempt: handler.delivery_attempt().and_then(|attempt| u32::try_from(attempt).ok()),
         // Given when the message is taken in.
         archived: false,
+        suspect: None,
         lease: Lease(0),
     }
 }

@@ -86,6 +86,7 @@ fn outcome_of(letter: &DeadLetter, blueprint: &Blueprint, matcher: &Matcher) -> 
         ordering_key: letter.ordering_key.clone(),
         attempt: None,
         archived: false,
+        suspect: None,
         lease: Lease(0),
     };
     let event = EventView { message: &message, envelope: &envelope };

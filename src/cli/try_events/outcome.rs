@@ -93,6 +93,7 @@ impl Trial {
             ordering_key: CompactString::default(),
             attempt: None,
             archived: false,
+            suspect: None,
             lease: Lease(0),
         };
         let (mut ways, mut outcome) = (Vec::new(), Outcome::default());

@@ -26,6 +26,7 @@ async fn store_lines(archive: &GcsArchive, window: Window, who: &Incarnation, pa
             ordering_key: "".into(),
             attempt: None,
             archived: false,
+            suspect: None,
             lease: Lease(0),
         });
     }

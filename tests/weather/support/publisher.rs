@@ -19,6 +19,7 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) fn open(data_dir: &Path) -> Self {
         let options = LogOptions {
+            max_in_flight: 45_000,
             subscription: "kappa".to_owned(),
             subscription_life: None,
             max_age: Duration::from_secs(7 * 86_400),

@@ -14,12 +14,14 @@ use crate::dead_letter_table::{DeadLetter, Stage};
 use crate::envelope::EnvelopeConfig;
 use crate::message::{Lease, Message};
 use crate::port::{ObjectRef, Warehouse};
-use crate::processor::{EventView, Matcher, ProcessorPlan};
+use crate::processor::{EventLimits, EventView, Matcher, ProcessorPlan, make_rows};
 use crate::row::{Row, Value};
 use crate::testing::memory::archive_store::MemoryArchive;
 use crate::testing::memory::warehouse::MemoryWarehouse;
 use crate::time::Timestamp;
 use crate::version::Version;
+
+const LIMITS: EventLimits = EventLimits { max_rows: 10, max_bytes: 1 << 20 };
 
 pub(super) const EVER: ReplayRange =
     ReplayRange { from: Timestamp::from_micros(0), to: Timestamp::from_micros(i64::MAX / 2) };
@@ -131,7 +133,7 @@ impl Rig {
                 .find(|name| both && rule.contains(&format!("table = \"{name}\"")));
             let name = name.map_or_else(|| format!("p{number}"), str::to_owned);
             let config = toml::from_str(rule).unwrap();
-            Arc::new(ProcessorPlan::compile(&name, &config, &self.envelope, 10).unwrap())
+            Arc::new(ProcessorPlan::compile(&name, &config, &self.envelope, LIMITS).unwrap())
         };
         Self {
             store: self.store.clone(),
@@ -151,6 +153,7 @@ impl Rig {
             ordering_key: "".into(),
             attempt: None,
             archived: false,
+            suspect: None,
             lease: Lease(0),
         }
     }
@@ -237,7 +240,7 @@ impl Rig {
             for plan in ways.iter().map(|&way| &self.processors[way]) {
                 let (mut rows, event) =
                     (Vec::new(), EventView { message: &message, envelope: &envelope });
-                plan.rows(&event, Timestamp::now(), &mut rows).unwrap();
+                make_rows(&**plan, &event, Timestamp::now(), &mut rows).unwrap();
                 self.warehouse.write(plan.table(), Arc::new(rows)).await.unwrap();
             }
         }

@@ -128,7 +128,8 @@ fn a_table_of_the_daemons_own_is_refused() {
     ] {
         let config = format!("match = [\"*\"]\ntable = \"{table}\"\n{ID}");
         let config = toml::from_str(&config).unwrap();
-        let error = super::ProcessorPlan::compile("p", &config, &super::envelope(), 3).unwrap_err();
+        let error = super::ProcessorPlan::compile("p", &config, &super::envelope(), super::FEW)
+            .unwrap_err();
         assert_eq!(error.to_string(), format!("processors.p.table {reason}"));
     }
 }
@@ -140,7 +141,8 @@ fn patterns_are_prefixes_or_a_star() {
     {
         let config = format!("match = {patterns}\ntable = \"t\"\n{ID}");
         let config = toml::from_str(&config).unwrap();
-        let error = super::ProcessorPlan::compile("p", &config, &super::envelope(), 3).unwrap_err();
+        let error = super::ProcessorPlan::compile("p", &config, &super::envelope(), super::FEW)
+            .unwrap_err();
         assert_eq!((&*error.key, &*error.reason), ("processors.p.match", reason));
     }
 }

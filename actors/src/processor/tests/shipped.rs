@@ -10,8 +10,10 @@ const OTHER: &str = include_str!("../../../../config/processors/other.toml");
 const ORDER_ITEMS: &str = include_str!("../../../../config/processors/order_items.toml.example");
 const CLOUDEVENTS: &str = include_str!("../../../../config/cloudevents.toml");
 
+const MANY: EventLimits = EventLimits { max_rows: 10_000, max_bytes: 1 << 24 };
+
 fn shipped(name: &str, toml: &str) -> ProcessorPlan {
-    ProcessorPlan::compile(name, &toml::from_str(toml).unwrap(), &envelope(), 10_000).unwrap()
+    ProcessorPlan::compile(name, &toml::from_str(toml).unwrap(), &envelope(), MANY).unwrap()
 }
 
 fn columns(plan: &ProcessorPlan) -> Vec<&str> {
@@ -101,7 +103,7 @@ fn cloudevents_fill_their_table() {
     let envelope = file["envelope"].clone().try_into().unwrap();
     let envelope = EnvelopePlan::compile(&envelope, 10_000).unwrap();
     let config = file["processors"]["cloudevents"].clone().try_into().unwrap();
-    let plan = ProcessorPlan::compile("cloudevents", &config, &envelope, 10).unwrap();
+    let plan = ProcessorPlan::compile("cloudevents", &config, &envelope, MANY).unwrap();
     let payload = r#"{"specversion":"1.0","id":"1","source":"/shop","type":"com.example.order",
         "time":"2026-02-17T14:30:00Z","data":{"a":1}}"#;
     let envelope = envelope.read(payload.as_bytes()).unwrap();

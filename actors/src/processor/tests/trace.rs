@@ -31,6 +31,7 @@ fn a_key_is_told_though_the_row_is_bad_unless_the_key_itself_is() {
             ordering_key: "".into(),
             attempt: None,
             archived: false,
+            suspect: None,
             lease: Lease(1),
         };
         let envelope = envelope().read(EVENT.as_bytes()).unwrap();

@@ -186,6 +186,7 @@ impl State {
                 ordering_key: new.ordering_key.into(),
                 attempt: None,
                 archived: false,
+                suspect: None,
                 lease: Lease(0),
             },
             attempts: 0,

@@ -341,6 +341,7 @@ fn message(row: &Row<'_>, id: CompactString, lease: Lease) -> rusqlite::Result<M
         ordering_key: row.get_ref(4)?.as_str()?.into(),
         attempt: None,
         archived: false,
+        suspect: None,
         lease,
     })
 }

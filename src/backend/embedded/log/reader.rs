@@ -41,6 +41,8 @@ pub(super) enum Command {
     Faults(Reply<Vec<LogFault>>),
     /// Report what was repaired of the log.
     Repairs(Reply<Vec<String>>),
+    /// Note that the run has ended by itself.
+    EndRun(Reply<()>),
     /// Tell what is acknowledged.
     Acknowledged(Reply<Acknowledged>),
     /// This process has published.
@@ -130,6 +132,9 @@ impl Reader {
                     None => Acknowledged::All,
                 }));
             }
+            Command::EndRun(reply) => {
+                let _ = reply.send(subscription.end_run().map_err(unavailable));
+            }
             Command::Arrived => {}
         }
     }
@@ -145,7 +150,11 @@ impl Reader {
                 Ok(_) => {
                     // What is not there for the first is not there for the others either.
                     self.waiting.push_front(pull);
-                    return self.dismiss_impatient();
+                    // Quiet would say that nothing waits.
+                    if !self.subscription.is_paused() {
+                        self.dismiss_impatient();
+                    }
+                    return;
                 }
                 Err(error) => {
                     let text = format!("{}: {error}", self.dir.display());

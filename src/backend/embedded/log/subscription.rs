@@ -9,6 +9,7 @@ mod file;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub(super) use self::file::{
     last_noted, names, open, seen, set_seen, tidy,
 };
 use self::state::{State, lease, offset};
+use self::trial::Run;
 use super::events::{Events, Head};
 use super::ranges::{Range, RangeSet};
 use super::{Clock, LogOptions};
@@ -45,6 +47,10 @@ pub(super) struct Subscription {
     renewal_interval: Duration,
     renewed: Timestamp,
     clock: Clock,
+    /// Messages that a daemon has in flight at once, at most.
+    max_in_flight: i64,
+    /// This process hands out messages.
+    run: Option<Run>,
     /// This process has seen it in the file.
     known: bool,
     /// The file's version that the rest was read from; `None`: read it anew.
@@ -64,6 +70,8 @@ impl Subscription {
             renewal_interval: RENEWAL_INTERVAL.min(shortest / RENEWALS),
             renewed: Timestamp::from_micros(0),
             clock,
+            max_in_flight: i64::try_from(options.max_in_flight).unwrap_or(i64::MAX),
+            run: None,
             known: false,
             seen: None,
             state: State::default(),
@@ -93,11 +101,12 @@ impl Subscription {
         self.refresh(events)?;
         // Read first: every event up to there was in the file then, so one that is not was lost.
         let head = events.head()?;
+        let Some(allowed) = self.allowed(&head)? else { return Ok(Vec::new()) };
         let State { epoch, taken, archived, .. } = &mut self.state;
         let (mut messages, mut holes) = (Vec::new(), Vec::new());
         loop {
             let gap = taken.first_gap();
-            let range = Range { first: gap.first, last: gap.last.min(head.last_offset) };
+            let range = Range { first: gap.first, last: gap.last.min(allowed.last) };
             if range.first > range.last {
                 break;
             }
@@ -105,6 +114,7 @@ impl Subscription {
             let read = events.read(range, &mut room, |offset| lease(*epoch, offset), &mut messages);
             for message in &mut messages[found..] {
                 message.archived = archived.contains(offset(message.lease));
+                message.suspect = allowed.suspect;
             }
             // Also on an error, what was read before it goes out.
             let last = messages[found..].last().map(|message| offset(message.lease));
@@ -281,7 +291,7 @@ impl Subscription {
     }
 
     fn is_current(&self) -> rusqlite::Result<bool> {
-        Ok(self.seen.is_some() && self.seen == Some(data_version(&self.connection)?))
+        Ok(self.seen.is_some() && self.seen == Some(file::data_version(&self.connection)?))
     }
 
     /// Reads the subscription; whether the file has it, for this log.
@@ -289,7 +299,7 @@ impl Subscription {
         let snapshot = self.connection.unchecked_transaction()?;
         let found = self.state.read(&snapshot, &self.name, log)?;
         // In the snapshot, so that no change slips in between.
-        let version = data_version(&snapshot)?;
+        let version = file::data_version(&snapshot)?;
         self.seen = found.then_some(version);
         self.known |= found;
         Ok(found)
@@ -369,7 +379,7 @@ impl Subscription {
     ) -> rusqlite::Result<i64> {
         let transaction =
             Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
-        let version = data_version(&transaction)?;
+        let version = file::data_version(&transaction)?;
         if seen.is_some_and(|seen| seen != version) {
             self.state.reread(&transaction, &self.name)?;
         }
@@ -377,11 +387,6 @@ impl Subscription {
         transaction.commit()?;
         Ok(version)
     }
-}
-
-/// Changes whenever another connection has changed the file.
-fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.prepare_cached("PRAGMA data_version")?.query_row((), |row| row.get(0))
 }
 
 /// What to tell someone who seeks a time that retention has reached.

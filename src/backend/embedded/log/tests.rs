@@ -1,6 +1,7 @@
 //! The embedded log as its callers see it.
 
 mod faults;
+mod kills;
 mod model;
 mod restored;
 mod unused;
@@ -23,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn options() -> LogOptions {
     LogOptions {
+        max_in_flight: 1_000,
         subscription: "kappa".to_owned(),
         subscription_life: None,
         max_age: Duration::from_secs(3_600),

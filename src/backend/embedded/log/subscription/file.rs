@@ -11,7 +11,7 @@ use crate::backend::embedded::log::events::Head;
 use crate::backend::embedded::log::ranges::RangeSet;
 use crate::backend::embedded::sqlite::{self, OpenError};
 
-pub(in crate::backend::embedded::log) const VERSION: i64 = 4;
+pub(in crate::backend::embedded::log) const VERSION: i64 = 5;
 const SCHEMA: &str = "
 CREATE TABLE subscriptions (
     name TEXT PRIMARY KEY,
@@ -34,6 +34,19 @@ CREATE TABLE lines (
     last INTEGER NOT NULL,
     PRIMARY KEY (subscription, archived, first)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE runs ( -- the last run of a daemon, and what it tries in small batches
+    subscription TEXT PRIMARY KEY,
+    epoch INTEGER NOT NULL, -- that of the subscription: the offsets belong to it
+    running INTEGER NOT NULL, -- 1: it has not stopped by itself
+    max_in_flight INTEGER NOT NULL,
+    until_0 INTEGER NOT NULL, -- up to which offset batches are large, small, single events
+    until_1 INTEGER NOT NULL,
+    until_2 INTEGER NOT NULL,
+    first INTEGER, -- the batch that is being tried
+    last INTEGER,
+    alone INTEGER NOT NULL, -- the event that was alone in flight at so many kills
+    deaths INTEGER NOT NULL
+) STRICT;
 CREATE TABLE seen_log ( -- the log beside this file, as far as it has been seen
     one INTEGER PRIMARY KEY CHECK (one = 1),
     log INTEGER NOT NULL,
@@ -46,6 +59,11 @@ CREATE TABLE seen_log ( -- the log beside this file, as far as it has been seen
 /// Opens `subscriptions.db`.
 pub(in crate::backend::embedded::log) fn open(path: &Path) -> Result<Connection, OpenError> {
     sqlite::open(path, VERSION, SCHEMA)
+}
+
+/// Changes whenever another connection has changed the file.
+pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA data_version")?.query_row((), |row| row.get(0))
 }
 
 /// How far the log beside the file has been seen.
@@ -221,9 +239,12 @@ pub(in crate::backend::embedded::log) fn forget(
     name: &str,
 ) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
-    for (table, column) in
-        [("subscriptions", "name"), ("acknowledged", "subscription"), ("lines", "subscription")]
-    {
+    for (table, column) in [
+        ("subscriptions", "name"),
+        ("acknowledged", "subscription"),
+        ("lines", "subscription"),
+        ("runs", "subscription"),
+    ] {
         transaction.execute(&format!("DELETE FROM {table} WHERE {column} = ?"), [name])?;
     }
     transaction.commit()

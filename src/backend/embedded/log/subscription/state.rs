@@ -68,6 +68,18 @@ impl State {
         Ok(())
     }
 
+    /// The offsets that are acknowledged, or lost and cannot be.
+    pub(super) fn passed(&self) -> RangeSet {
+        let mut passed = self.acknowledged.clone();
+        passed.extend(&self.missing);
+        passed
+    }
+
+    /// Whether any of these is neither.
+    pub(super) fn waits_for(&self, these: Range) -> bool {
+        self.passed().gap_from(these.first).first <= these.last
+    }
+
     pub(super) fn acknowledge(
         &mut self,
         transaction: &Connection,

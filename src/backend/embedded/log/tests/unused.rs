@@ -9,6 +9,7 @@ const EVENT: usize = 12_000;
 
 fn options(subscription: &str) -> LogOptions {
     LogOptions {
+        max_in_flight: 1_000,
         subscription: subscription.to_owned(),
         max_age: MAX_AGE,
         max_bytes: MAX_BYTES,
