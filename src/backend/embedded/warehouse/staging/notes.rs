@@ -23,7 +23,7 @@ pub(super) fn begin(connection: &mut Connection, live: &str, replay: &str) -> Re
         }
         Some(staged) if staged.replay != replay => {
             let says = format!(
-                "{name} stands from the replay {} that began {}",
+                "{name} belongs to the replay {} that began {}",
                 staged.replay, staged.began
             );
             return Err(Error::Says(ReprocessError::Taken(says)));
