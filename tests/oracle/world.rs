@@ -1,4 +1,4 @@
-//! A data folder, and what is done to it: each operation as a process of its own would do it.
+//! A data folder and the operations on it, each done as a process of its own would do it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
