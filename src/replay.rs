@@ -21,6 +21,7 @@ pub use job::{Ended, Job, Options};
 pub use plan::{ReplayPlan, Selected, Source, Target};
 pub use requeue::{Requeue, Requeued};
 
-/// Events in flight at most, whatever is configured: an archive that is read as a log keeps each of
-/// them a second time, and names it by file and line. `benches/history.rs` holds a job to 200 MB.
+/// The limit of events in flight, even if more are configured: an archive that is read as a log
+/// keeps each of them a second time, and names it by file and line. `benches/history.rs` holds a job to
+/// 200 MB.
 const MAX_OUTSTANDING: usize = 18_000;

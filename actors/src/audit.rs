@@ -89,16 +89,16 @@ pub struct Audit {
 /// Which events are audited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// Those published in this range.
+    /// Only events that were published in this range.
     pub published: ReplayRange,
-    /// Those whose own time is in this range, if it is given. An event without a readable time is
-    /// audited too.
+    /// Only events whose own time is in this range, if it is given. An event without a readable time
+    /// is audited too.
     pub event_time: Option<ReplayRange>,
 }
 
 impl Audit {
-    /// Audits the events of `selection`, and tells `tell` what it finds until that answers that nobody
-    /// listens any more. `acknowledged` is asked once the archive is listed, not before.
+    /// Audits the events of `selection`, and passes each result to `tell` until `tell` returns
+    /// `false`. `acknowledged` is awaited after the archive was listed, not before.
     ///
     /// # Errors
     /// [`AuditFailure`]: what was told until then is true, and not all there is.

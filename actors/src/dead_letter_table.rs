@@ -50,7 +50,7 @@ const COLUMNS: [(&str, ColumnType, &str); 19] = [
     (
         "duty",
         ColumnType::String,
-        "what failed: a processor's name, archive, or route for all duties",
+        "failed duty: a processor's name, archive, or route for all duties",
     ),
     (VERSION_COLUMN, ColumnType::Bytes, "time of failure, position, requeued: the greatest counts"),
 ];
@@ -74,7 +74,7 @@ const VERSION: usize = 18;
 /// Index of the time of the mark among the columns.
 const REQUEUED_AT: usize = 13;
 
-/// What comes first in the version of a letter.
+/// The column, with its type, that comes first in the version of a letter.
 const ORDER_BY: &str = "failed_at TIMESTAMP";
 
 /// The table as every warehouse is asked to hold it.

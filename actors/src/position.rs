@@ -7,7 +7,7 @@ use compact_str::{CompactString, format_compact};
 
 use crate::time::Timestamp;
 
-/// The rank of messages without a log: imported lines. They never outrank what a log wrote.
+/// The rank of messages without a log: imported lines. They never outrank a message of a log.
 pub const IMPORTED: u8 = 0;
 
 /// The rank of logs without generations, such as Pub/Sub.
@@ -21,7 +21,7 @@ const TIME_BIAS: i64 = 1 << 59;
 
 const IMPORT_PREFIX: &str = "import.";
 
-/// Where an event stands in the order of its log: rank, publish time, tie, index, compared in this
+/// The place of an event in the order of its log: rank, publish time, tie, index, compared in this
 /// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {

@@ -37,7 +37,7 @@ use crate::wiring::{Blueprint, acknowledged, open_audit};
 /// Lines in the format `payload` do not hold their message's id and publish time. Of these, audit
 /// proves that the key has a row, but it cannot decide whether that row is older, except by its
 /// `order_by` value, or by the event time of an imported row. It looks for a dead letter with the same
-/// payload: it cannot tell two messages with the same payload apart.
+/// payload, so a letter counts for every message with its payload.
 ///
 /// A range without any event is an error, which names the range that the archive has; an empty archive
 /// is none.

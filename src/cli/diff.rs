@@ -15,7 +15,7 @@ use crate::settings::Settings;
 ///
 /// By key: rows that only staging has, rows that differ and in which columns, live rows of replayed
 /// events that the present rule no longer makes, and staged rows that are older than the live row
-/// of another event. Columns that tell of the processing (`now = true`, the version) are not
+/// of another event. Columns about the processing (`now = true`, the version) are not
 /// compared. Changes nothing.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\

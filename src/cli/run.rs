@@ -14,12 +14,12 @@ use crate::settings::Settings;
 use crate::telemetry;
 use crate::wiring::Blueprint;
 
-/// How often `run --until-idle` reports what it waits for.
+/// How often `run --until-idle` reports the work that is left.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Run the daemon
 ///
-/// Takes events from the log until it is stopped: by SIGTERM, SIGHUP or Ctrl-C it settles what is in
+/// Takes events from the log until it is stopped: on SIGTERM, SIGHUP or Ctrl-C it settles events in
 /// flight within `drain_timeout` and gives the rest back to the log. A second signal ends it at
 /// once, still without losing an event.
 #[derive(Clone, Debug, clap::Args)]
@@ -117,7 +117,7 @@ async fn end_of(daemon: &mut Daemon, args: &Args) -> Result<(), anyhow::Error> {
     Err(failed.into())
 }
 
-/// Waits until the deadline has passed, and returns it; for ever if there is none.
+/// Waits until the deadline has passed, and returns it. Never returns without one.
 async fn past(deadline: Option<Duration>) -> Duration {
     let Some(deadline) = deadline else { return std::future::pending().await };
     tokio::time::sleep(deadline).await;
@@ -131,7 +131,7 @@ async fn report_work_left(board: &Board) -> Infallible {
     }
 }
 
-/// What the daemon waits for: events, and the faults that keep them.
+/// Describes the work that is left: unacknowledged events, and the faults that delay them.
 fn work_left(board: &Board) -> String {
     let Snapshot { counters, reasons, .. } = board.snapshot();
     let backlog = counters.backlog.map_or_else(|| "unknown".to_owned(), |count| count.to_string());

@@ -19,7 +19,7 @@ const BUCKET: &str = "gs://";
 /// Bytes of a local file that are read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The same patterns with absolute local paths, so that a replay can be resumed in another folder.
+/// Makes local paths in `patterns` absolute, so that a replay can be resumed in another folder.
 pub(super) fn absolute(patterns: &[String]) -> anyhow::Result<Vec<String>> {
     let here = std::env::current_dir()?;
     let absolute = |pattern: &String| {
@@ -136,7 +136,7 @@ async fn in_bucket(
     Err(ReplayError::refused(reason, "copy the files to this machine"))
 }
 
-/// Local files, and buckets by what the names of their files begin with.
+/// Local files, and buckets by the prefix of their files' names.
 struct Files {
     buckets: Vec<(String, Arc<dyn ArchiveStore>)>,
 }

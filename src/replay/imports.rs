@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::ReplayError;
 
 /// Refuses to replay archived objects that hold payloads alone while one of the live tables has
-/// rows: those rows may be a log's, and would stay whatever the replay makes.
+/// rows: a log may have written them, and then the replayed rows would lose against them.
 pub(super) async fn check(
     archive: &dyn ArchiveStore,
     range: ReplayRange,

@@ -335,8 +335,8 @@ impl Job {
     }
 }
 
-/// From when and up to when the archive holds published events, by whole windows. An archive that
-/// cannot be listed now is one that tells nothing.
+/// From when and up to when the archive holds published events, by whole windows. `None` if
+/// it holds none or cannot be listed now.
 async fn held(archive: &dyn ArchiveStore) -> Option<ReplayRange> {
     let [first, last] = [i64::MIN / 2, i64::MAX / 2].map(Timestamp::from_micros);
     let objects = objects_between(archive, first, last).await.ok()?;

@@ -17,7 +17,7 @@ use crate::wiring;
 /// How long an embedded subscription is kept while nobody uses it: as Pub/Sub's.
 const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// An embedded log hands out in order, and what is there at once. In a log of several generations
+/// An embedded log hands out events in order and without delay. In a log of several generations
 /// an event may be older than the one before it, so a later event is no end.
 const IN_ORDER: Ending = Ending {
     quiet: Duration::from_secs(2),

@@ -101,7 +101,7 @@ pub struct Selected {
 }
 
 impl ReplayPlan {
-    /// A replay of what is `selected` by the processors of these names; by all where none is named.
+    /// A replay of the `selected` events by the named processors; by all if `names` is empty.
     ///
     /// # Errors
     /// For a processor that there is not, and a range that ends before it begins.

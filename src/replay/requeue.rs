@@ -3,7 +3,7 @@
 //! Each letter goes to the duty that failed, with its old position, so nothing that is stored is
 //! stored again. An event that never was valid has all duties open and is archived too. It works
 //! beside a daemon of the same data folder, as a replay does. It has no journal: the marks on the
-//! letters say what is done.
+//! letters show which are done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct Requeue {
     drain_timeout: Duration,
 }
 
-/// What a requeue did.
+/// The result of a requeue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requeued {
     /// Messages whose rows, or letters of a new failure, are durable.
@@ -83,7 +83,7 @@ impl Requeue {
         self.board.counters().acked.get()
     }
 
-    /// Settles what is under way, and ends.
+    /// Settles the messages in flight, and ends.
     pub async fn end(self) -> Requeued {
         let stopped = self.pipeline.stop(self.drain_timeout).await;
         self.files.close().await;

@@ -1,4 +1,4 @@
-//! Room for the staging tables of a replay, and what is left of one that did not begin.
+//! Makes room for a replay's staging tables, and removes the remains of one that did not begin.
 
 use std::sync::Arc;
 
@@ -8,14 +8,15 @@ use kappa_actors::row::TableSpec;
 
 use super::{ReplayError, ReplayPlan};
 
-/// Removes what was made for a replay that did not begin: nothing of it is to be resumed.
+/// Removes the staging tables and the journal of a replay that did not begin.
 pub(super) async fn undo(
     archive: Arc<dyn ArchiveStore>,
     staging: Option<Arc<dyn Reprocessing>>,
     tables: &[Arc<TableSpec>],
     id: &str,
 ) {
-    // What stays is told by whoever meets it: there is an error to be told of already.
+    // Errors are ignored: the caller returns the first error already, and the next replay reports
+    // tables that were not dropped.
     if let Some(staging) = staging {
         for table in tables {
             if let Ok(Some(standing)) = staging.staged(&table.name).await
@@ -47,7 +48,7 @@ pub(super) async fn make_room(
             None => "has not ended".to_owned(),
         };
         return Err(ReprocessError::Taken(format!(
-            "{} stands from the replay {} that began {} and {ended}",
+            "{} belongs to the replay {} that began {} and {ended}",
             staging_name(&table.name),
             standing.replay,
             standing.began,

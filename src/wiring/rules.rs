@@ -252,7 +252,7 @@ mod tests {
                 assert!(says.contains("set processors.orders.revision = 2"), "{says}");
             }
             assert_eq!(refused(&rules(&["processors.orders.revision=2"])).await, "");
-            // The same rule under a lower revision is the same rule, and the note stays.
+            // An unchanged rule may get a lower revision; the note keeps the higher one.
             assert_eq!(refused(&raised(0)).await, "");
             book.note(&raised(0)).await.unwrap();
             assert!(!refused(&rules(&["processors.orders.revision=1"])).await.is_empty());
@@ -270,7 +270,7 @@ mod tests {
         let plain = fingerprints(&[]);
         let envelope = fingerprints(&["envelope.time=/data/at"]);
         assert!(plain.iter().all(|(name, rule)| envelope[name] != *rule));
-        // `other` takes what no prefix takes, so every prefix is a part of its rule.
+        // `other` takes the events that no prefix matches, so every prefix is a part of its rule.
         let routed = fingerprints(&["processors.users.match=[\"user.\", \"account.\"]"]);
         let differ = plain.iter().filter(|(name, rule)| routed[*name] != **rule);
         assert_eq!(differ.map(|(name, _)| name).collect::<Vec<_>>(), ["other", "users"]);

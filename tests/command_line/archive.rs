@@ -175,7 +175,7 @@ fn raw_lines_hold_the_message_and_are_the_event_to_other_tools() {
 }
 
 #[test]
-fn unique_leaves_out_what_the_archive_holds_twice_and_nothing_else() {
+fn unique_leaves_out_repeated_lines_and_nothing_else() {
     // The first event is published twice: two messages, not one that is repeated.
     let folder = Folder::new();
     let events = folder.run("generate --events 300 --seed 3 --invalid-percent 0").done().stdout;

@@ -228,7 +228,7 @@ fn what_an_earlier_replay_has_staged_is_not_overwritten_unless_that_is_asked_for
     let folder = with_orders(2, "");
     let first = said(&folder.run(&format!("replay {EVER}")).done())["replay"].clone();
     let second = folder.run(&format!("replay {EVER} --processors orders")).ended_with(1);
-    second.tells(&format!("orders_reprocessed stands from the replay {first}")).tells("--replace");
+    second.tells(&format!("orders_reprocessed belongs to the replay {first}")).tells("--replace");
     folder.run(&format!("replay {EVER} --processors orders --replace")).done();
     folder.run("diff users").done().tells(&first);
 }

@@ -167,7 +167,7 @@ fn a_replay_under_the_same_rules_differs_in_nothing_and_its_merge_changes_nothin
     }
 }
 
-/// A removal outlives the merge: what comes late of the old rule does not bring the row back.
+/// A removal outlives the merge: a late row of the old rule does not bring it back.
 #[test]
 fn a_row_that_a_merge_removed_does_not_come_back_through_a_redelivery() {
     let folder = with_orders(3, "");

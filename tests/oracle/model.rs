@@ -1,5 +1,5 @@
-//! What the tables must hold: positions, versions and removals by the rules of the design, without
-//! the code under test.
+//! Computes the rows that the tables must hold: positions, versions and removals by the rules of
+//! the design, without the code under test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,9 +52,9 @@ pub(crate) type Letter = (String, String, String);
 /// Which duties of a message are done.
 #[derive(Clone, Copy)]
 pub(crate) enum Duties<'a> {
-    /// Those of a live run.
+    /// All duties of a live run.
     All,
-    /// Those of a replay: the rows of one processor, or of all.
+    /// The duties of a replay: the rows of one processor, or of all.
     Rows(Option<&'a str>),
 }
 

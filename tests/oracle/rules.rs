@@ -46,7 +46,7 @@ pub(crate) struct Made {
     pub(crate) order: Option<i64>,
 }
 
-/// What a processor makes of a valid event.
+/// The result of a processor for a valid event.
 pub(crate) enum Outcome {
     /// Rows; none where the processor does not take the event.
     Rows(Vec<Made>),
@@ -152,7 +152,7 @@ event_id = {{ type = "STRING", root = "/event_id" }}
         time_of(event, self.time).is_some()
     }
 
-    /// What the processor makes of a valid event.
+    /// Computes the result of the processor for a valid event.
     pub(crate) fn make(&self, processor: &str, event: &Value) -> Outcome {
         let kind = text(&event["event_type"]);
         let takes = |prefixes: &[&str]| prefixes.iter().any(|prefix| kind.starts_with(prefix));

@@ -170,14 +170,14 @@ impl<P: Place> Schedule<P> {
         let held = self.indexes(|_, message| message.in_log);
         if !held.is_empty() {
             let to = self.model.messages[*self.random.pick(&held)].micros;
-            // A seek into the future passes over what is published before that time.
+            // A seek into the future passes over events that are published before that time.
             let newest = held.iter().map(|at| &self.model.messages[*at]).max_by_key(|it| it.offset);
             self.seek_to(newest.map_or(to, |newest| newest.micros.min(to)));
         }
     }
 
-    /// What was published at this time or later is delivered again, and nothing before it, whatever
-    /// generation it is of.
+    /// Events of all generations that were published at this time or later are delivered again,
+    /// and no earlier ones.
     pub(super) fn seek_to(&mut self, micros: i64) {
         self.place.project().seek(self.present(), micros);
         let again = self.indexes(|_, message| message.in_log && message.micros >= micros);

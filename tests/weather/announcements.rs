@@ -1,4 +1,4 @@
-//! What a daemon logs of faults, and how `run --until-idle` ends with them.
+//! Faults are logged, and `run --until-idle` can end at a deadline or fail on dead letters.
 
 use crate::support::{Fate, Oracle, Published, Publisher, Scene, generated};
 

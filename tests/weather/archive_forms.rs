@@ -4,7 +4,7 @@ use crate::any_event::odd_but_valid;
 use crate::support::{Oracle, Publisher, Scene, generated};
 
 #[test]
-fn all_line_formats_and_all_compressions_give_back_what_was_published() {
+fn all_line_formats_and_all_compressions_give_back_the_published_events() {
     for format in ["annotated", "envelope", "payload"] {
         for compression in ["none", "gzip", "zstd"] {
             let scene = Scene::new(&format!(

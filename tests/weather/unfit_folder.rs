@@ -101,7 +101,7 @@ fn a_folder_that_cannot_be_made_or_written_is_named() {
 }
 
 #[test]
-fn only_the_owner_can_read_what_a_daemon_writes() {
+fn only_the_owner_can_read_the_files_of_a_daemon() {
     fn check(path: &Path) {
         let metadata = fs::metadata(path).unwrap();
         let mode = metadata.permissions().mode() & 0o777;

@@ -23,7 +23,7 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// Those of the actor at `address`, with the id of the staging replay, if this is one. In a
+    /// Sends to the actor at `address`. In a replay into staging, `staging` is its id. In a
     /// requeue, `requeued` knows the letters that are being requeued.
     #[must_use]
     pub fn new(
@@ -52,8 +52,8 @@ impl DeadLetters {
         let envelope = claim.delivery().envelope();
         let duty = claim.failed_duty()?;
         let staging = self.staging.as_deref();
-        // Above the failure that is being requeued, whatever the clocks of the two processes: the
-        // mark on that one must not count for this one.
+        // Later than the failure that is being requeued, even if the clocks of the two processes
+        // differ: the requeued mark of the old failure must not close this one.
         let before = self.requeued.as_ref().and_then(|all| all.failed_at(&message.id));
         let failed_at =
             before.map_or(failed_at, |at| failed_at.max(at.after(Duration::from_micros(1))));

@@ -66,7 +66,7 @@ pub(super) fn encode(message: &Message, lines: &mut Vec<u8>) {
     one_line(behind, lines);
 }
 
-/// Takes the annotation out of a line. Of the payload only its first and last byte are looked at.
+/// Takes the annotation out of a line. Checks only the payload's first and last byte.
 pub(super) fn decode(line: &Bytes) -> Result<ArchivedEvent, LineError> {
     let event = line.trim_ascii_end();
     let inner = event.strip_suffix(b"}").ok_or(LineError::NotAnnotated)?;
@@ -99,7 +99,7 @@ fn last_begin(inner: &[u8]) -> Option<usize> {
     None
 }
 
-/// The payload up to its closing brace: what stands before the annotation, without the comma that
+/// The payload up to its closing brace: the bytes before the annotation, without the comma that
 /// joins them.
 fn head(before: &[u8]) -> Option<&[u8]> {
     let head = match before {

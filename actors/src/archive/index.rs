@@ -123,7 +123,7 @@ pub(super) async fn write(
     }
 }
 
-/// What the indexes of a range say, compared with a listing of its objects.
+/// The indexes of a range of windows, and how they differ from a listing of its objects.
 #[derive(Clone, Debug, Default)]
 pub struct Indexes {
     finals: BTreeMap<String, IndexedFinal>,
@@ -143,8 +143,8 @@ impl Indexes {
         self.finals.get(name)
     }
 
-    /// Compares an object with what was read of it: a final with its index, a part with its name.
-    /// `None` where it is the same, or nothing describes it.
+    /// Compares the content read from an object with its index (a final) or its name (a part).
+    /// `None` where they agree, or where neither describes the object.
     #[must_use]
     pub fn difference(&self, object: &ArchiveObject, read: &Tally) -> Option<String> {
         match (self.find(&object.name), object.lines) {

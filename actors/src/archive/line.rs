@@ -77,7 +77,7 @@ impl LineFormat {
         }
     }
 
-    /// The format that a mark stands for.
+    /// The format with this mark in the names of its objects.
     #[must_use]
     pub fn from_mark(mark: &str) -> Option<Self> {
         [Self::Annotated, Self::Envelope, Self::Payload].into_iter().find(|one| one.mark() == mark)

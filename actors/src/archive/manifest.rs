@@ -55,7 +55,7 @@ pub struct Final {
     pub size: u64,
     /// Its CRC-32C once composed, combined from those of its parts.
     pub crc32c: u32,
-    /// How many lines it has, where all its parts tell.
+    /// How many lines it has; `None` if the name of one of its parts does not hold its lines.
     #[serde(default)]
     pub lines: Option<u64>,
     /// Its parts, in their order.
@@ -80,8 +80,8 @@ pub struct Manifest {
     pub incarnation: Incarnation,
     /// Which manifest of this incarnation, from 0.
     pub turn: u32,
-    /// What the lines of parts and finals hold. A manifest from before formats were named is one of
-    /// parts without a mark.
+    /// The line format of parts and finals. Manifests of older versions have no such field: their
+    /// parts have no format mark in their names.
     #[serde(default)]
     pub format: LineFormat,
     /// How parts and finals are compressed.

@@ -1,8 +1,8 @@
 //! The names of the archive's objects.
 //!
-//! Parts, manifests and intermediates stand apart from the finals, so what is unfinished is found
-//! without listing what is. A name that contains `.jsonl` belongs to a part or a final. The mark in
-//! front of it names the format of the lines: `.annotated`, `.envelope`, or none for payloads.
+//! Parts, manifests and intermediates have folders of their own, so unfinished work is
+//! found without listing the finals. A name that contains `.jsonl` belongs to a part or a final.
+//! The mark in front of it names the format of the lines: `.annotated`, `.envelope`, or none for payloads.
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,7 +30,7 @@ pub struct PartName {
     pub incarnation: Incarnation,
     /// The writer's running number.
     pub number: u32,
-    /// How many lines it has. Parts that were written before names held it do not tell.
+    /// How many lines it has; `None` for a part of an older version, whose name does not hold it.
     pub lines: Option<u64>,
     /// What its lines hold.
     pub format: LineFormat,

@@ -85,7 +85,7 @@ impl Batch {
             return Ok(letters);
         };
         let published = ReplayRange { from: first.window.start(), to: last.window.end() };
-        // Messages without ids are told apart by their payloads.
+        // Messages without ids are identified by their payloads.
         let payloads = letters.keys().any(|(_, it)| matches!(it, Identity::Payload(_)));
         let asked = LetterQuery { published, payloads };
         let names = rules.processors.iter().map(|rule| rule.processor.name()).zip(0..);

@@ -53,12 +53,12 @@ struct Asked {
     keys: Vec<Row>,
     /// The versions of the keys' rows, where the table has versions.
     versions: Vec<Version>,
-    /// For each key what is expected of it.
+    /// The expected rows of each key, in the order of `keys`.
     of: Vec<Of>,
     near: Option<(Value, Value)>,
 }
 
-/// What is expected of one key.
+/// The expected rows of one key, and the event that makes them.
 struct Of {
     event: usize,
     rows: u64,
@@ -114,7 +114,7 @@ impl Batch {
         rows
     }
 
-    /// Takes in what is wrong with whole files of a window.
+    /// Adds findings about whole files of a window: each file with its fault.
     pub(super) fn damage(&mut self, at: usize, window: Window, faults: Vec<(Arc<str>, String)>) {
         let finding =
             |(file, reason)| Finding { window, file, line: 0, what: What::Damaged(reason) };
@@ -185,7 +185,7 @@ impl Batch {
     }
 }
 
-/// Compares a row with what is expected of it; `None` where it is right.
+/// Compares the row of a key with the expected one; `None` where it is right.
 fn judge(rule: &Rule, row: Standing, of: Of, expected: Option<Version>, age: Age) -> Option<What> {
     if row.found < row.expected {
         return Some(What::Missing(row));

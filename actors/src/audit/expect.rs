@@ -66,13 +66,13 @@ pub(super) struct Rules {
     matcher: Matcher,
 }
 
-/// What tells a message from others.
+/// Identifies a message among all messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Identity {
     /// The log's name for it, and when the log took it in.
     Message(CompactString, Timestamp),
     /// A hash of the payload, where the line does not hold the message's id: messages with the same
-    /// payload cannot be told apart.
+    /// payload have the same identity.
     Payload(u128),
 }
 

@@ -61,7 +61,7 @@ pub(super) struct Reader {
     pub(super) store: Arc<dyn ArchiveStore>,
     pub(super) range: ReplayRange,
     pub(super) rules: Arc<Rules>,
-    /// What the finals were when they were composed.
+    /// Size, lines and checksum of each final, from when it was composed.
     pub(super) indexes: Arc<Indexes>,
 }
 
@@ -140,7 +140,7 @@ impl Reader {
             sender.blocking_send(chunk).is_ok()
         })
         .await?;
-        // A file that nobody wants to the end was not read to its end.
+        // When the receiver is closed, the file was not read to its end.
         if damaged.load(Ordering::Relaxed) || chunks.is_closed() {
             return Ok(None);
         }

@@ -69,7 +69,7 @@ pub enum What {
     Missing(Standing),
     /// The row stands more often than once.
     Twice(Standing),
-    /// The current row of the key was made by an older message, and no dead letter says why.
+    /// The current row of the key was made by an older message, and no dead letter explains it.
     Stale {
         /// The row.
         row: Standing,
@@ -231,9 +231,9 @@ pub struct TableTally {
     pub rows: u64,
     /// Those that are missing.
     pub missing: u64,
-    /// Those that an older message made.
+    /// Rows that an older message made.
     pub stale: u64,
-    /// Those that the same message made under a lower revision.
+    /// Rows that the same message made under a lower revision.
     pub older_rule: u64,
     /// How long a row may be written and still be hidden.
     pub staleness: Duration,

@@ -28,7 +28,7 @@ pub(super) struct Listing {
     windows: BTreeMap<Window, Vec<ArchiveObject>>,
     unsealed: BTreeSet<Window>,
     indexes: Indexes,
-    /// By window, objects of the archive and what is wrong with them.
+    /// By window, faulty objects of the archive, each with its fault.
     faults: BTreeMap<Window, Vec<(Arc<str>, String)>>,
     /// When the listing was done.
     at: Timestamp,

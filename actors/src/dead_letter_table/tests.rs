@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn the_id_tells_message_stage_duty_and_staging_replay_apart() {
+fn the_id_differs_by_message_stage_duty_and_staging_replay() {
     let at = Timestamp::from_micros;
     let id = DeadLetter::id(("17", at(5)), Stage::Parse, ROUTE, None);
     assert_eq!(id.len(), 32);

@@ -18,7 +18,7 @@ use crate::version::Version;
 pub struct CurrentRows {
     /// The table; it has a key and a version.
     pub table: Arc<TableSpec>,
-    /// A value for each column of the table's key, none of them NULL. A key may be there again.
+    /// A value other than NULL for each column of the table's key. Keys may repeat.
     pub keys: Arc<Vec<Row>>,
     /// The version that is expected of each key's current row.
     pub expected: Arc<Vec<Version>>,

@@ -53,7 +53,7 @@ pub enum Acknowledged {
 pub struct LogFault {
     /// The part it is wrong with, as status names it; a log reports each part once.
     pub what: &'static str,
-    /// What is wrong, and what to do about it.
+    /// The problem, and how to solve it.
     pub reason: String,
     /// Messages that are held up by it.
     pub waiting: u64,

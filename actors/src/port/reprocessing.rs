@@ -255,8 +255,8 @@ pub trait Reprocessing: Send + Sync + 'static {
 
     /// Puts the newest staged row of each key into the live table under its own version, except
     /// where the live version is as high. A removed row does not come back through a late copy of
-    /// it, except in a table that rows are only appended to. Readers see all of it or nothing, unless [`Manner::in_steps`] says otherwise. The
-    /// staging table stays.
+    /// it, except in a table that rows are only appended to. Readers
+    /// see the whole merge or nothing, unless [`Manner::in_steps`] is set. The staging table stays.
     ///
     /// # Errors
     /// [`ReprocessError::Taken`] when the staging table is not complete. A cancelled call may

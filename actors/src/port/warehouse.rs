@@ -37,7 +37,7 @@ pub struct Refusal {
     pub reason: String,
 }
 
-/// What a write did with its rows.
+/// The result of a write: its refused rows and its superseded ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// The rows that are not durable, in ascending order of their index; all others are.

@@ -246,8 +246,8 @@ impl Decoder {
         messages
     }
 
-    /// The message of a line; none for what is empty, outside the range, or was there before. An
-    /// error where the line is none of the object's format.
+    /// Returns the message of a line; `None` if the line is empty, outside the range, or was read
+    /// before. An error if the line does not have the object's format.
     pub(crate) fn read(&mut self, line: Bytes) -> Result<Option<Message>, LineError> {
         self.lines += 1;
         if self.lines <= self.skip || line.iter().all(u8::is_ascii_whitespace) {

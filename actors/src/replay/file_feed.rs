@@ -29,7 +29,7 @@ use crate::time::Timestamp;
 const READERS: usize = 2;
 /// The first and the longest pause after a source that failed.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// Bytes that tell how a file is compressed.
+/// The number of bytes at the start of a file that show its compression.
 const MAGIC_BYTES: usize = 4;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -52,7 +52,7 @@ pub trait FileSource: Send + Sync + 'static {
     async fn read(&self, name: &str) -> Result<ByteStream, StoreError>;
 }
 
-/// What is imported, and for whom.
+/// Reads the files of an import and sends their lines in chunks.
 pub(super) struct FileFeed {
     pub(super) source: Arc<dyn FileSource>,
     pub(super) range: ReplayRange,

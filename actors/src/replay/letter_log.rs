@@ -66,13 +66,13 @@ pub struct LetterLog {
     store: Arc<dyn DeadLetterStore>,
     selection: Selection,
     open: Arc<OpenLetters>,
-    /// One pull fetches at a time; what it has fetched is in `state` before it awaits again.
+    /// One pull fetches at a time; it puts fetched letters into `state` before it awaits again.
     fetching: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     returned: Notify,
 }
 
-/// What becomes of the letters.
+/// Which letters are handed out, and whether they are marked as requeued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// Letters that are requeued already are meant too.

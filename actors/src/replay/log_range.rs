@@ -45,7 +45,7 @@ pub enum EndedBy {
     Quiet,
 }
 
-/// What the log answers to the question whether all of the range is acknowledged.
+/// The log's answer to the question whether the whole range is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Yes,
@@ -81,7 +81,7 @@ struct State {
     /// Since when they have brought nothing at all.
     quiet_since: Option<Instant>,
     later_seen: bool,
-    /// When the log was asked last whether all is acknowledged, and what it answered.
+    /// The log's last answer whether the range is acknowledged, and when it was asked.
     asked: Option<(Instant, Answer)>,
     /// Messages outside the range that are still to be acknowledged.
     outside: Vec<Lease>,
@@ -129,11 +129,11 @@ impl LogRange {
     async fn all_acknowledged(&self) -> Answer {
         let asked_at = Timestamp::now();
         let covers = match self.log.acknowledged().await {
-            // What is published from now on belongs to a range that ends in the future.
+            // Events published from now on belong to the range if it ends in the future.
             Ok(Acknowledged::All) => self.range.to <= asked_at,
             Ok(Acknowledged::Before(time)) => self.range.to <= time,
             Err(error) => {
-                tracing::debug!(%error, "the log cannot tell whether the range is acknowledged");
+                tracing::debug!(%error, "the log did not answer whether the range is acknowledged");
                 return Answer::CannotTell;
             }
         };
@@ -174,7 +174,7 @@ impl State {
     fn is_end(&mut self, ending: Ending, quiet: bool, now: Instant) -> bool {
         let since = |time: Option<Instant>| time.map_or(Duration::ZERO, |time| now - time);
         let barren = since(self.barren_since);
-        // An answer from before the last event of the range says nothing.
+        // An answer from before the last event of the range does not count.
         let current = self.asked.filter(|(at, _)| Some(*at) >= self.barren_since);
         let answer = current.map_or(Answer::CannotTell, |(_, answer)| answer);
         let end = if answer == Answer::Yes {

@@ -282,7 +282,7 @@ pub async fn the_current_row_of_a_key_is_newer_the_same_or_older(
     assert_eq!(current(audited, asked(&[("a", 1)])).await, [Current::MISSING], "no table");
     let rows = [("a", 5), ("b", 5)].map(|(id, at)| row([text(id), super::warehouse::version(at)]));
     store(warehouse, &spec, rows.to_vec()).await;
-    // Superseded: the first row of the key is older than what is asked for below.
+    // This row supersedes the first one of `a`, whose version is lower than each asked for below.
     store(warehouse, &spec, vec![row([text("a"), super::warehouse::version(7)])]).await;
     let keys = [("b", 4), ("c", 4), ("a", 7), ("b", 6), ("a", 6), ("a", 8), ("b", 5)];
     let found = current(audited, asked(&keys)).await;

@@ -10,23 +10,23 @@ use crate::time::Timestamp;
 /// How often a fault that lasts is logged again.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// What is to be logged of one fault. `source` is an actor's path, or a name such as `event log`.
+/// A log line about one fault. `source` is an actor's path, or a name such as `event log`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Announcement {
     /// It began.
     Began {
-        /// Who waits.
+        /// The part that waits.
         source: String,
-        /// What the other side answers.
+        /// The error that it waits out.
         reason: String,
         /// Events that wait.
         waiting: u64,
     },
     /// It lasts.
     Lasts {
-        /// Who waits.
+        /// The part that waits.
         source: String,
-        /// What the other side answers now.
+        /// The latest error.
         reason: String,
         /// Events that wait now.
         waiting: u64,
@@ -35,7 +35,7 @@ pub(super) enum Announcement {
     },
     /// It is over.
     Over {
-        /// Who waited.
+        /// The part that waited.
         source: String,
         /// How long it lasted.
         lasted: Duration,
@@ -60,19 +60,19 @@ impl Announcement {
     }
 }
 
-/// What was announced of one fault.
+/// When one fault began, and when it was logged last.
 #[derive(Debug)]
 struct Announced {
     since: Timestamp,
     last: Timestamp,
 }
 
-/// Compares the board with what it announced before.
+/// Compares the board with the faults that it logged before.
 #[derive(Debug, Default)]
 pub(super) struct Announcer(BTreeMap<String, Announced>);
 
 impl Announcer {
-    /// What is to be logged now.
+    /// Returns the lines that are to be logged now.
     pub(super) fn announce(&mut self, board: &Board, now: Timestamp) -> Vec<Announcement> {
         let mut news = Vec::new();
         let troubles: BTreeMap<_, _> = board.all_troubles().into_iter().collect();

@@ -89,7 +89,7 @@ impl Auditable for BigQueryWarehouse {
     ) -> Result<(), AuditError> {
         let spec = dead_letter_table::spec();
         let table = self.rest.sql_name(&spec.name);
-        // Appended rows are versions of letters; the newest says whether the letter is open.
+        // Appended rows are versions of letters; the newest shows whether the letter is open.
         let letters = match self.mode(&spec) {
             WriteMode::Upsert => table,
             WriteMode::Append => format!("({})", schema::deduplicated(&spec, &[], &table)),

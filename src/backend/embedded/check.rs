@@ -11,7 +11,7 @@ use super::{log, warehouse};
 /// Something wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
     /// What to do about it.
     pub hint: String,
@@ -45,9 +45,9 @@ impl From<OpenError> for Fault {
 pub struct CheckedFile {
     /// The file.
     pub path: PathBuf,
-    /// What it holds, where that is known.
+    /// A description of its content, if that is known.
     pub holds: Option<String>,
-    /// What is wrong with it; empty if it is sound.
+    /// Its faults; empty if it is sound.
     pub faults: Vec<Fault>,
 }
 

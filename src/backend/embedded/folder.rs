@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-/// Makes `folder` and the missing folders above it. After a power cut they are there, with what was
-/// synced in them.
+/// Makes `folder` and the missing folders above it. They survive a power cut, with all files that
+/// were synced in them.
 ///
 /// # Errors
 /// The file system's.
@@ -27,7 +27,7 @@ pub fn make(folder: &Path) -> io::Result<()> {
     sync(above)
 }
 
-/// Makes what was created, renamed and removed in `folder` durable.
+/// Makes creations, renames and removals in `folder` durable.
 ///
 /// # Errors
 /// The file system's.
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_makes_all_that_is_missing_and_takes_what_is_there() {
+    fn missing_folders_are_made_and_present_ones_are_kept() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("a/b/c");
         make(&folder).unwrap();

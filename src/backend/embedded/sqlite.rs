@@ -42,7 +42,7 @@ pub enum OpenError {
 pub(crate) const VERSION_HINT: &str = "finish its events with the kappa that wrote it and move the \
                                        data folder away, or choose another with --data-dir";
 
-/// What is wrong with a file of another version.
+/// The error text for a file of another version.
 pub(crate) fn version_problem(found: i64, known: i64) -> String {
     format!("schema version {found}, and this kappa knows {known}")
 }

@@ -44,7 +44,7 @@ pub(super) async fn run(
     }
     if let Err(why) = blueprint.envelope.read(&payload) {
         let error = anyhow!("the corrected event is not valid: {why}; nothing was published");
-        return Err(Failure::with_hint(error, "`kappa try FILE` shows what it would become"));
+        return Err(Failure::with_hint(error, "check the corrected event with `kappa try FILE`"));
     }
     let mut attributes = letter.attributes.as_deref().cloned().unwrap_or_default();
     attributes.insert(CORRECTS.to_owned(), letter.id.clone());

@@ -43,7 +43,7 @@ pub(super) async fn requeue(
     outcome(&done)
 }
 
-/// Writes what was done, a line each.
+/// Writes the number of requeued events and of rows in each table, a line each.
 fn report(done: &Requeued, out: &mut impl Write) -> Result<(), Failure> {
     writeln!(out, "requeued {}", count(done.events, "event"))?;
     for (table, rows) in &done.rows {

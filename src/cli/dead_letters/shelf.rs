@@ -46,7 +46,7 @@ impl Shelf {
     }
 
     /// Ids of the open ones that no staging replay left, the oldest failure first. All at once, some
-    /// 60 bytes each: what fails while they are requeued is not taken again and again.
+    /// 60 bytes each, so that letters that fail again are not requeued in a loop.
     pub(super) async fn waiting(
         &self,
         reason: Option<String>,

@@ -1,4 +1,4 @@
-//! `kappa dead-letters requeue --try`: what a requeue would do by the present rules.
+//! `kappa dead-letters requeue --try`: tries the letters with the present rules, writes nothing.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::cli::Failure;
 use crate::cli::output::{one_line, tell};
 use crate::wiring::Blueprint;
 
-/// What one letter would become.
+/// The outcome of one letter in a requeue.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Succeeds,

@@ -226,7 +226,7 @@ async fn results_come_in_pages_that_do_not_change() {
     assert_eq!(dataset.rest("GET", "queries/nobody", Value::Null).await.0, 404);
 }
 
-/// What an expression is, as a query shows it.
+/// The value of an expression in the answer to a query.
 async fn value(dataset: &Dataset, expression: &str) -> Value {
     let answer = dataset.query(&format!("SELECT {expression} AS it")).await;
     answer["rows"][0]["f"][0]["v"].clone()
@@ -326,7 +326,7 @@ async fn a_column_of_bytes_is_ordered_joined_and_changed() {
 }
 
 #[tokio::test]
-async fn nothing_tells_rows_of_equal_values_apart() {
+async fn rows_of_equal_values_cannot_be_distinguished() {
     let dataset = Dataset::start().await;
     dataset.fill("t", "('a', 1), ('a', 1), ('b', 1)").await;
     for query in [

@@ -1,4 +1,4 @@
-//! What indexes notice, and what they survive.
+//! Indexes show lost, cut and edited objects, and guard the names of lost finals.
 
 use super::*;
 

@@ -50,7 +50,7 @@ async fn a_letter_of_the_same_payload_accounts_for_a_line_without_an_id() {
             .into_bytes()
     };
     rig.archive(0, Compression::None, &[event(lines[0])]).await;
-    // Of the same event id, and another payload.
+    // A letter with the same event id and another payload is not the event's.
     rig.letter(0, &event(lines[1]), Stage::Write, Some("p0")).await;
     assert_eq!(rig.audit(Acknowledged::All).await.summary.total.missing, 1);
     rig.letter(0, &event(lines[0]), Stage::Write, Some("p0")).await;

@@ -93,8 +93,8 @@ impl Compiler<'_> {
         Err(self.error(key, reason, format!("use a column of type {}", kinds.join(", "))))
     }
 
-    /// Checks that the key tells the rows of one event apart and those of two events, unless
-    /// `order_by` says which of these is current, and that a replay makes the same key.
+    /// Checks that rows of one event have different keys, that rows of two events do too (unless
+    /// `order_by` decides which row is current), and that a replay makes the same key.
     pub(super) fn check_key(
         &self,
         table: &TableSpec,

@@ -61,7 +61,7 @@ async fn it_keeps_the_promises_of_an_event_log_among_events_outside_its_range() 
     conforms(fresh, abilities).await;
 }
 
-/// The same range of a log that gives this answer to the question what is acknowledged.
+/// Like `range_of`, but the log answers `acknowledged` with `answer`; an error for `None`.
 fn answering(
     seconds: &[i64],
     ending: Ending,
@@ -100,7 +100,7 @@ impl EventLog for Answering {
     }
 
     async fn acknowledged(&self) -> Result<Acknowledged, LogError> {
-        self.1.ok_or_else(|| LogError::Refused("it cannot tell".to_owned()))
+        self.1.ok_or_else(|| LogError::Refused("it does not know".to_owned()))
     }
 }
 
@@ -129,7 +129,7 @@ async fn an_event_of_the_range_behind_later_ones_is_not_left_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_cannot_tell_ends_at_a_later_event_or_when_nothing_more_comes() {
+async fn without_the_logs_answer_a_later_event_or_a_quiet_log_is_the_end() {
     let (_, range) = answering(&[10, 11, 20, 21], ENDING, None);
     let begun = Instant::now();
     assert_eq!(all(&range).await, ["10", "11"]);
@@ -153,7 +153,7 @@ async fn while_the_log_holds_events_of_the_range_it_is_read_on_for_a_while() {
     let begun = Instant::now();
     let (all, ()) = futures::join!(all(&range), late);
     assert_eq!(all, ["10", "12"]);
-    assert_eq!(range.progress().ended_by, Some(EndedBy::LaterEvent), "not for ever");
+    assert_eq!(range.progress().ended_by, Some(EndedBy::LaterEvent), "the wait has an end");
     assert!(begun.elapsed() >= Duration::from_secs(500));
 }
 
@@ -175,7 +175,7 @@ async fn where_events_come_out_of_order_stragglers_are_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_given_back_comes_again_behind_the_end() {
+async fn an_event_given_back_after_the_end_is_handed_out_again() {
     let (_, range) = range_of(&[10, 30], ENDING);
     let pulled = range.pull(ROOM, Duration::ZERO).await.unwrap();
     let Pulled::Messages(messages) = pulled else { panic!("{pulled:?}") };

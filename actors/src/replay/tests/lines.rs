@@ -1,4 +1,4 @@
-//! What becomes of a line, by its object's format and index.
+//! Lines are read by the format of their object and checked by its index.
 
 use super::*;
 use crate::envelope::{EnvelopeConfig, EnvelopePlan};
@@ -97,7 +97,7 @@ async fn a_final_that_was_lost_cut_or_edited_is_a_fault() {
     let log = open(&archive, range(4));
     let messages = all(&log, AMPLE).await;
     log.acknowledge(&leases(&messages)).await.unwrap();
-    assert_eq!(messages.len(), 4 + 10 + 10, "what is left is replayed");
+    assert_eq!(messages.len(), 4 + 10 + 10, "the remaining lines are replayed");
     let mut faults = log.progress().faults;
     faults.sort_by(|a, b| a.object.cmp(&b.object));
     let found: Vec<_> = faults.iter().map(|fault| (&*fault.object, fault.line)).collect();

@@ -121,7 +121,7 @@ pub async fn a_newer_row_is_not_hindered_by_a_removal(
 }
 
 /// A removed row does not come back by a redelivery, by a writer with the old rule, or by a merge of
-/// what the old rule staged. Not so in a table that rows are only appended to.
+/// rows that the old rule staged. It may come back in a table that rows are only appended to.
 pub async fn a_removed_row_does_not_come_back(live: &impl ReadBack, staging: &dyn Reprocessing) {
     let (ports, name) = ((live, staging), "removed");
     let rows = [("a", 1, (1, 1)), ("b", 1, (2, 0))];

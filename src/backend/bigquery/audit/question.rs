@@ -39,13 +39,13 @@ impl<'a> Question<'a> {
         columns: &'a [usize],
     ) -> Self {
         let is_keyed = !table.key.is_empty() && *columns == *table.key;
-        // The table behind the view has whatever the view shows, and its partitions can be chosen.
+        // Queries read the table behind the view: partitions can be chosen there, but keys repeat.
         let is_seen_once = is_keyed && warehouse.mode(table) == WriteMode::Append;
         Self { warehouse, table, columns, is_seen_once }
     }
 
-    /// Whether no row of a key that was found in some partitions can stand in others: a key has one
-    /// row to a reader, and any other column may have many.
+    /// Whether a key that was found in some partitions has no row in others: readers see one row of
+    /// a key, but may see many rows with the same value of another column.
     pub(super) fn may_look_near(&self) -> bool {
         *self.columns == self.table.key && self.table.partition_by.is_some()
     }
@@ -95,7 +95,7 @@ impl<'a> Question<'a> {
         Ok(())
     }
 
-    /// Compares the current rows of the keys at these places with what is expected.
+    /// Compares the current rows of the keys at these places with the expected versions.
     pub(super) async fn compare(
         &self,
         near: &Near,
@@ -210,7 +210,7 @@ impl<'a> Question<'a> {
         })
     }
 
-    /// The place of each key that does not stand once, and how often it does.
+    /// Selects the place of each key that has no row or several, and the number of its rows.
     fn counts(&self, near: &Near) -> String {
         let columns = self.names().map(|(name, column)| {
             // Under other names, or `n` might be one of them.

@@ -15,7 +15,7 @@ use crate::backend::bigquery::rest::Rest;
 const SHOWN_CHARS: usize = 1000;
 
 impl Sides<'_> {
-    /// Counts and shows every difference. With `removing`, of what is live without the missing rows.
+    /// Counts and shows every difference. With `removing`, the missing rows do not count as live.
     pub(super) async fn diff(&self, rest: &Rest, removing: bool) -> Result<Diff, ReprocessError> {
         let rows = rest.query(&self.sql(removing), &[]).await?;
         let row = rows.first().ok_or_else(|| unreadable("no row"))?;
@@ -60,7 +60,7 @@ impl Sides<'_> {
         };
         let hides = match self.mode {
             WriteMode::Upsert => format!("{missing} AND {s} IS NULL"),
-            // What was replaced is still there.
+            // The live table still holds the replaced rows.
             WriteMode::Append => "FALSE".to_owned(),
         };
         let (live, staged) = (self.version("l"), self.version("s"));

@@ -46,7 +46,7 @@ impl Note {
     /// Whether this replay may write into the table.
     pub(super) fn check_open(&self, name: &str, replay: &str) -> Result<(), ReprocessError> {
         let says = if self.replay != replay {
-            format!("{name} stands from the replay {} that began {}", self.replay, self.began)
+            format!("{name} belongs to the replay {} that began {}", self.replay, self.began)
         } else if let Some(at) = self.completed {
             format!("{name} is complete: the replay {replay} ended {at}")
         } else {

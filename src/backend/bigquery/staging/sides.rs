@@ -112,7 +112,7 @@ impl<'a> Sides<'a> {
 
     /// Names the sides for the query behind it: `s` is staging, `b` all live rows, `l` the current
     /// ones, and, where there is a scope, `g` the key and version of the missing rows of `b`. With
-    /// `removing`, `l` is what is current without these.
+    /// `removing`, `l` holds the rows that are current without these.
     pub(super) fn with(&self, removing: bool) -> String {
         let staged = schema::deduplicated(self.table, &[], &self.staging);
         let mut with = format!("WITH s AS ({staged}), b AS ({})", self.live_rows());

@@ -40,7 +40,7 @@ pub(super) struct Append {
 pub(super) struct Appender {
     pub(super) dir: PathBuf,
     pub(super) events: Events,
-    /// For what is acknowledged.
+    /// Reads which offsets are acknowledged.
     pub(super) subscriptions: Connection,
     pub(super) options: LogOptions,
     pub(super) clock: Clock,

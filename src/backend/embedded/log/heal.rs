@@ -42,7 +42,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Compares a log with what was seen of it.
+/// Compares a log with the note of how far it was seen.
 pub(super) fn compare(
     id: i64,
     head: &Head,
@@ -67,8 +67,8 @@ pub(super) fn compare(
     if is_same && seen.last_offset <= end && last_noted <= head.last_offset {
         return None;
     }
-    // Where a generation of the lost log began is not known: nothing above what retention has
-    // removed counts as acknowledged. Those events come again, and none is lost.
+    // Where a generation of the lost log began is not known: only events that retention removed
+    // count as acknowledged. All later ones come again, and none is lost.
     let is_known = generations.iter().any(|it| it.number == seen.generation);
     let last_same = if is_known { end } else { head.removed_offset };
     Some(Mismatch::Older { last_same, last_seen: seen.last_offset.max(last_noted) })
@@ -88,7 +88,7 @@ pub(super) fn mismatch(
     Ok(compare(events.id, &head, &generations, seen, last_noted))
 }
 
-/// Heals what does not belong together; what it was.
+/// Repairs files that do not belong together, and returns their mismatch.
 pub(super) fn heal(
     events: &Events,
     subscriptions: &Connection,

@@ -37,7 +37,7 @@ pub(super) enum Command {
     Seek(Timestamp, Reply<Sought>),
     /// Count what is not acknowledged.
     Backlog(Reply<Backlog>),
-    /// Report what is wrong with the log.
+    /// Report the faults of the log.
     Faults(Reply<Vec<LogFault>>),
     /// Report what was repaired of the log.
     Repairs(Reply<Vec<String>>),

@@ -1,6 +1,6 @@
 //! Recognises that the files of an open connection were removed or replaced.
 //!
-//! A process keeps what it has open: after `rm` or `mv`, commits go to a file that no other process
+//! A process keeps its open files: after `rm` or `mv`, commits go to a file that no other process
 //! finds, and are lost with the last one that has it open.
 
 use std::fs;

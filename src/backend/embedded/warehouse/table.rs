@@ -163,7 +163,7 @@ fn check_key(table: &TableSpec, standing: &[Standing]) -> Result<(), Error> {
         if key.is_empty() { "no key".to_owned() } else { format!("the key {}", key.join(", ")) }
     };
     Err(Error::Mismatch(format!(
-        "table {} has {}, and the configuration says {}: set the key back, or fill another table",
+        "table {} has {}, but the configuration has {}: set the key back, or fill another table",
         table.name,
         named(&is),
         named(&wanted)
@@ -198,7 +198,7 @@ fn note_order_by(connection: &Connection, table: &TableSpec) -> rusqlite::Result
         let sql = format!("INSERT OR REPLACE INTO {ORDERS} VALUES (?, ?)");
         connection.execute(&sql, (&table.name, &table.order_by))?;
     } else if connection.table_exists(Some("main"), ORDERS)? {
-        // Of a table of this name that was dropped.
+        // A dropped table of this name may have left its definition.
         connection.execute(&format!("DELETE FROM {ORDERS} WHERE name = ?"), [&table.name])?;
     }
     Ok(())
@@ -219,7 +219,7 @@ fn check_order_by(connection: &Connection, schema: &str, table: &TableSpec) -> R
         None => "no order_by".to_owned(),
     };
     Err(Error::Mismatch(format!(
-        "table {} has {}, and the configuration says {}: set it back, or fill another table",
+        "table {} has {}, but the configuration has {}: set order_by back, or fill another table",
         table.name,
         named(&is),
         named(&table.order_by)
@@ -261,7 +261,7 @@ fn check_type(table: &TableSpec, column: &Column, declared: &str) -> Result<(), 
         return Ok(());
     }
     Err(Error::Mismatch(format!(
-        "column {} of table {} is {}, and the configuration says {}: set the type back, give the \
+        "column {} of table {} is {}, but the configuration has {}: set the type back, give the \
          column another name, or fill another table",
         column.name,
         table.name,

@@ -124,7 +124,7 @@ async fn columns_stay_in_their_order_and_new_ones_come_last() {
 }
 
 #[tokio::test]
-async fn permissions_are_told_and_none_of_a_table_that_is_not_there() {
+async fn held_permissions_are_returned_and_none_for_a_missing_table() {
     let server = started(false).await;
     server.control().deny("bigquery.tables.updateData");
     let asked = json!({ "permissions": ["bigquery.tables.get", "bigquery.tables.updateData"] });

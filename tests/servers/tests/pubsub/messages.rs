@@ -43,7 +43,7 @@ async fn a_message_comes_as_it_was_published_with_an_id_and_a_time() {
 }
 
 #[tokio::test]
-async fn neither_ids_nor_times_tell_the_order_of_publishing() {
+async fn neither_ids_nor_times_show_the_order_of_publishing() {
     let scene = Scene::start(json!({})).await;
     let ids = scene.publish(TOPIC, vec![message("a"); 1_000]).await.unwrap();
     let numbers: Vec<u64> = ids.iter().map(|id| id.parse().unwrap()).collect();

@@ -102,7 +102,7 @@ pub(super) fn note_seen(transaction: &Connection, log: i64, head: &Head) -> rusq
     transaction.prepare_cached(UPSERT)?.execute(values).map(drop)
 }
 
-/// Replaces the note, whatever it was.
+/// Replaces the note, also by an earlier one.
 pub(in crate::backend::embedded::log) fn set_seen(
     transaction: &Connection,
     seen: Seen,
@@ -121,7 +121,7 @@ pub(in crate::backend::embedded::log) fn last_noted(
     connection.prepare_cached(SELECT)?.query_row([log], |row| row.get(0))
 }
 
-/// Drops what is noted of offsets above `last`. The epoch rises, so leases on them become void.
+/// Drops the notes on offsets above `last`. The epoch rises, so leases on them become void.
 pub(in crate::backend::embedded::log) fn drop_beyond(
     transaction: &Connection,
     log: i64,
@@ -184,7 +184,7 @@ pub(in crate::backend::embedded::log) fn all_acknowledged(
     names.iter().map(|name| read_ranges(&snapshot, name)).collect()
 }
 
-/// Forgets what is noted of events that the log no longer holds. Writes only if there is any.
+/// Removes the notes on events that the log no longer holds. Writes only if there are any.
 pub(in crate::backend::embedded::log) fn tidy(
     connection: &Connection,
     removed_offset: i64,

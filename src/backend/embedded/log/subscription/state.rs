@@ -111,8 +111,8 @@ impl State {
         self.bound_notes(transaction, name)
     }
 
-    /// Keeps the notes of the archive small, whatever the pattern of valid and invalid events. What is
-    /// given up only repeats lines after a seek.
+    /// Keeps the notes of the archive small for any pattern of valid and invalid events. A dropped
+    /// note only causes repeated lines after a seek.
     fn bound_notes(&mut self, transaction: &Connection, name: &str) -> rusqlite::Result<()> {
         if self.unarchived.count() > MOST_NOTES {
             // The lines of the archived events in between are repeated.

@@ -57,7 +57,7 @@ fn a_seek_that_failed_loses_nothing() {
 }
 
 #[test]
-fn notes_of_the_archive_stay_bounded_and_what_is_given_up_only_repeats_lines() {
+fn notes_of_the_archive_stay_bounded_and_dropped_ones_only_repeat_lines() {
     let dir = tempfile::tempdir().unwrap();
     let (events, mut subscription) = with_three_events(dir.path());
     subscription.take(&events, ROOM).unwrap();

@@ -82,7 +82,7 @@ async fn a_log_ahead_of_the_clock_is_reported_until_a_new_generation_begins() {
     let messages = pull(&log).await;
     let minutes: Vec<_> = messages.iter().map(|it| it.publish_time.micros() / MINUTE).collect();
     assert_eq!(minutes, [100, 100, 10]);
-    // What is not acknowledged is the event of the later generation.
+    // The event of the later generation stays unacknowledged.
     log.acknowledge(&leases(&messages[..2])).await.unwrap();
     let before = Acknowledged::Before(Timestamp::from_micros(10 * MINUTE));
     assert_eq!(log.acknowledged().await.unwrap(), before);

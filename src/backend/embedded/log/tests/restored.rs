@@ -72,7 +72,7 @@ async fn acknowledgements_of_lost_events_do_not_count_for_those_in_their_place()
     let log = open(dir.path());
     let after = publish(&log, (0..8).map(|n| format!("new {n}"))).await;
     drop(log);
-    // Now the notes are the older file, and tell of events that the first restore lost.
+    // Now the notes are the older file, and cover events that the first restore lost.
     for file in ["subscriptions.db-wal", "subscriptions.db-shm"] {
         let _ = fs::remove_file(dir.path().join(file));
     }

@@ -30,7 +30,7 @@ pub(super) fn begin(
         }
         Some(staged) if staged.replay != replay => {
             let says = format!(
-                "{name} stands from the replay {} that began {}",
+                "{name} belongs to the replay {} that began {}",
                 staged.replay, staged.began
             );
             return Err(Error::Says(ReprocessError::Taken(says)));
