@@ -1,6 +1,6 @@
 //! How a text is divided into events: for `POST /v1/events` and for `kappa publish` alike.
 //!
-//! Events are taken as they are, also such as will become dead letters. What is refused is a mistake
+//! Events are taken as they are, also such as will become dead letters. Refused is a mistake
 //! of framing: a text of which no part would be an event, though the text itself may be fine.
 
 mod array;
@@ -58,7 +58,7 @@ impl<R: BufRead> Events<R> {
     /// The next event; `None` at the end.
     ///
     /// # Errors
-    /// Those of the source; a [`Mistake`] as the inner error where a document or an array is none.
+    /// Errors of the source; a [`Mistake`] is the inner error where the text is no document or array.
     pub(crate) fn next(&mut self) -> io::Result<Option<Line>> {
         match self {
             Self::Lines(lines) => lines.next(),
@@ -110,12 +110,12 @@ pub(crate) fn is_object(text: &[u8]) -> bool {
     text.trim_ascii_start().first() == Some(&b'{') && check_json(text).is_ok()
 }
 
-/// What a text holds.
+/// The contents of a text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Survey {
     /// Events of at most the allowed length.
     pub(crate) events: u64,
-    /// Those among them that are no JSON objects.
+    /// The lines that are no JSON objects.
     pub(crate) no_objects: u64,
     /// Events that are too long.
     pub(crate) too_long: u64,

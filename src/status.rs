@@ -45,7 +45,7 @@ pub struct StatusOptions {
     pub listen: SocketAddr,
     /// The bearer token; `None` for none.
     pub token: Option<Token>,
-    /// Who may publish by a token of its own, by name.
+    /// Senders that publish with their own token, by name.
     pub senders: BTreeMap<String, SenderSettings>,
     /// The certificate and its key; `None` for plain HTTP.
     pub tls: Option<TlsFiles>,

@@ -97,7 +97,7 @@ pub struct Selection {
 }
 
 impl Audit {
-    /// Audits the events of `selection`, and passes each result to `tell` until `tell` returns
+    /// Audits the events of `selection`; passes each result to the callback until it returns
     /// `false`. `acknowledged` is awaited after the archive was listed, not before.
     ///
     /// # Errors

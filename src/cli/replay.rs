@@ -69,7 +69,7 @@ pub struct Args {
     /// Drop what an earlier replay, which no longer runs, has staged for these tables
     #[arg(long)]
     pub replace: bool,
-    /// Leave out what cannot be read of the archive or is missing from the log, and be complete
+    /// Leave out unreadable lines of the archive and events missing from the log, and be complete
     /// without it
     #[arg(long)]
     pub skip_damaged: bool,

@@ -10,7 +10,7 @@ use super::{Format, check_json};
 pub(crate) enum Mistake {
     /// It is UTF-16 or UTF-32.
     WideText,
-    /// It is compressed, and nothing says so.
+    /// It is compressed, and neither header nor file name announces it.
     Compressed(&'static str),
     /// No line is a JSON object; the whole is an array, an object over several lines, or neither.
     NoObject(Option<Format>),

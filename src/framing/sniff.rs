@@ -13,7 +13,7 @@ const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
 /// The bytes that are looked at.
 const START_BYTES: usize = 4;
 
-/// What a text is by its first bytes.
+/// The form of a text, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
     Plain,

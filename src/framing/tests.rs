@@ -44,7 +44,7 @@ fn each_element_of_an_array_is_an_event_as_it_is() {
 }
 
 #[test]
-fn what_is_no_array_is_refused() {
+fn a_text_that_is_no_array_is_refused() {
     for text in ["{}", "[{}", "[{}] {}", "[{}][{}]"] {
         let error = events(Format::Array, text.as_bytes(), 100).unwrap_err();
         assert!(matches!(Mistake::behind(&error), Some(Mistake::NoArray(_))), "{text}: {error}");
@@ -75,7 +75,7 @@ proptest! {
 }
 
 #[test]
-fn an_object_is_what_a_parser_takes_whatever_its_numbers() {
+fn a_text_is_an_object_if_a_parser_takes_it_with_any_numbers() {
     for text in ["{}", " {\"a\":1e400}\r", "{\"a\":-123456789012345678901234567890.5E+999}"] {
         assert!(is_object(text.as_bytes()), "{text}");
     }

@@ -48,7 +48,8 @@ pub struct Options {
     pub rate: Option<NonZeroU32>,
     /// What an earlier replay has staged for these tables is dropped.
     pub replace: bool,
-    /// What cannot be read of the archive, or is missing from the log, is left out, and the replay is complete without it.
+    /// Unreadable lines of the archive and events missing from the log are left out, and the
+    /// replay is complete without them.
     pub skip_damaged: bool,
     /// Archived payloads without positions are imported into tables that have rows.
     pub as_import: bool,

@@ -273,7 +273,7 @@ pub(super) fn is_label(text: &str) -> bool {
     text.len() <= 63 && text.chars().all(allowed)
 }
 
-/// What a header can carry unchanged, and cannot be guessed by trying.
+/// A header carries these unchanged, and a token of this length cannot be guessed.
 fn is_token(text: &str) -> bool {
     (16..=1_024).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -1,4 +1,4 @@
-//! Who may read, publish and change.
+//! Decides which requests may read, publish and change.
 //!
 //! A token that is set is asked for everywhere, from this machine too. Without one, an address that
 //! only this machine can reach is enough, as long as no web page is behind the request: a page that
@@ -24,7 +24,7 @@ pub(super) struct Access {
     senders: Vec<Arc<Sender>>,
 }
 
-/// What a request wants to do.
+/// The action that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Read,
@@ -32,7 +32,7 @@ pub(super) enum Purpose {
     Change,
 }
 
-/// Who a request comes from.
+/// The origin of a request.
 #[derive(Clone, Debug)]
 pub(super) enum Bearer {
     /// The bearer of `status.token`, or anyone on this machine where none is asked for.
@@ -104,7 +104,7 @@ pub(super) fn is_plain(request: &Request) -> Result<(), Denied> {
     Ok(())
 }
 
-/// What the request wants to do; `None` for what anyone may: a probe, and the empty page.
+/// The action that the request asks for; `None` for a probe or the empty page, which need no token.
 pub(super) fn purpose(request: &Request) -> Option<Purpose> {
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/" | "/livez" | "/readyz") => None,

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_held_place_is_kept_and_waits_anew_afterwards() {
+    fn a_held_place_is_kept_and_waits_again_afterwards() {
         let places = Places::new(2);
         let [first, second] = [(); 2].map(|()| places.enter().unwrap());
         let hold = first.hold().unwrap();

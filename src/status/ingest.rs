@@ -90,7 +90,7 @@ impl Ingest {
         Ok(receipt)
     }
 
-    /// What the text holds, and the receipt of a strict request.
+    /// The contents of the text, and the receipt of a strict request.
     fn survey(&self, format: Format, text: &Bytes) -> Result<(Survey, Receipt), Rejection> {
         let mut strict = Receipt::default();
         let report = |line: &Line| match line {
@@ -137,7 +137,7 @@ impl Ingest {
     }
 }
 
-/// What is known of a request before its body.
+/// The parts of a request that arrive before its body.
 pub(super) struct Incoming<'a> {
     pub(super) place: &'a Arc<Place>,
     pub(super) bearer: &'a Bearer,

@@ -67,7 +67,7 @@ pub(super) fn problem(status: StatusCode, text: &str) -> Response {
 #[derive(Clone, Copy)]
 struct MayRead(bool);
 
-/// Lets through what the rule allows: a path added later is guarded too.
+/// Lets through the requests that the rule allows: a path added later is guarded too.
 async fn guard(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     let allowed = access::is_plain(&request).and_then(|()| {
         match access::purpose(&request) {

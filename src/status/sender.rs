@@ -1,4 +1,4 @@
-//! Who may publish by a token of its own, and how much.
+//! Senders with their own token, and how many events each may publish.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,8 +17,8 @@ pub(super) struct Sender {
     rate: Option<Rate>,
 }
 
-/// At most so many events a second, on average: a request takes from what has gathered, if need be
-/// more than there is, and the next one waits until that is made up for.
+/// At most so many events a second, on average. A request may take more than the allowance; the next
+/// one then waits until the debt is paid.
 struct Rate {
     per_second: f64,
     gathered: Mutex<(f64, Instant)>,
@@ -34,7 +34,7 @@ impl Sender {
         Self { name: name.to_owned(), hash: blake3::hash(token.as_bytes()), rate }
     }
 
-    /// Takes `events` from what has gathered.
+    /// Takes `events` from the allowance.
     ///
     /// # Errors
     /// How long to wait first, where earlier requests took more than there was.
@@ -49,7 +49,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Gives back what was charged for events that were not published.
+    /// Gives back the charge for events that were not published.
     pub(super) fn give_back(&self, events: u64) {
         if let Some(rate) = &self.rate {
             rate.gathered().0 += events as f64;
@@ -58,7 +58,7 @@ impl Sender {
 }
 
 impl Rate {
-    /// What has gathered by now, at most what gathers in a second.
+    /// The allowance by now, at most that of a second.
     fn gathered(&self) -> MutexGuard<'_, (f64, Instant)> {
         let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! Accepts connections and serves HTTP/1 on them, with a deadline for whatever a client may delay.
+//! Accepts connections and serves HTTP/1 on them, with a deadline for each step that a client may delay.
 //!
 //! HTTP/2 is not spoken: one of its connections holds hundreds of requests, and none of these
 //! bounds would count them.
@@ -118,7 +118,7 @@ async fn requests(
     let _ = serving.await;
 }
 
-/// A stream that fails when its client does not read what is written.
+/// A stream that fails when its client does not read the answer.
 #[derive(Debug)]
 pub(super) struct Timed<S> {
     stream: S,
@@ -131,7 +131,7 @@ impl<S> Timed<S> {
         Self { stream, unread: None }
     }
 
-    /// Passes on what a write or flush came to, unless the deadline is over.
+    /// Passes on the result of a write or flush, unless the deadline is over.
     fn within_deadline<T>(
         &mut self,
         cx: &mut Context<'_>,

@@ -153,7 +153,7 @@ impl Served {
     }
 }
 
-/// What the server sends until it closes the connection.
+/// All that the server sends until it closes the connection.
 async fn read_all(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     // A connection that is cut may end with a reset.

@@ -29,7 +29,7 @@ pub enum TlsError {
         file: PathBuf,
         /// Why it cannot be used.
         reason: String,
-        /// What it must hold.
+        /// The contents that it must have.
         wanted: &'static str,
     },
     /// Certificate and key cannot be used together.

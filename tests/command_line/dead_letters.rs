@@ -182,8 +182,8 @@ fn a_requeue_that_is_killed_between_the_row_and_the_mark_is_repeated_without_a_s
     assert_eq!(folder.run("archive cat").done().stdout.lines().count(), 1);
 }
 
-/// A letter has no room for the note that its line is stored: a second line says the same, and
-/// readers count it once.
+/// A letter has no room for a note of its archive line, so a second line is written, which readers
+/// count once.
 #[test]
 fn a_requeue_that_is_killed_between_the_archive_line_and_the_mark_stores_the_line_again() {
     let folder = with_letters();

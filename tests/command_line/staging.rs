@@ -198,7 +198,7 @@ fn a_merge_is_decided_by_the_revision_that_the_replay_ran_under() {
         folder.run(&format!("replay {EVER} --processors orders{MOVED}{revision}")).done();
         folder
     };
-    // A later rule has made all rows again: these are not missing, whatever the replay made.
+    // A later rule has made all rows again: so none is missing, whichever rows the replay made.
     let folder = replayed();
     let third = " --set processors.orders.revision=3";
     folder.run("seek --time 2020-01-01").done();

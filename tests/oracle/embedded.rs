@@ -1,4 +1,4 @@
-//! The embedded backends in a data folder, and what is done to it.
+//! The embedded backends in a data folder, and the steps that are done to it.
 
 use std::fs;
 use std::path::Path;

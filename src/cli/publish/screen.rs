@@ -7,7 +7,7 @@ use std::io;
 use crate::cli::source::SourceEvents;
 use crate::framing::{Format, Line, Mistake, is_object};
 
-/// What is held back at most; input that begins with more than this without an object has none.
+/// The most input that is held back; if no object begins in it, the input has none.
 const MAX_HELD_BYTES: usize = 1 << 20;
 const MAX_HELD_LINES: usize = 2_000;
 
@@ -30,7 +30,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// Screens lines; what a terminal sends is taken as it is.
+    /// Screens lines; lines from a terminal are taken as they are.
     pub(super) fn new(events: SourceEvents, format: Format, terminal: bool, strict: bool) -> Self {
         let is_open = terminal || format != Format::Lines;
         Self { events, held: VecDeque::new(), held_bytes: 0, is_open, is_strict: strict }
@@ -39,7 +39,7 @@ impl Screen {
     /// The next event; `None` at the end.
     ///
     /// # Errors
-    /// Those of the source, and a [`Mistake`] or a line that strictness refuses as inner errors.
+    /// Errors of the source; a [`Mistake`] and a line that `--strict` refuses are inner errors.
     pub(super) fn next(&mut self) -> io::Result<Option<Screened>> {
         while !self.is_open {
             match self.read()? {
@@ -83,7 +83,7 @@ impl Screen {
 
     /// Gives up on input that cannot become better.
     fn check_held(&self) -> io::Result<()> {
-        // JSON laid out for people begins with a line that only opens what others close.
+        // JSON that is spread over lines begins with a line that only opens an object or an array.
         let opens = self.held.len() == 1 && matches!(self.text().trim_ascii(), b"{" | b"[");
         if opens || self.held_bytes > MAX_HELD_BYTES || self.held.len() > MAX_HELD_LINES {
             return Err(Mistake::of_lines(&self.text()).into());

@@ -35,7 +35,7 @@ impl Check<'_> {
         }
     }
 
-    /// What the keys of the endpoint need of each other.
+    /// Checks the endpoint's keys against each other.
     pub(super) fn endpoint(&mut self) {
         self.open_address();
         self.shared_tokens();

@@ -41,7 +41,7 @@ const ZSTD_WINDOW_LOG: u32 = 23;
 /// Bytes decoded at a time.
 const DECODED_BYTES: usize = 64 * 1024;
 
-/// The memory for bodies under way, and what one of them may take.
+/// The memory for bodies under way, and the most that one may take.
 #[derive(Debug)]
 pub(super) struct Bodies {
     limit: u32,
@@ -194,7 +194,7 @@ pub(super) enum Rejection {
     Encoding,
     /// It has a character set other than UTF-8.
     Charset,
-    /// It is not what its encoding says.
+    /// It does not have the encoding that its header names.
     Undecodable(String),
     /// It holds no events as it is framed.
     Misframed(Mistake),
@@ -239,7 +239,7 @@ impl IntoResponse for Rejection {
                 problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be UTF-8: convert it")
             }
             Self::Undecodable(why) => {
-                let text = format!("the body is not what Content-Encoding says: {why}");
+                let text = format!("the body has another encoding than Content-Encoding: {why}");
                 problem(StatusCode::BAD_REQUEST, &text)
             }
             Self::Misframed(mistake) => {

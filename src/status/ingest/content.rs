@@ -1,4 +1,4 @@
-//! What a request's headers and query say of its body.
+//! Reads the format of a body from the request's headers and query.
 
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName};

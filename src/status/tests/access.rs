@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Tokens, senders and hosts.
 
 use tokio::io::AsyncWriteExt as _;
 

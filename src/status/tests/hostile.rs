@@ -87,7 +87,7 @@ async fn an_answer_that_is_not_read_is_cut_off() {
     drop(timed);
     let mut got = Vec::new();
     client.read_to_end(&mut got).await.unwrap();
-    assert_eq!(got.len(), 100, "only what the client had room for");
+    assert_eq!(got.len(), 100, "only as much as the client had room for");
 }
 
 #[tokio::test]

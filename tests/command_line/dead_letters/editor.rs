@@ -57,7 +57,7 @@ fn fails(folder: &Folder, script: &str, words: &str) {
 #[test]
 fn an_editor_that_fails_an_unchanged_event_and_an_invalid_one_publish_nothing() {
     let folder = with_letters();
-    // What the editor wrote before it failed does not count, as in an abandoned commit.
+    // Changes that the editor wrote before it failed do not count, as in an abandoned commit.
     fails(&folder, &format!("echo '{CORRECTED}' >\"$2\"; exit 3"), "exit status: 3");
     fails(&folder, &format!("echo '{CORRECTED}' >\"$2\"; kill -9 $$"), "137");
     fails(&folder, "exit 0", "unchanged");

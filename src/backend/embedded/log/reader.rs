@@ -39,7 +39,7 @@ pub(super) enum Command {
     Backlog(Reply<Backlog>),
     /// Report the faults of the log.
     Faults(Reply<Vec<LogFault>>),
-    /// Report what was repaired of the log.
+    /// Report the log's repairs.
     Repairs(Reply<Vec<String>>),
     /// Note that the run has ended by itself.
     EndRun(Reply<()>),

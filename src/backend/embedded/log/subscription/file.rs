@@ -138,7 +138,7 @@ pub(in crate::backend::embedded::log) fn drop_beyond(
     transaction.execute(raise, [log]).map(drop)
 }
 
-/// A subscription, and what it keeps in the log.
+/// A subscription, with the events that it keeps in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     /// The subscription's name.

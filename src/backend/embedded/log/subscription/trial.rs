@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn nth_lacking_counts_across_gaps() {
+    fn nth_missing_counts_across_gaps() {
         let set = set(&[(0, 4), (7, 9)]);
         let found = [1, 2, 3, 4].map(|count| nth_lacking(&set, count));
         assert_eq!(found, [5, 6, 10, 11]);

@@ -128,7 +128,7 @@ async fn no_seek_passes_over_events_of_a_generation_that_begins_after_it() {
         now.store(second * 1_000_000, Ordering::Relaxed);
         Timestamp::from_micros(second * 1_000_000)
     };
-    // The clock is ahead, and so is the time that is sought by it.
+    // The clock is ahead, and the seek goes to a time that it shows.
     for second in [80, 90] {
         at(second);
         publish(&log, [second.to_string()]).await;

@@ -86,7 +86,7 @@ impl Model {
         let first = self.generations.last().map_or(0, |(first, _)| *first);
         let last = self.times.range(first..).next_back().map_or(0, |(_, time)| *time);
         self.times.insert(offset, now.max(last));
-        // The time that was sought was one of the generation before.
+        // The seek went to a time of the generation before.
         let begins = offset > 1 && self.generations.iter().any(|(first, _)| *first == offset);
         if now.max(last) < self.skip_until && !begins {
             self.acknowledged.insert(offset);
