@@ -1,9 +1,10 @@
 //! The process of the servers: it prints its addresses on one line, then answers each line of its
 //! standard input with one, and ends with it.
 
-use std::io::{BufRead as _, BufWriter, Write};
+use std::io::{BufRead as _, BufWriter, Read as _, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
+use flate2::read::MultiGzDecoder;
 use kappa_test_servers::bigquery::BigQueryServer;
 use kappa_test_servers::pubsub::PubSubServer;
 use kappa_test_servers::storage::StorageServer;
@@ -94,7 +95,8 @@ impl Servers {
         let objects = self.storage.control().objects(BUCKET);
         let of_events = objects.iter().filter(|(name, _)| name.contains(".jsonl"));
         let lines = of_events.map(|(_, body)| {
-            let text = zstd::decode_all(&body[..]).unwrap();
+            let mut text = Vec::new();
+            MultiGzDecoder::new(&body[..]).read_to_end(&mut text).unwrap();
             text.iter().filter(|byte| **byte == b'\n').count()
         });
         lines.sum()
