@@ -191,7 +191,8 @@ fn faults(
     let ahead = events::ahead_of(&events.head()?, now);
     let ahead = ahead.map(|reason| LogFault { what: "clock", reason, waiting: 0 });
     let gone = events.check_place().err();
-    let gone = gone.map(|error| LogFault { what: "log.db", reason: error.to_string(), waiting: 0 });
+    let gone =
+        gone.map(|error| LogFault { what: "data folder", reason: error.to_string(), waiting: 0 });
     Ok(missing.into_iter().chain(ahead).chain(gone).collect())
 }
 
