@@ -7,15 +7,25 @@
 
 mod actor;
 mod announcer;
+mod attempts;
 mod board;
 mod counters;
+mod histogram;
 mod rate;
+mod read_mark;
+mod series;
 mod snapshot;
+mod table;
 
 pub use actor::{ActorState, Trouble, Vitals};
-pub use board::{Board, Holding, Holdings, Phase};
+pub use attempts::{Attempts, Outcome, Step};
+pub use board::{AskOnLoan, Board, Holding, OnLoan, Phase};
 pub use counters::{Counter, Counters, Gauge};
+pub(crate) use histogram::micros;
+pub use histogram::{Histogram, Tally};
+pub use series::{ActorSeries, series_of};
 pub use snapshot::{ActorReport, CounterReport, DaemonState, LastError, Reason, Snapshot};
+pub use table::{Freshness, TableMeter};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -18,7 +18,7 @@ use crate::dead_letter_table;
 use crate::delivery::Ledger;
 use crate::processor::Matcher;
 use crate::supervision::{Address, Child, Order, group, worker};
-use crate::vitals::{Board, Vitals};
+use crate::vitals::{Board, Step, Vitals};
 
 /// Path of the root.
 const ROOT: &str = "kappa";
@@ -119,9 +119,13 @@ impl Tree {
 
     fn dead_letter_children(&self) -> Vec<Child> {
         let board = Arc::clone(&self.board);
+        let table = dead_letter_table::spec();
         let ports = WriterPorts {
             warehouse: Arc::clone(&self.ports.warehouse),
-            table: Arc::new(dead_letter_table::spec()),
+            meter: self.board.table(&table.name, None),
+            board: Arc::clone(&self.board),
+            step: Step::DeadLetter,
+            table: Arc::new(table),
             ledger: Arc::clone(&self.ledger),
             on_refusal: OnRefusal::Again,
             count_written: Arc::new(move |rows| board.counters().dead_lettered.add(rows)),
@@ -151,6 +155,9 @@ impl Tree {
             },
             count_written: Arc::new(move |rows| written.add(rows)),
             superseded: self.board.counters().rows_superseded(&table.name),
+            meter: self.board.table(&table.name, spec.freshness),
+            board: Arc::clone(&self.board),
+            step: Step::Commit,
         };
         let settings = spec.writer.clone();
         worker(address, &spec.writer.restart, move || Writer::new(ports.clone(), &settings))
@@ -167,6 +174,7 @@ impl Tree {
                     ledger: Arc::clone(&self.ledger),
                     dead_letters: self.dead_letters.clone(),
                     faults: Arc::clone(&faults),
+                    board: Arc::clone(&self.board),
                 };
                 worker(address, &spec.restart, move || role.clone())
             })

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use super::attempts::Attempts;
+use super::histogram::Histogram;
 use super::lock;
 use crate::port::Backlog;
+use crate::time::Timestamp;
 
 /// A count that only grows.
 #[derive(Debug, Default)]
@@ -62,13 +65,21 @@ pub struct Counters {
     pub unrouted: Counter,
     /// Messages given back to the log unacknowledged.
     pub given_back: Counter,
+    /// Acknowledgements that the log did not take, though they were sent.
+    pub lost_acknowledgements: Gauge,
+    /// Attempts by step and outcome.
+    pub attempts: Attempts,
+    /// From the first event of an archive part until the part was stored.
+    pub part_time: Histogram,
+    /// The time of an upload of a part that succeeded.
+    pub upload_time: Histogram,
     /// Messages not yet acknowledged.
     pub in_flight_messages: Gauge,
     /// Bytes charged for them: payloads, and the rows made from them.
     pub in_flight_bytes: Gauge,
     rows: Mutex<BTreeMap<String, Arc<Counter>>>,
     rows_superseded: Mutex<BTreeMap<String, Arc<Counter>>>,
-    backlog: Mutex<Backlog>,
+    backlog: Mutex<Option<(Timestamp, Backlog)>>,
 }
 
 impl Counters {
@@ -82,14 +93,14 @@ impl Counters {
         Arc::clone(lock(&self.rows_superseded).entry(table.to_owned()).or_default())
     }
 
-    /// Notes what waits in the log, as last asked.
+    /// Notes what waits in the log, as it answers now.
     pub fn set_backlog(&self, backlog: Backlog) {
-        *lock(&self.backlog) = backlog;
+        *lock(&self.backlog) = Some((Timestamp::now(), backlog));
     }
 
-    /// What waits in the log, as last noted.
+    /// What waits in the log, and when it was noted.
     #[must_use]
-    pub fn backlog(&self) -> Backlog {
+    pub fn backlog(&self) -> Option<(Timestamp, Backlog)> {
         *lock(&self.backlog)
     }
 
