@@ -1,15 +1,4 @@
-//! Pub/Sub as the event log.
-//!
-//! - Nothing is acknowledged but by [`EventLog::acknowledge`]. A lease that is dropped, unknown or
-//!   from before a seek gives its message back, or does nothing: it never acknowledges.
-//! - The streams belong to this backend's own tasks, not to whoever pulls: a reader's death
-//!   neither stops lease extensions nor the acknowledgement of what is in flight.
-//! - What is on loan, handed out or waiting here, stays inside the account whatever the server
-//!   sends; beyond it each stream holds at most one message in hand and one response of the server.
-//! - A stream that brings nothing for long is opened anew on another connection: one whose other end
-//!   is gone without a word looks like one with nothing to say.
-//! - A seek first gives back all that is on loan and waits until every acknowledgement is sent, so
-//!   that none from before can reach the service after it.
+#![doc = include_str!("pubsub/README.md")]
 
 mod acknowledged;
 mod admin;
