@@ -171,7 +171,9 @@ pub trait EventLog: Send + Sync + 'static {
     /// # Errors
     /// [`LogError::Unavailable`]: ask later. [`LogError::Refused`] if the log does not know.
     async fn acknowledged(&self) -> Result<Acknowledged, LogError> {
-        Err(LogError::Refused("this log does not report which messages are acknowledged".to_owned()))
+        Err(LogError::Refused(
+            "this log does not report which messages are acknowledged".to_owned(),
+        ))
     }
 
     /// Sends the remaining acknowledgements, and returns the messages that were received and not handed out. Called

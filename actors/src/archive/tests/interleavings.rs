@@ -101,7 +101,10 @@ impl World {
         for (number, puts) in (0..).zip(&self.puts) {
             let times = seen.get(&line(number)).copied().unwrap_or(0);
             assert!(times >= 1, "line {number} is lost");
-            assert!(times <= *puts, "line {number} was put {puts} times and is there {times} times");
+            assert!(
+                times <= *puts,
+                "line {number} was put {puts} times and is there {times} times"
+            );
         }
         let indexed = indexed(&self.archive).now_or_never().unwrap();
         if finished {
