@@ -96,7 +96,7 @@ impl PubSubLog {
         }
     }
 
-    /// The session, if one runs: what has none has no leases either.
+    /// Returns the running session, if any: without a session there are no leases.
     async fn running(&self) -> Option<Arc<Session>> {
         match &*self.reading.read().await {
             Reading::Running(session) => Some(session.clone()),
@@ -106,7 +106,7 @@ impl PubSubLog {
 }
 
 impl Drop for PubSubLog {
-    /// Stops the tasks where nobody called [`EventLog::close`]; what was on loan is given back.
+    /// Stops the tasks if [`EventLog::close`] was not called; messages on loan are returned.
     fn drop(&mut self) {
         if let Reading::Running(session) = self.reading.get_mut() {
             session.abandon();
@@ -138,7 +138,7 @@ impl EventLog for PubSubLog {
     }
 
     async fn seek(&self, to: Timestamp) -> Result<Sought, LogError> {
-        // Held throughout: nobody pulls or acknowledges while the epoch changes.
+        // Held throughout: no pull and no acknowledgement happens while the epoch changes.
         let mut reading = self.reading.write().await;
         if let Reading::Running(session) = &*reading
             && !session.end(SEEK_FLUSH).await
@@ -151,7 +151,7 @@ impl EventLog for PubSubLog {
         if !matches!(*reading, Reading::Closed) {
             *reading = Reading::Idle;
         }
-        // Who may not look must still be able to seek.
+        // An account without permission to read the subscription must still be able to seek.
         if let Ok(Some(found)) = self.admin.subscription(&self.options.subscription_name()).await {
             job::check_reach(&found.name, job::reach(&found), to)?;
         }
