@@ -177,6 +177,12 @@ pub trait EventLog: Send + Sync + 'static {
         Err(LogError::Refused("this log does not tell what is acknowledged".to_owned()))
     }
 
+    /// Describes why the log answers nothing any more until the process starts again, such as the
+    /// panic of a thread that owns its file. Answers at once.
+    fn ended(&self) -> Option<String> {
+        None
+    }
+
     /// Sends the acknowledgements that are still to be sent, and gives back what came from the log
     /// and was never handed out. Called once, last; nothing is pulled any more.
     async fn close(&self) {}
