@@ -33,7 +33,8 @@ use crate::backend::embedded::log::{EmbeddedLog, LogOptions};
 use crate::backend::embedded::warehouse::{self, EmbeddedWarehouse};
 use crate::backend::faulty::{Faults, Sink, SinkFault};
 use crate::settings::{
-    ArchiveBackend, EventLogBackend, Fault, Problem, Problems, Settings, WarehouseBackend,
+    ArchiveBackend, EventLogBackend, Fault, FaultSettings, Problem, Problems, Settings,
+    WarehouseBackend,
 };
 pub use audit::{acknowledged, open_audit};
 pub use rules::{RuleBook, RuleChange};
@@ -119,6 +120,7 @@ impl Blueprint {
                 archive_window: actors.archive_window.clone(),
                 dead_letter: actors.dead_letter.clone(),
                 supervisor: actors.supervisor.clone(),
+                watchdog: actors.watchdog.clone(),
             },
             faults: EventFaults {
                 panic_on: settings.faults.panic_on.iter().cloned().collect(),
@@ -183,7 +185,12 @@ fn unreplayable_columns(settings: &Settings, processors: &[Rule]) -> Vec<Fault> 
 /// A fault aimed at a sink that is not there would test nothing.
 fn missing_sinks(settings: &Settings, processors: &[Rule]) -> Vec<Fault> {
     let tables: HashSet<&str> = processors.iter().map(|rule| &*rule.plan.table().name).collect();
-    let aimed = [("faults.fail", &settings.faults.fail), ("faults.slow", &settings.faults.slow)];
+    let ordered = &settings.faults;
+    let aimed = [
+        ("faults.fail", &ordered.fail),
+        ("faults.slow", &ordered.slow),
+        ("faults.hang", &ordered.hang),
+    ];
     aimed
         .into_iter()
         .filter_map(|(key, fault)| match fault {
@@ -307,7 +314,8 @@ pub async fn open_warehouse(
 /// Wraps the ports with the configured faults.
 #[must_use]
 pub fn with_faults(settings: &Settings, ports: Ports) -> Ports {
-    let faults = Faults::armed(settings.faults.fail.as_ref(), settings.faults.slow.as_ref());
+    let FaultSettings { fail, slow, hang, .. } = &settings.faults;
+    let faults = Faults::armed(fail.as_ref(), slow.as_ref(), hang.as_ref());
     let Ports { log, warehouse, archive } = ports;
     Ports { log, warehouse: faults.warehouse(warehouse), archive: faults.archive(archive) }
 }

@@ -1,6 +1,19 @@
-#![doc = include_str!("delivery/README.md")]
+//! Deliveries and claims: why an acknowledged event is a durable one.
+//!
+//! A [`Delivery`] is one message on loan from the log. A [`Claim`] is one duty to make it durable.
+//! These hold, whatever crashes:
+//!
+//! - A delivery is acknowledged when its last claim is settled, and in no other way.
+//! - A claim is settled only by [`Posting::settle`], which consumes it. A claim dropped in any other
+//!   way goes back to the [`Ledger`] and is delivered again for its own duty alone.
+//! - Claims of the ways are opened before the route claim is settled ([`Posting::split`]), so a
+//!   delivery is never acknowledged half-routed, and a returned way never fans out again.
+//! - A claim that is dropped by a panic, while its actor had it in hand, is *suspect*: it is
+//!   tried again alone, and after enough panics its event becomes a dead letter ([`in_hand`]). Over a
+//!   panic of a call on a sink that takes proof that the sink works (`doubt`).
 
 mod account;
+mod doubt;
 mod duties;
 mod in_flight;
 mod in_hand;
@@ -14,6 +27,7 @@ use std::sync::{Arc, OnceLock};
 use compact_str::CompactString;
 
 use account::signed;
+use doubt::Doubt;
 
 pub use account::Account;
 pub use duties::Duty;
@@ -158,6 +172,8 @@ pub(crate) struct History {
     pub(crate) strikes: u32,
     /// The last of those.
     pub(crate) crash: Option<Arc<Crash>>,
+    /// If the last of them was one of a call on a sink: whether the sink is to blame.
+    doubt: Option<Doubt>,
     /// It travels alone; the ledger waits for it before the next suspect of its duty.
     pub(crate) isolated: bool,
     /// Why it is to be a dead letter.

@@ -4,6 +4,7 @@
 //! settled in time is given back to the log. Whoever kills a pipeline instead only causes
 //! deliveries to come again.
 
+mod housekeeping;
 mod tree;
 
 use std::fmt;
@@ -23,7 +24,7 @@ use crate::dead_letter_table;
 use crate::delivery::{Account, Ledger};
 use crate::envelope::EnvelopePlan;
 use crate::port::{
-    ArchiveStore, EnsureError, Ensured, EventLog, LogError, LogFault, StoreError, Warehouse,
+    ArchiveStore, EnsureError, Ensured, EventLog, LogError, StoreError, Warehouse, watched_log,
 };
 use crate::processor::Processor;
 use crate::replay::{OpenLetters, ReplayRange};
@@ -31,9 +32,6 @@ use crate::settings::{ActorSettings, RestartPolicy, WriterSettings};
 use crate::supervision::{Child, Order, Supervisor};
 use crate::vitals::{Board, Phase};
 use tree::Tree;
-
-/// How often rates are sampled and the backlog is asked for.
-const SAMPLE: Duration = Duration::from_secs(1);
 
 /// How long a stop waits for the last give-backs and acknowledgements, behind all else.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -147,7 +145,8 @@ pub struct Pipeline {
     intake: watch::Sender<Intake>,
     idle: watch::Receiver<Option<Idle>>,
     acknowledger: JoinHandle<()>,
-    housekeeping: JoinHandle<()>,
+    watch: JoinHandle<()>,
+    inquiry: JoinHandle<()>,
 }
 
 /// Further children of the root, such as the status endpoint; made again for each life of the root.
@@ -180,8 +179,9 @@ impl Pipeline {
         let (root, root_ended) = Actor::spawn(None, Supervisor, arguments).await?;
         tree.board().set_phase(Phase::Running);
         let acknowledger = tokio::spawn(acknowledge(Arc::clone(&tree)));
-        let housekeeping = tokio::spawn(keep_house(Arc::clone(&tree)));
-        Ok(Self { tree, root, root_ended, intake, idle, acknowledger, housekeeping })
+        let watch = tokio::spawn(housekeeping::keep_watch(Arc::clone(&tree), root.clone()));
+        let inquiry = tokio::spawn(housekeeping::inquire(Arc::clone(&tree)));
+        Ok(Self { tree, root, root_ended, intake, idle, acknowledger, watch, inquiry })
     }
 
     /// Waits until the log has nothing more and nothing is unacknowledged, or the pipeline fails.
@@ -278,7 +278,8 @@ impl Drop for Pipeline {
     fn drop(&mut self) {
         self.root.kill();
         self.acknowledger.abort();
-        self.housekeeping.abort();
+        self.watch.abort();
+        self.inquiry.abort();
         self.tree.ledger().abandon();
     }
 }
@@ -329,40 +330,6 @@ fn show_holdings(board: &Arc<Board>, ledger: &Arc<Ledger>) {
 }
 
 async fn acknowledge(tree: Arc<Tree>) {
-    tree.ledger().acknowledge_finished(&*tree.ports().log).await;
-}
-
-/// Shows the faults of the log, and that those of last time are over.
-fn show_faults(board: &Board, shown: &mut Vec<&'static str>, faults: Vec<LogFault>) {
-    shown.retain(|what| {
-        let lasts = faults.iter().any(|fault| fault.what == *what);
-        if !lasts {
-            board.recovered(what);
-        }
-        lasts
-    });
-    for LogFault { what, reason, waiting } in faults {
-        board.trouble(what, reason, waiting);
-        if !shown.contains(&what) {
-            shown.push(what);
-        }
-    }
-}
-
-/// Samples rates and asks for the backlog, each second.
-async fn keep_house(tree: Arc<Tree>) {
-    let mut tick = tokio::time::interval(SAMPLE);
-    let mut faulty = Vec::new();
-    loop {
-        tick.tick().await;
-        tree.board().sample(std::time::Instant::now());
-        if let Ok(faults) = tree.ports().log.faults().await {
-            show_faults(tree.board(), &mut faulty, faults);
-        }
-        // A log that does not answer is reported as trouble by the reader.
-        if let Ok(backlog) = tree.ports().log.backlog().await {
-            tree.board().counters().set_backlog(backlog);
-        }
-        tree.board().announce();
-    }
+    let log = watched_log(&tree.ports().log, &tree.board().calls("event log (acknowledge)"));
+    tree.ledger().acknowledge_finished(&*log).await;
 }

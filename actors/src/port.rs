@@ -10,6 +10,7 @@ mod dead_letter_store;
 mod event_log;
 mod reprocessing;
 mod warehouse;
+mod watched;
 
 pub use archive_store::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, StoreError};
 pub use auditable::{
@@ -24,3 +25,5 @@ pub use reprocessing::{
     Reprocessing, Scope, Shown, Staged, StagingTables, replayed_events, staging_name,
 };
 pub use warehouse::{EnsureError, Ensured, Refusal, Warehouse, WriteError, Written};
+pub use watched::watched_log;
+pub(crate) use watched::{watched_archive, watched_pulls, watched_warehouse};

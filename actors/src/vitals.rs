@@ -8,14 +8,19 @@
 mod actor;
 mod announcer;
 mod board;
+mod calls;
 mod counters;
 mod rate;
 mod snapshot;
+mod watchdog;
 
-pub use actor::{ActorState, Trouble, Vitals};
+pub use actor::{ActorState, Trouble, Vitals, Waits};
 pub use board::{Board, Holding, Holdings, Phase};
+pub use calls::Calls;
+pub(crate) use calls::MayWait;
 pub use counters::{Counter, Counters, Gauge};
 pub use snapshot::{ActorReport, CounterReport, DaemonState, LastError, Reason, Snapshot};
+pub(crate) use watchdog::Watchdog;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

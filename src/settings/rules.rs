@@ -125,6 +125,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("actors.reader.max_redelivery_backoff", Kind::Span(MS, HOUR)),
     ("actors.reader.quiet_period", Kind::Span(MS, HOUR)),
     ("actors.reader.max_attempts", Kind::Integer(1, 1_000)),
+    ("actors.reader.panic_grace", Kind::Span(MS, DAY)),
     ("actors.parser.pool_size", Kind::Integer(1, 1_024)),
     ("actors.processor.max_rows_per_event", Kind::Integer(1, 1_000_000)),
     ("actors.processor.max_bytes_per_event", Kind::Integer(1_024, GIB)),
@@ -146,6 +147,10 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("actors.*.restart.window", Kind::Span(MS, DAY)),
     ("actors.*.restart.backoff", Kind::Span(MS, HOUR)),
     ("actors.*.restart.max_backoff", Kind::Span(MS, HOUR)),
+    // The watchdog looks once a second.
+    ("actors.watchdog.degraded_after", Kind::Span(SECOND, DAY)),
+    ("actors.watchdog.restart_after", Kind::Span(SECOND, DAY)),
+    ("actors.watchdog.exit_after", Kind::Span(SECOND, DAY)),
     ("status.listen", Kind::Address),
     ("status.token", Kind::Secret),
     ("status.ingest", Kind::Flag),
@@ -162,6 +167,8 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("faults.fail.for", Kind::Span(MS, DAY)),
     ("faults.slow.sink", Kind::Sink),
     ("faults.slow.for", Kind::Span(MS, DAY)),
+    ("faults.hang.sink", Kind::Sink),
+    ("faults.hang.for", Kind::Span(MS, DAY)),
 ];
 
 impl Kind {

@@ -10,7 +10,7 @@ use config::{Map, Value, ValueKind};
 use kappa_actors::archive::{Compression, LineFormat};
 use kappa_actors::settings::{
     ArchiveWindowSettings, ParserSettings, ProcessorSettings, ReaderSettings, RouterSettings,
-    SupervisorSettings, WriterSettings, duration,
+    SupervisorSettings, WatchdogSettings, WriterSettings, duration,
 };
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
@@ -160,6 +160,8 @@ pub struct ActorSettings {
     pub dead_letter: WriterSettings,
     /// `actors.supervisor`
     pub supervisor: SupervisorSettings,
+    /// `actors.watchdog`
+    pub watchdog: WatchdogSettings,
 }
 
 /// Settings of several actors of one kind: the same for all but those named.
@@ -269,4 +271,6 @@ pub struct FaultSettings {
     pub fail: Option<SinkFault>,
     /// A sink that waits for a while after the start.
     pub slow: Option<SinkFault>,
+    /// A sink that never answers the calls of a while after the start.
+    pub hang: Option<SinkFault>,
 }

@@ -13,6 +13,7 @@ mod archive_forms;
 mod broken_sinks;
 mod clock;
 mod exploding;
+mod hangs;
 mod killed_actors;
 mod killed_daemon;
 mod misconfigured;

@@ -62,12 +62,16 @@ impl Role for ProcessorActor {
         let mut claims = claims.into_iter().peekable();
         while claims.peek().is_some() {
             let account = self.ledger.account();
+            let waits = me.vitals().waits();
             account.room_for_rows().await;
+            drop(waits);
             let before = claims.len();
             self.process_piece(&mut claims, account.piece_bytes(), now, me);
             if claims.len() == before {
                 // The next event alone is larger than a piece.
+                let waits = me.vitals().waits();
                 let _turn = account.room_for_large_event().await;
+                drop(waits);
                 self.process_piece(&mut claims, self.processor.max_bytes_per_event(), now, me);
             }
         }

@@ -37,6 +37,9 @@ const PULL_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration
 /// The name of failing pulls in status.
 const PULL: &str = "event log";
 
+/// The name in status of a sink that panics over an event which is not known to be the cause.
+const PANICS: &str = "panics";
+
 /// The reader's mailbox: itself only.
 #[derive(Debug)]
 pub struct GoOn;
@@ -107,6 +110,8 @@ pub struct Reader {
     next_parser: usize,
     /// The last messages were suspect: the log waits for them, so sinks flush at once.
     suspects: bool,
+    /// Panics of a sink are shown.
+    doubts: bool,
     /// Admitted, but larger than the account has room for: they wait until they are alone.
     outsized: Vec<Claim>,
     quiet_period: Duration,
@@ -130,6 +135,7 @@ impl Reader {
             backoff: settings.redelivery_backoff,
             max_backoff: settings.max_redelivery_backoff,
             max_attempts: settings.max_attempts,
+            panic_grace: settings.panic_grace,
         };
         Self {
             ports,
@@ -138,6 +144,7 @@ impl Reader {
             pull_backoff: Backoff::new(PULL_BACKOFF.0, PULL_BACKOFF.1),
             next_parser: 0,
             suspects: false,
+            doubts: false,
             outsized: Vec::new(),
             quiet_period: settings.quiet_period,
             quiet_since: None,
@@ -149,6 +156,8 @@ impl Role for Reader {
     type Message = GoOn;
 
     async fn start(&mut self, me: &Me<GoOn>) -> Result<(), RoleError> {
+        // Claims that wait died with the last life, and come back.
+        self.ports.board.recovered(PANICS);
         me.remind(GoOn);
         Ok(())
     }
@@ -163,6 +172,7 @@ impl Role for Reader {
             Woken::Due | Woken::Asked => {}
         }
         self.redeliver();
+        self.show_doubt();
         me.remind(GoOn);
         Ok(())
     }
@@ -307,6 +317,19 @@ impl Reader {
             self.send(others);
             self.ports.dead_letters.store(condemned);
         }
+    }
+
+    /// Shows the panics of a sink that no event is known to cause.
+    fn show_doubt(&mut self) {
+        let doubt = self.redelivery.doubt();
+        match doubt {
+            Some((crash, waiting)) => {
+                self.ports.board.trouble(PANICS, crash.to_string(), waiting as u64);
+            }
+            None if self.doubts => self.ports.board.recovered(PANICS),
+            None => {}
+        }
+        self.doubts = doubt.is_some();
     }
 
     /// How many of the claims make the next batch; at least one.

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
+use super::doubt::Doubt;
 use super::{Crash, Held};
+use crate::vitals::Vitals;
 
 thread_local! {
     /// Claims dropped by the panic that this thread is unwinding from, while a handler is polled.
@@ -25,7 +27,7 @@ thread_local! {
 ///
 /// # Errors
 /// The [`Crash`], when the handler panicked.
-pub async fn in_hand<T>(actor: &str, handler: impl Future<Output = T>) -> Result<T, Arc<Crash>> {
+pub async fn in_hand<T>(actor: &Vitals, handler: impl Future<Output = T>) -> Result<T, Arc<Crash>> {
     let mut handler = pin!(handler);
     poll_fn(|context| {
         SUSPECTS.set(Some(Vec::new()));
@@ -40,11 +42,12 @@ pub async fn in_hand<T>(actor: &str, handler: impl Future<Output = T>) -> Result
     .await
 }
 
-fn accuse(actor: &str, panic: &(dyn Any + Send), suspects: Vec<Held>) -> Arc<Crash> {
+fn accuse(actor: &Vitals, panic: &(dyn Any + Send), suspects: Vec<Held>) -> Arc<Crash> {
     let isolated = are_of_one_event(&suspects);
     let explained = AtomicBool::new(false);
     let reason = format!("panicked: {}", words_of(panic));
-    let crash = Crash { actor: actor.to_owned(), reason, isolated, explained };
+    let crash = Crash { actor: actor.path().to_owned(), reason, isolated, explained };
+    let in_call = actor.calls().take_panic();
     let crash = Arc::new(crash);
     for mut held in suspects {
         let history = held.history.get_or_insert_default();
@@ -53,6 +56,8 @@ fn accuse(actor: &str, panic: &(dyn Any + Send), suspects: Vec<Held>) -> Arc<Cra
         }
         history.strikes += 1;
         history.returns = 0;
+        let before = history.doubt.take();
+        history.doubt = in_call.then(|| Doubt::after(before, actor.events()));
         history.crash = Some(Arc::clone(&crash));
         let ledger = Arc::clone(&held.delivery.ledger);
         ledger.take_back_struck(held);

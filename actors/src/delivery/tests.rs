@@ -17,7 +17,7 @@ use super::*;
 use crate::message::{Lease, NewMessage};
 use crate::port::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
 use crate::time::Timestamp;
-use crate::vitals::Board;
+use crate::vitals::{Board, Vitals};
 use trial::Trial;
 
 /// A log that records the calls with its leases.
@@ -75,6 +75,10 @@ fn ledger(max_messages: u64, max_bytes: u64) -> Arc<Ledger> {
     Ledger::new(Account::new(max_messages, max_bytes), processors, Board::new())
 }
 
+fn actor() -> Arc<Vitals> {
+    Board::new().actor("kappa/actor", "any")
+}
+
 /// The claims that the panic of a handler drops, and the crash it is caught as.
 fn crash(claims: Vec<Claim>) -> Arc<Crash> {
     let handler = async move {
@@ -82,7 +86,7 @@ fn crash(claims: Vec<Claim>) -> Arc<Crash> {
         // As a panic, but without a word on stderr.
         std::panic::resume_unwind(Box::new("boom"))
     };
-    let handled: Result<(), _> = in_hand("kappa/actor", handler).now_or_never().unwrap();
+    let handled: Result<(), _> = in_hand(&actor(), handler).now_or_never().unwrap();
     handled.unwrap_err()
 }
 
@@ -175,7 +179,7 @@ fn a_claim_settled_before_a_panic_is_acknowledged_and_not_suspect() {
         let _in_hand = claims.remove(0);
         std::panic::resume_unwind(Box::new("boom"))
     };
-    let handled: Result<(), _> = in_hand("kappa/actor", handler).now_or_never().unwrap();
+    let handled: Result<(), _> = in_hand(&actor(), handler).now_or_never().unwrap();
     assert!(handled.unwrap_err().isolated, "one was in hand still");
     assert!(ledger.acknowledge_finished(&log).now_or_never().is_none());
     assert_eq!(*log.acknowledged.lock().unwrap(), [Lease(1)]);
@@ -212,6 +216,7 @@ fn pauses_grow_with_each_return_and_a_struck_claim_goes_at_once() {
         backoff: Duration::from_millis(10),
         max_backoff: Duration::from_millis(30),
         max_attempts: 3,
+        panic_grace: Duration::from_secs(60),
     };
     let (ledger, now) = (ledger(10, 10_000), Instant::now());
     let mut redelivery = Redelivery::new(policy);
@@ -236,6 +241,7 @@ fn a_suspect_that_meets_a_dead_actor_goes_again_before_the_others_and_costs_them
         backoff: Duration::from_millis(10),
         max_backoff: Duration::from_secs(1),
         max_attempts: 3,
+        panic_grace: Duration::from_secs(60),
     };
     let (ledger, now) = (ledger(10, 10_000), Instant::now());
     let mut redelivery = Redelivery::new(policy);
@@ -294,6 +300,7 @@ fn claims_that_waited_for_a_panicked_actor_pause_as_after_a_first_return() {
         backoff: Duration::from_millis(10),
         max_backoff: Duration::from_secs(1),
         max_attempts: 3,
+        panic_grace: Duration::from_secs(60),
     };
     let (ledger, mut now) = (ledger(10, 10_000), Instant::now());
     let mut redelivery = Redelivery::new(policy);

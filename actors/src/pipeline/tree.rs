@@ -16,7 +16,9 @@ use crate::actor::router::{Route, Router};
 use crate::actor::writer::{OnRefusal, Writer, WriterMessage, WriterPorts};
 use crate::dead_letter_table;
 use crate::delivery::Ledger;
+use crate::port::{watched_archive, watched_pulls, watched_warehouse};
 use crate::processor::Matcher;
+use crate::settings::WatchdogSettings;
 use crate::supervision::{Address, Child, Order, group, worker};
 use crate::vitals::{Board, Vitals};
 
@@ -119,8 +121,9 @@ impl Tree {
 
     fn dead_letter_children(&self) -> Vec<Child> {
         let board = Arc::clone(&self.board);
+        let calls = self.dead_letter.vitals().calls();
         let ports = WriterPorts {
-            warehouse: Arc::clone(&self.ports.warehouse),
+            warehouse: watched_warehouse(&self.ports.warehouse, calls),
             table: Arc::new(dead_letter_table::spec()),
             ledger: Arc::clone(&self.ledger),
             on_refusal: OnRefusal::Again,
@@ -142,7 +145,7 @@ impl Tree {
         let table = spec.processor.table();
         let written = self.board.counters().rows(&table.name);
         let ports = WriterPorts {
-            warehouse: Arc::clone(&self.ports.warehouse),
+            warehouse: watched_warehouse(&self.ports.warehouse, address.vitals().calls()),
             table: Arc::clone(table),
             ledger: Arc::clone(&self.ledger),
             on_refusal: OnRefusal::Condemn {
@@ -231,8 +234,11 @@ impl Tree {
                 let _ = keeper.send(KeeperMessage::Flush);
             }
         };
+        let ledger = Arc::clone(&self.ledger);
+        // A log may hold events back until those in flight are settled.
+        let may_wait = Arc::new(move || ledger.account().messages() > 0);
         ReaderPorts {
-            log: Arc::clone(&self.ports.log),
+            log: watched_pulls(&self.ports.log, self.reader.vitals().calls(), may_wait),
             ledger: Arc::clone(&self.ledger),
             board: Arc::clone(&self.board),
             parsers: self.parsers.clone(),
@@ -245,6 +251,10 @@ impl Tree {
 
     pub(super) fn root_vitals(&self) -> &Arc<Vitals> {
         &self.root
+    }
+
+    pub(super) fn watchdog(&self) -> &WatchdogSettings {
+        &self.plan.actors.watchdog
     }
 
     pub(super) fn board(&self) -> &Arc<Board> {
@@ -298,7 +308,8 @@ impl Archive {
                 compression: self.plan.compression,
             },
         };
-        let (sweep, restart) = (self.sweep.clone(), settings.restart.clone());
+        let store = watched_archive(&self.sweep.store, self.recovery.vitals().calls());
+        let (sweep, restart) = (Sweep { store, ..self.sweep() }, settings.restart.clone());
         vec![
             worker(&self.keeper, &restart, move || Keeper::new(ports.clone(), &settings)),
             worker(&self.recovery, &restart, move || Recovery::new(sweep.clone())),

@@ -176,7 +176,13 @@ pub trait EventLog: Send + Sync + 'static {
         ))
     }
 
-    /// Sends the remaining acknowledgements, and returns the messages that were received and not handed out. Called
-    /// once, after the last pull.
+    /// Describes why the log answers nothing any more until the process starts again, such as the
+    /// panic of a thread that owns its file. Answers at once.
+    fn ended(&self) -> Option<String> {
+        None
+    }
+
+    /// Sends the acknowledgements that are still to be sent, and gives back what came from the log
+    /// and was never handed out. Called once, last; nothing is pulled any more.
     async fn close(&self) {}
 }

@@ -95,6 +95,12 @@ pub trait Warehouse: Send + Sync + 'static {
         rows: Arc<Vec<Row>>,
     ) -> Result<Written, WriteError>;
 
-    /// Closes the connections for writing. Called once, after the last write.
+    /// Describes why the warehouse answers nothing any more until the process starts again, such as
+    /// the panic of the thread that owns its file. Answers at once.
+    fn ended(&self) -> Option<String> {
+        None
+    }
+
+    /// Ends what was opened for writing. Called once, when nothing more will be written.
     async fn close(&self) {}
 }

@@ -133,9 +133,11 @@ impl<R: Role> Actor for Shell<R> {
         (mut role, vitals): Self::Arguments,
     ) -> Result<Life<R>, ActorProcessingErr> {
         vitals.set_state(ActorState::Starting);
+        let cell = this.get_cell();
+        vitals.begin_life(move || cell.kill());
         let me = Me { this, vitals };
         let span = span(me.vitals());
-        in_hand(me.path(), role.start(&me)).instrument(span.clone()).await??;
+        in_hand(me.vitals(), role.start(&me)).instrument(span.clone()).await??;
         me.vitals.set_state(ActorState::Running);
         Ok(Life { role, me, span })
     }
@@ -148,7 +150,7 @@ impl<R: Role> Actor for Shell<R> {
     ) -> Result<(), ActorProcessingErr> {
         let Life { role, me, span } = life;
         me.vitals.dequeued();
-        in_hand(me.path(), async {
+        in_hand(&me.vitals, async {
             if me.vitals.take_kill() {
                 fault();
             }

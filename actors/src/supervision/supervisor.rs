@@ -76,6 +76,8 @@ impl Actor for Supervisor {
         this: ActorRef<Order>,
         (vitals, table): Self::Arguments,
     ) -> Result<Children, ActorProcessingErr> {
+        let cell = this.get_cell();
+        vitals.begin_life(move || cell.kill());
         let mut children = Children { vitals, by_path: HashMap::new() };
         for child in table {
             children.adopt(child, &this).await?;
@@ -182,8 +184,14 @@ impl Children {
         let of_this_life = |one: &&mut Supervised| one.life == Some(who.get_id());
         let Some(supervised) = self.by_path.values_mut().find(of_this_life) else { return Ok(()) };
         supervised.life = None;
-        let path = supervised.child.vitals.path().to_owned();
-        self.restart(&path, failure, this)
+        let vitals = Arc::clone(&supervised.child.vitals);
+        // An actor that was ended in time by itself, or by a panic, has its own reason.
+        let ended = vitals.take_end().filter(|_| failure.crash().is_none());
+        let failure = match &ended {
+            Some(reason) => &RoleFailure::Gave(reason.clone()),
+            None => failure,
+        };
+        self.restart(vitals.path(), failure, this)
     }
 
     /// Schedules a child's next life, or ends this supervisor when that child has had too many.

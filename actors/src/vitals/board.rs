@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::actor::{Trouble, Vitals};
 use super::announcer::{Announcement, Announcer};
+use super::calls::Calls;
 use super::counters::Counters;
 use super::lock;
 use super::snapshot::Snapshot;
@@ -49,6 +50,9 @@ pub struct Board {
     instance: Mutex<String>,
     actors: Mutex<BTreeMap<String, Arc<Vitals>>>,
     troubles: Mutex<BTreeMap<String, Trouble>>,
+    /// Of callers that are no actors.
+    calls: Mutex<BTreeMap<&'static str, Arc<Calls>>>,
+    stalls: Mutex<BTreeMap<&'static str, Trouble>>,
     warnings: Mutex<Vec<String>>,
     holdings: Mutex<Option<Arc<Holdings>>>,
     announcer: Mutex<Announcer>,
@@ -65,6 +69,8 @@ impl Board {
             instance: Mutex::default(),
             actors: Mutex::default(),
             troubles: Mutex::default(),
+            calls: Mutex::default(),
+            stalls: Mutex::default(),
             warnings: Mutex::default(),
             holdings: Mutex::default(),
             announcer: Mutex::default(),
@@ -136,6 +142,26 @@ impl Board {
         lock(&self.troubles).remove(what);
     }
 
+    /// The calls on backends of a caller that is no actor, by the name that status shows.
+    pub fn calls(&self, what: &'static str) -> Arc<Calls> {
+        Arc::clone(lock(&self.calls).entry(what).or_default())
+    }
+
+    /// All callers that are no actors.
+    pub(super) fn callers(&self) -> Vec<(&'static str, Arc<Calls>)> {
+        lock(&self.calls).iter().map(|(&what, calls)| (what, Arc::clone(calls))).collect()
+    }
+
+    /// Notes that `what`, which is no actor, hangs.
+    pub(super) fn stall(&self, what: &'static str, trouble: Trouble) {
+        lock(&self.stalls).insert(what, trouble);
+    }
+
+    /// `what` does not hang any more.
+    pub(super) fn stall_over(&self, what: &str) {
+        lock(&self.stalls).remove(what);
+    }
+
     /// Adds a warning that stands in status for as long as the daemon runs.
     pub fn warn(&self, text: impl Into<String>) {
         lock(&self.warnings).push(text.into());
@@ -175,10 +201,9 @@ impl Board {
 
     /// What is in trouble: actors by their paths, and what is no actor.
     pub(super) fn all_troubles(&self) -> Vec<(String, Trouble)> {
-        let others: Vec<_> = lock(&self.troubles)
-            .iter()
-            .map(|(what, trouble)| (what.clone(), trouble.clone()))
-            .collect();
+        let mut others = lock(&self.troubles).clone();
+        let stalls = lock(&self.stalls).clone();
+        others.extend(stalls.into_iter().map(|(what, stall)| (what.to_owned(), stall)));
         let actors = self
             .entries()
             .into_iter()

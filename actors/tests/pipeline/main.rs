@@ -9,6 +9,7 @@
 mod commits;
 mod crashes;
 mod faults;
+mod hangs;
 mod permits;
 mod poison;
 mod refusals;

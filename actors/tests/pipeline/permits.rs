@@ -109,7 +109,7 @@ async fn a_keeper_that_dies_of_the_word_to_flush_passes_it_on_in_its_next_life()
 }
 
 /// A cart with `items` items and an id of `id_bytes` bytes, which each of its rows holds.
-fn large_cart(number: usize, items: usize, id_bytes: usize) -> NewMessage {
+pub(crate) fn large_cart(number: usize, items: usize, id_bytes: usize) -> NewMessage {
     let id = format!("c{number}-{}", "x".repeat(id_bytes));
     let items = vec![r#"{"sku":"good"}"#; items].join(",");
     event("cart.filled", &id, &format!(r#","items":[{items}]"#))

@@ -1,6 +1,6 @@
 //! The three backends with records: they note the pipeline's calls, and can be made to panic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -52,6 +52,10 @@ struct Notes {
     /// Writes to a table that are under way.
     writing: BTreeMap<String, usize>,
     at_put: Option<Box<dyn FnMut() + Send>>,
+    /// Calls that are never answered.
+    hanging: BTreeSet<&'static str>,
+    /// The warehouse has ended.
+    ended: bool,
 }
 
 impl World {
@@ -100,7 +104,29 @@ impl World {
         self.notes().unanswered_writes.insert(table.to_owned(), times);
     }
 
-    /// From now on, storing a part with `text` in it panics.
+    /// From now on calls of this name are never answered: `write TABLE`, `put`, `pull` or
+    /// `acknowledge`.
+    pub(crate) fn hang(&self, call: &'static str) {
+        self.notes().hanging.insert(call);
+    }
+
+    /// Calls of this name are answered again; those that hang stay as they are.
+    pub(crate) fn answer(&self, call: &str) {
+        self.notes().hanging.remove(call);
+    }
+
+    async fn meet(&self, call: &str) {
+        if self.notes().hanging.contains(call) {
+            std::future::pending().await
+        }
+    }
+
+    /// From now on the warehouse reports that it has ended.
+    pub(crate) fn end_warehouse(&self) {
+        self.notes().ended = true;
+    }
+
+    /// From now on a part with `text` in it panics whoever puts it.
     pub(crate) fn panic_at_line(&self, text: &str) {
         self.notes().fatal_line = Some(text.to_owned());
     }
@@ -189,11 +215,13 @@ fn id_of(line: &str) -> String {
 #[async_trait]
 impl EventLog for World {
     async fn pull(&self, room: Room, patience: Duration) -> Result<Pulled, LogError> {
+        self.meet("pull").await;
         Ok(self.lend(self.log.pull(room, patience).await?))
     }
 
     async fn acknowledge(&self, leases: &[Lease]) -> Result<(), LogError> {
-        assert!(!self.notes().fatal_acknowledgements, "injected panic");
+        assert!(!self.notes().fatal_acknowledgements, "told to panic");
+        self.meet("acknowledge").await;
         self.log.acknowledge(leases).await?;
         self.notes().leases.extend(leases);
         Ok(())
@@ -231,6 +259,7 @@ impl Warehouse for World {
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
     ) -> Result<Written, WriteError> {
+        self.meet(&format!("write {}", table.name)).await;
         if let Some(left) = self.notes().unanswered_writes.get_mut(&table.name)
             && *left > 0
         {
@@ -252,11 +281,16 @@ impl Warehouse for World {
         }
         Ok(refused)
     }
+
+    fn ended(&self) -> Option<String> {
+        self.notes().ended.then(|| "its thread panicked".to_owned())
+    }
 }
 
 #[async_trait]
 impl ArchiveStore for World {
     async fn put_if_absent(&self, name: &str, body: Bytes) -> Result<Put, StoreError> {
+        self.meet("put").await;
         if let Some(look) = &mut self.notes().at_put {
             look();
         }

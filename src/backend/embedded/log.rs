@@ -231,6 +231,13 @@ impl EventLog for EmbeddedLog {
         self.reader.ask(Command::Acknowledged).await.map_err(ended)?
     }
 
+    fn ended(&self) -> Option<String> {
+        let ended = |thread: bool, file: &str| thread.then(|| file.to_owned());
+        let file = ended(self.reader.has_ended(), SUBSCRIPTIONS_FILE)
+            .or_else(|| ended(self.appender.has_ended(), FILE))?;
+        Some(format!("the thread that owns {file} has ended"))
+    }
+
     async fn close(&self) {
         let noted = self.reader.ask(Command::EndRun).await.map_err(ended).flatten();
         if let Err(error) = noted {

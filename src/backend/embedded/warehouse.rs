@@ -53,6 +53,9 @@ const CACHE_KIB: i64 = 40_000;
 /// Prepared statements kept: two for each table, for far more tables than anyone configures.
 const CACHED_STATEMENTS: usize = 256;
 
+/// The error of every call once the thread has panicked.
+const ENDED: &str = "its thread has ended";
+
 /// Verifies the schema version of a file of tables.
 pub(super) fn check_version(path: &Path) -> Result<(String, Vec<Fault>), Fault> {
     sqlite::open_to_read(path, VERSION).map(|_| (String::new(), Vec::new())).map_err(Fault::from)
@@ -99,7 +102,7 @@ impl EmbeddedWarehouse {
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, String> {
         let (answer, answered) = oneshot::channel();
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job(answer)).is_ok());
-        let ended = || self.named("its thread has ended");
+        let ended = || self.named(ENDED);
         if sent { answered.await.map_err(|_| ended()) } else { Err(ended()) }
     }
 
@@ -179,5 +182,10 @@ impl Warehouse for EmbeddedWarehouse {
             WriteError::Unavailable(says) => WriteError::Unavailable(self.named(says)),
             WriteError::Gone(says) => WriteError::Gone(self.named(says)),
         })
+    }
+
+    fn ended(&self) -> Option<String> {
+        let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        ended.then(|| self.named(ENDED))
     }
 }

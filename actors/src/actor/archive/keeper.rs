@@ -14,6 +14,7 @@ use super::directory::{Directory, Incarnations, OpenWindow};
 use super::window::{WindowActor, WindowMessage, WindowPorts};
 use crate::archive::Window;
 use crate::delivery::Claim;
+use crate::port::watched_archive;
 use crate::settings::ArchiveWindowSettings;
 use crate::supervision::{Address, Me, Order, Role, RoleError, worker};
 use crate::time::Timestamp;
@@ -151,12 +152,14 @@ impl Keeper {
     async fn open(&self, window: Window) -> Result<OpenWindow, RoleError> {
         let path = format!("{}/window.{window}", self.ports.path);
         let vitals = self.ports.window.board.actor(&path, "window");
+        let store = watched_archive(&self.ports.window.store, vitals.calls());
         let open =
             OpenWindow { address: Address::new(vitals), incarnations: Incarnations::default() };
         // Listed before it writes anything: recovery treats an incarnation that is not listed as abandoned.
         self.ports.directory.add(window, open.clone());
         let child = {
-            let (ports, settings) = (self.ports.window.clone(), self.settings.clone());
+            let ports = WindowPorts { store, ..self.ports.window.clone() };
+            let settings = self.settings.clone();
             let incarnations = open.incarnations.clone();
             worker(&open.address, &self.settings.restart, move || {
                 WindowActor::new(window, ports.clone(), &settings, incarnations.clone())

@@ -52,6 +52,7 @@ impl Trial {
             backoff: Duration::from_millis(10),
             max_backoff: Duration::from_millis(100),
             max_attempts: MAX_ATTEMPTS,
+            panic_grace: Duration::from_secs(60),
         };
         Self {
             ledger: ledger(1_000, 1 << 20),

@@ -309,3 +309,17 @@ async fn a_table_of_an_earlier_kappa_is_refused_with_a_way_out() {
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test]
+async fn a_warehouse_whose_thread_panicked_has_ended() {
+    let (_dir, warehouse, spec) = with_table().await;
+    assert_eq!(warehouse.ended(), None);
+    let answer = warehouse.call(|_| panic!("told to")).await;
+    assert!(answer.unwrap_err().ends_with(ENDED));
+    while warehouse.ended().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let error = warehouse.write(&spec, Arc::new(vec![said("a", "b")])).await.unwrap_err();
+    assert!(error.to_string().ends_with(ENDED), "{error}");
+    assert!(warehouse.ended().unwrap().ends_with("warehouse.db: its thread has ended"));
+}
