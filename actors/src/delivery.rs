@@ -1,16 +1,4 @@
-//! Deliveries and claims: why an acknowledged event is a durable one.
-//!
-//! A [`Delivery`] is one message on loan from the log. A [`Claim`] is one duty to make it durable.
-//! These hold, whatever crashes:
-//!
-//! - A delivery is acknowledged when its last claim is settled, and in no other way.
-//! - A claim is settled only by [`Posting::settle`], which consumes it. A claim dropped in any other
-//!   way goes back to the [`Ledger`] and is delivered again for its own duty alone.
-//! - Claims of the ways are opened before the route claim is settled ([`Posting::split`]), so a
-//!   delivery is never acknowledged half-routed, and a returned way never fans out again.
-//! - A claim that is dropped by a panic, while its actor had it in hand, is *suspect*: it is
-//!   tried again alone, and after enough panics its event becomes a dead letter ([`in_hand`]). Over a
-//!   panic of a call on a sink that takes proof that the sink works (`doubt`).
+#![doc = include_str!("delivery/README.md")]
 
 mod account;
 mod doubt;

@@ -153,7 +153,7 @@ pub struct WatchdogSettings {
     pub exit_after: Duration,
 }
 
-/// The settings of all actors of which there is one kind, whatever the configuration names.
+/// The settings of the actors that every pipeline has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActorSettings {
     /// `actors.reader`

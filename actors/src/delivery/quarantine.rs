@@ -28,7 +28,7 @@ pub struct RedeliveryPolicy {
 /// Suspects of a panic go one at a time for each duty: the next only once the one before was
 /// settled or came back. So a panic identifies the event that caused it. A suspect that came back
 /// without a panic has met a dead actor or a sink in trouble: it goes again first, after a pause
-/// that grows, and the others wait behind it. One that panicked its sink often enough, while nothing
+/// that grows, and the others wait. One that panicked its sink often enough, while nothing
 /// proves that the sink works, goes again behind the others, after such a pause.
 #[derive(Debug)]
 pub struct Redelivery {
@@ -143,7 +143,7 @@ impl Redelivery {
         Some((crash, waiting.max(1)))
     }
 
-    /// A dead letter that cannot be stored is tried for ever: there is nowhere else for it to go.
+    /// A dead letter that cannot be stored is retried without limit: it has no further place to go.
     fn is_spent(&self, claim: &Claim, now: Instant) -> bool {
         let RedeliveryPolicy { max_attempts, panic_grace, .. } = self.policy;
         let to_blame = |doubt: &Doubt| doubt.is_over(max_attempts, panic_grace, now);

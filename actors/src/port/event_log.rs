@@ -182,7 +182,7 @@ pub trait EventLog: Send + Sync + 'static {
         None
     }
 
-    /// Sends the acknowledgements that are still to be sent, and gives back what came from the log
-    /// and was never handed out. Called once, last; nothing is pulled any more.
+    /// Sends the remaining acknowledgements, and returns the messages that were received and not handed out. Called
+    /// once, after the last pull.
     async fn close(&self) {}
 }

@@ -101,6 +101,6 @@ pub trait Warehouse: Send + Sync + 'static {
         None
     }
 
-    /// Ends what was opened for writing. Called once, when nothing more will be written.
+    /// Closes the connections for writing. Called once, after the last write.
     async fn close(&self) {}
 }

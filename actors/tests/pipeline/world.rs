@@ -126,7 +126,7 @@ impl World {
         self.notes().ended = true;
     }
 
-    /// From now on a part with `text` in it panics whoever puts it.
+    /// From now on, storing a part with `text` in it panics.
     pub(crate) fn panic_at_line(&self, text: &str) {
         self.notes().fatal_line = Some(text.to_owned());
     }
@@ -220,7 +220,7 @@ impl EventLog for World {
     }
 
     async fn acknowledge(&self, leases: &[Lease]) -> Result<(), LogError> {
-        assert!(!self.notes().fatal_acknowledgements, "told to panic");
+        assert!(!self.notes().fatal_acknowledgements, "injected panic");
         self.meet("acknowledge").await;
         self.log.acknowledge(leases).await?;
         self.notes().leases.extend(leases);
