@@ -15,7 +15,9 @@ mod snapshot;
 pub use actor::{ActorState, Trouble, Vitals};
 pub use board::{Board, Holding, Holdings, Phase};
 pub use counters::{Counter, Counters, Gauge};
-pub use snapshot::{ActorReport, CounterReport, DaemonState, LastError, Reason, Snapshot};
+pub use snapshot::{
+    ActorReport, ClassReport, CounterReport, DaemonState, LastError, Reason, Snapshot,
+};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

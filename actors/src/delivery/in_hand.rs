@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use super::{Crash, Held};
+use crate::fault_class::CrashKind;
 
 thread_local! {
     /// Claims dropped by the panic that this thread is unwinding from, while a handler is polled.
@@ -45,7 +46,8 @@ fn accuse(actor: &str, panic: &(dyn Any + Send), suspects: Vec<Held>) -> Arc<Cra
     let isolated = are_of_one_event(&suspects);
     let explained = AtomicBool::new(false);
     let reason = format!("panicked: {}", words_of(panic));
-    let crash = Crash { actor: actor.to_owned(), reason, isolated, explained };
+    let kind = CrashKind::Panic;
+    let crash = Crash { actor: actor.to_owned(), kind, reason, isolated, explained };
     let crash = Arc::new(crash);
     for mut held in suspects {
         let history = held.history.get_or_insert_default();
