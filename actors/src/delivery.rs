@@ -28,6 +28,7 @@ pub use quarantine::{Redelivery, RedeliveryPolicy};
 
 use crate::dead_letter_table::{self, Stage};
 use crate::envelope::Envelope;
+use crate::fault_class::{CrashKind, FaultClass};
 use crate::message::Message;
 
 /// Why an event becomes a dead letter.
@@ -39,6 +40,8 @@ pub struct Verdict {
     pub actor: String,
     /// The processor, where the fault is one processor's.
     pub processor: Option<String>,
+    /// The class of the fault.
+    pub class: FaultClass,
     /// The fault, for people.
     pub reason: String,
     /// The event's id and type, where they are readable though the envelope is not.
@@ -66,6 +69,8 @@ const PROCESS: &str = "kappa";
 pub struct Crash {
     /// Path of the actor.
     pub actor: String,
+    /// How the work ended.
+    pub kind: CrashKind,
     /// What happened: the panic with its message, or the end of the process.
     pub reason: String,
     /// The actor had one event in hand and nothing else: the event is charged, not the actor's
@@ -81,6 +86,7 @@ impl Crash {
         let times = if deaths == 1 { "once".to_owned() } else { format!("{deaths} times") };
         Self {
             actor: PROCESS.to_owned(),
+            kind: CrashKind::Kill,
             reason: format!("the process was killed {times} while it worked on this event alone"),
             isolated: true,
             explained: AtomicBool::new(true),

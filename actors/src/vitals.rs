@@ -19,7 +19,9 @@ pub use board::{Board, Holding, Holdings, Phase};
 pub use calls::Calls;
 pub(crate) use calls::MayWait;
 pub use counters::{Counter, Counters, Gauge};
-pub use snapshot::{ActorReport, CounterReport, DaemonState, LastError, Reason, Snapshot};
+pub use snapshot::{
+    ActorReport, ClassReport, CounterReport, DaemonState, LastError, Reason, Snapshot,
+};
 pub(crate) use watchdog::Watchdog;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -20,6 +20,7 @@ mod tables;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -41,6 +42,8 @@ pub struct BigQueryWarehouse {
     rest: Rest,
     /// Takes the payloads of dead letters that are too large for a row.
     payloads: Option<Arc<dyn ArchiveStore>>,
+    /// The table of dead letters is known to have every column.
+    letters_complete: AtomicBool,
     writers: Mutex<HashMap<String, Arc<TableWriter>>>,
 }
 
@@ -66,6 +69,7 @@ impl BigQueryWarehouse {
             rest: Rest::new(&options)?,
             options: Arc::new(options),
             payloads,
+            letters_complete: AtomicBool::default(),
             writers: Mutex::default(),
         })
     }

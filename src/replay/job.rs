@@ -330,7 +330,7 @@ impl Job {
         self.files.close().await;
         let mut rows = counters.rows_by_table();
         rows.retain(|name, _| self.tables.iter().any(|table| table.name == *name));
-        let dead_letters = counters.dead_lettered.get();
+        let dead_letters = counters.dead_lettered();
         Ok(Ended { id: self.id, complete, events, rows, dead_letters, faults, held })
     }
 }

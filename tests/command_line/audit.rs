@@ -119,7 +119,7 @@ fn unacknowledged_and_uncomposed_windows_are_reported_as_left_out() {
     let left = lines(&audit, "left out");
     assert_eq!((left.len(), &left[0][1]), (1, &"-".to_owned()), "{audit}");
     assert!(left[0][2].starts_with("not acknowledged"), "{audit}");
-    assert!(audit.stdout.ends_with("0 windows, 0 events, 0 rows, 0 dead letters, 0 repeated, 0 missing, 0 twice, 0 stale, 0 differs, 0 older rule, 0 unaccounted, 0 damaged\n"), "{audit}");
+    assert!(audit.stdout.ends_with("0 windows, 0 events, 0 rows, 0 dead letters, 0 purged, 0 repeated, 0 missing, 0 twice, 0 stale, 0 differs, 0 older rule, 0 unaccounted, 0 damaged\n"), "{audit}");
     // The user can overrule this.
     folder.run("audit --acknowledged-before 2999-01-01").ended_with(1).tells("2 rows are missing");
     folder.drain("");
@@ -183,7 +183,7 @@ fn a_line_that_was_added_to_a_file_is_damage_and_its_event_counts_once() {
     fs::write(&path, format!("{text}{}\n", text.lines().nth(1).unwrap())).unwrap();
     let audit = folder.run("audit").ended_with(1).tells("the archive is damaged in 1 place");
     assert!(
-        audit.stdout.contains("3 events, 3 rows, 0 dead letters, 1 repeated, 0 missing"),
+        audit.stdout.contains("3 events, 3 rows, 0 dead letters, 0 purged, 1 repeated, 0 missing"),
         "{audit}"
     );
     assert!(lines(&audit, "damaged")[0][4].contains("has 4 of the 3 lines"), "{audit}");

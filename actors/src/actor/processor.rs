@@ -17,6 +17,7 @@ use super::dead_letter::DeadLetters;
 use super::writer::{Rows, WriterMessage};
 use crate::dead_letter_table::Stage;
 use crate::delivery::{Claim, Ledger, Posting, Salvaged, Verdict};
+use crate::fault_class::FaultClass;
 use crate::processor::{BadRow, EventView, Processor, make_rows_within};
 use crate::row::Row;
 use crate::supervision::{Address, Me, Role, RoleError};
@@ -113,7 +114,7 @@ impl ProcessorActor {
                     posting.charge(&mut claim, cost);
                     made.claims.push((claim, count));
                 }
-                Err(reason) => bad.push(self.condemn(claim, reason.to_string(), me.path())),
+                Err(reason) => bad.push(self.condemn(claim, &reason, me.path())),
             }
         }
         drop(posting);
@@ -155,12 +156,13 @@ impl ProcessorActor {
         }
     }
 
-    fn condemn(&self, claim: Claim, reason: String, actor: &str) -> Claim {
+    fn condemn(&self, claim: Claim, bad: &BadRow, actor: &str) -> Claim {
         claim.condemn(Verdict {
             stage: Stage::Process,
+            class: FaultClass::bad_row(&*self.processor, bad),
             actor: actor.to_owned(),
             processor: Some(self.processor.name().to_owned()),
-            reason,
+            reason: bad.to_string(),
             salvaged: Salvaged::default(),
             attempts: 1,
         })

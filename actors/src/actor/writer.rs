@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::dead_letter::DeadLetters;
 use crate::dead_letter_table::Stage;
 use crate::delivery::{Claim, Ledger, Posting, Salvaged, Verdict};
+use crate::fault_class::FaultClass;
 use crate::port::{Refusal, Warehouse, WriteError, Written};
 use crate::row::{Row, TableSpec};
 use crate::settings::WriterSettings;
@@ -293,23 +294,24 @@ impl Writer {
         let mut end = 0;
         for (claim, count) in claims {
             end += count;
-            let mut reason = None;
+            let mut first = None;
             while let Some(refusal) = refusals.next_if(|refusal| refusal.row < end) {
-                reason.get_or_insert(refusal.reason);
+                first.get_or_insert(refusal);
             }
-            match (reason, &self.ports.on_refusal) {
+            match (first, &self.ports.on_refusal) {
                 (None, _) => posting.settle(claim),
-                (Some(reason), OnRefusal::Condemn { processor, .. }) => {
+                (Some(refusal), OnRefusal::Condemn { processor, .. }) => {
                     condemned.push(claim.condemn(Verdict {
                         stage: Stage::Write,
+                        class: FaultClass::refused(processor, &self.ports.table, &refusal),
                         actor: me.path().to_owned(),
                         processor: Some(processor.clone()),
-                        reason,
+                        reason: refusal.reason,
                         salvaged: Salvaged::default(),
                         attempts: 1,
                     }));
                 }
-                (Some(reason), OnRefusal::Again) => {
+                (Some(Refusal { reason, .. }), OnRefusal::Again) => {
                     me.vitals().trouble(format!("a dead letter was refused: {reason}"), 1);
                     drop(claim);
                 }

@@ -14,7 +14,7 @@ use super::account::signed;
 use super::duties::Duties;
 use super::in_flight::InFlight;
 use super::posting::Change;
-use super::{Account, Claim, Delivery, Duty, Held};
+use super::{Account, Claim, Delivery, Duty, Held, Verdict};
 use crate::message::{Lease, Message};
 use crate::port::{EventLog, LogError};
 use crate::vitals::{Board, Holding};
@@ -91,6 +91,10 @@ impl Ledger {
     #[must_use]
     pub fn holdings(&self) -> Vec<Holding> {
         self.duties.holdings()
+    }
+
+    pub(super) fn count_letter(&self, verdict: &Verdict) {
+        self.board.counters().count_letter(verdict.stage, &verdict.class);
     }
 
     pub(super) fn duties(&self) -> &Duties {

@@ -50,6 +50,9 @@ impl Posting {
         self.bytes -= signed(std::mem::take(&mut held.charged_bytes));
         held.end_isolation();
         self.change(held.duty, Change::ended(held.delivery.cost_bytes));
+        if let Some(verdict) = held.history.as_ref().and_then(|it| it.verdict.as_ref()) {
+            held.delivery.ledger.count_letter(verdict);
+        }
         if held.duty == Duty::Archive {
             // Visible to the thread that settles the last claim, by the ordering below.
             held.delivery.archived.store(true, Ordering::Relaxed);

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::Fault;
 use crate::json::{Key, Node, without_huge_numbers};
 
 /// The value at a pointer of the envelope.
@@ -54,18 +55,22 @@ pub(super) fn object<'a>(
     text: &'a str,
     root: &Node,
     fields: &mut [Field<'a>],
-) -> Result<(), Cow<'static, str>> {
+) -> Result<(), Fault> {
     if let Err(fault) = doubles(text, root, fields) {
-        let mended = without_huge_numbers(text).ok_or_else(|| reason(&fault))?;
+        let mended = without_huge_numbers(text).ok_or_else(|| not_json(&fault))?;
         let mut found: Vec<_> = fields.iter().map(|_| Field::Missing).collect();
         let scanned = doubles(&mended, root, &mut found);
         for (field, found) in fields.iter_mut().zip(found) {
             *field = found.into_owned();
         }
-        scanned.map_err(|fault| reason(&fault))?;
+        scanned.map_err(|fault| not_json(&fault))?;
     }
     // Valid JSON is an object exactly if it begins like one.
-    if text.trim_ascii_start().starts_with('{') { Ok(()) } else { Err("not an object".into()) }
+    if text.trim_ascii_start().starts_with('{') {
+        Ok(())
+    } else {
+        Err(Fault::new("not an object", "not an object"))
+    }
 }
 
 /// As [`object`], of a text whose numbers are doubles.
@@ -79,10 +84,10 @@ fn doubles<'a>(
 }
 
 /// The fault without its line and column, which would make every reason another.
-fn reason(fault: &serde_json::Error) -> Cow<'static, str> {
+fn not_json(fault: &serde_json::Error) -> Fault {
     let text = fault.to_string();
     let what = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
-    format!("not JSON: {what}").into()
+    Fault::new("not JSON", format!("not JSON: {what}"))
 }
 
 /// Reads one value; `node` has the pointers into it.

@@ -120,14 +120,14 @@ impl Tree {
     }
 
     fn dead_letter_children(&self) -> Vec<Child> {
-        let board = Arc::clone(&self.board);
         let calls = self.dead_letter.vitals().calls();
         let ports = WriterPorts {
             warehouse: watched_warehouse(&self.ports.warehouse, calls),
             table: Arc::new(dead_letter_table::spec()),
             ledger: Arc::clone(&self.ledger),
             on_refusal: OnRefusal::Again,
-            count_written: Arc::new(move |rows| board.counters().dead_lettered.add(rows)),
+            // Counted by class when it is settled.
+            count_written: Arc::new(|_| {}),
             superseded: Arc::default(),
         };
         let settings = self.plan.actors.dead_letter.clone();

@@ -79,6 +79,21 @@ impl BadRow {
         Self::Value { column: column.to_owned(), value: shorten(value), expected }
     }
 
+    /// The column that is at fault, if one is.
+    #[must_use]
+    pub fn column(&self) -> Option<&str> {
+        match self {
+            Self::Value { column, .. } | Self::Missing { column } | Self::Future { column, .. } => {
+                Some(column)
+            }
+            Self::NotAnArray { .. }
+            | Self::TooManyRows { .. }
+            | Self::TooManyBytes { .. }
+            | Self::RepeatedKey { .. }
+            | Self::Other(_) => None,
+        }
+    }
+
     /// For two rows with this key, given as column names and values.
     pub(super) fn repeated_key<'a>(key: impl Iterator<Item = (&'a str, &'a Value)>) -> Self {
         let columns: Vec<_> = key.map(|(column, value)| format!("{column} = {value}")).collect();

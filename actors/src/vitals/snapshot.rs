@@ -86,6 +86,17 @@ pub struct ActorReport {
     pub events_per_second: f64,
 }
 
+/// Dead letters of one stage and class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassReport {
+    /// Where their events' ways ended.
+    pub stage: String,
+    /// The class of the fault.
+    pub class: String,
+    /// How many were stored.
+    pub letters: u64,
+}
+
 /// The counters, see [`super::Counters`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each has the name of its counter")]
@@ -98,6 +109,9 @@ pub struct CounterReport {
     pub rows_superseded: BTreeMap<String, u64>,
     pub archived: u64,
     pub dead_lettered: u64,
+    /// Dead letters stored, by stage and class; together they are `dead_lettered`.
+    #[serde(default)]
+    pub dead_letters: Vec<ClassReport>,
     pub unrouted: u64,
     pub given_back: u64,
     pub in_flight_messages: u64,
@@ -169,6 +183,14 @@ impl CounterReport {
     fn of(board: &Board, now: Timestamp) -> Self {
         let counters = board.counters();
         let backlog = counters.backlog();
+        let letters = counters.letters_by_class().into_iter();
+        let dead_letters: Vec<_> = letters
+            .map(|((stage, class), letters)| ClassReport {
+                stage: stage.to_owned(),
+                class: class.to_string(),
+                letters,
+            })
+            .collect();
         Self {
             received: counters.received.get(),
             acked: counters.acked.get(),
@@ -177,7 +199,8 @@ impl CounterReport {
             rows: counters.rows_by_table(),
             rows_superseded: counters.rows_superseded_by_table(),
             archived: counters.archived.get(),
-            dead_lettered: counters.dead_lettered.get(),
+            dead_lettered: dead_letters.iter().map(|class| class.letters).sum(),
+            dead_letters,
             unrouted: counters.unrouted.get(),
             given_back: counters.given_back.get(),
             in_flight_messages: counters.in_flight_messages.get(),

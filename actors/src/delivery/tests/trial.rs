@@ -294,6 +294,7 @@ impl Trial {
 fn verdict() -> Verdict {
     Verdict {
         stage: Stage::Process,
+        class: FaultClass::envelope("envelope", "not JSON"),
         actor: "kappa/actor".to_owned(),
         processor: None,
         reason: "no row".to_owned(),
