@@ -9,7 +9,8 @@ mod text;
 use std::collections::BTreeMap;
 
 use kappa_actors::vitals::{
-    Board, CounterReport, DaemonState, Histogram, Outcome, Snapshot, Step, TableMeter, series_of,
+    Board, ClassReport, CounterReport, DaemonState, Histogram, Outcome, Snapshot, Step, TableMeter,
+    series_of,
 };
 
 use text::{Kind, MICROS, ONE, Text};
@@ -106,7 +107,7 @@ fn log(text: &mut Text, counters: &CounterReport) {
             "Bytes charged for them, rows included",
             Some(counters.in_flight_bytes as f64),
         ),
-        // What the log cannot tell is left out: 0 would say that nothing waits.
+        // An unknown backlog is left out: 0 would mean that no event waits.
         (
             "kappa_backlog_messages",
             "Messages not acknowledged in the log",
@@ -138,9 +139,13 @@ fn events(text: &mut Text, counters: &CounterReport) {
             counters.unrouted,
         ),
         ("kappa_archived_events_total", "Events stored in the archive", counters.archived),
-        ("kappa_dead_letters_total", "Dead letters stored", counters.dead_lettered),
     ] {
         text.counter(name, about, value);
+    }
+    let about = "Dead letters stored, by stage and class of the fault";
+    let mut family = text.family("kappa_dead_letters_total", Kind::Counter, about);
+    for ClassReport { stage, class, letters } in &counters.dead_letters {
+        family.sample(&[("stage", stage), ("class", class)], *letters as f64);
     }
     for (name, about, rows) in [
         ("kappa_rows_total", "Rows committed, by table", &counters.rows),

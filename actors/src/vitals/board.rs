@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::actor::{Trouble, Vitals};
 use super::announcer::{Announcement, Announcer};
+use super::calls::Calls;
 use super::counters::Counters;
 use super::lock;
 use super::read_mark::ReadMark;
@@ -18,7 +19,7 @@ use super::snapshot::Snapshot;
 use super::table::{Freshness, Missed, TableMeter};
 use crate::time::Timestamp;
 
-/// Where the daemon stands between its start and its end.
+/// The phase of the daemon between its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
@@ -26,11 +27,11 @@ pub enum Phase {
     Starting,
     /// Events flow.
     Running,
-    /// The reader has stopped; what is in flight is settled or given back.
+    /// The reader has stopped; events in flight are settled or returned.
     Draining,
 }
 
-/// What one duty holds of the permits.
+/// The part of the memory budget that one duty holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holding {
     /// The duty, as in `processor orders` or `archive`.
@@ -52,10 +53,10 @@ pub struct OnLoan {
     pub tables: Vec<(String, Option<Timestamp>)>,
 }
 
-/// Answers what is on loan at the moment it is asked.
+/// Returns the messages on loan at the moment of the call.
 pub type AskOnLoan = Box<dyn Fn() -> OnLoan + Send + Sync>;
 
-/// What runs in one pipeline. Pipelines side by side have a board each.
+/// The actors of one pipeline. Pipelines side by side have a board each.
 pub struct Board {
     started: Instant,
     phase: AtomicU8,
@@ -63,6 +64,9 @@ pub struct Board {
     instance: Mutex<String>,
     actors: Mutex<BTreeMap<String, Arc<Vitals>>>,
     troubles: Mutex<BTreeMap<String, Trouble>>,
+    /// Of callers that are no actors.
+    calls: Mutex<BTreeMap<&'static str, Arc<Calls>>>,
+    stalls: Mutex<BTreeMap<&'static str, Trouble>>,
     warnings: Mutex<Vec<String>>,
     on_loan: Mutex<Option<Arc<AskOnLoan>>>,
     tables: Mutex<BTreeMap<String, Arc<TableMeter>>>,
@@ -83,6 +87,8 @@ impl Board {
             instance: Mutex::default(),
             actors: Mutex::default(),
             troubles: Mutex::default(),
+            calls: Mutex::default(),
+            stalls: Mutex::default(),
             warnings: Mutex::default(),
             on_loan: Mutex::default(),
             tables: Mutex::default(),
@@ -132,8 +138,8 @@ impl Board {
         all
     }
 
-    /// The measurements of a table, registered at the first call. Its rows are to be at most so far
-    /// behind as `objective` says.
+    /// The measurements of a table, registered at the first call. `objective` limits how far its rows may
+    /// be behind.
     pub fn table(&self, name: &str, objective: Option<Duration>) -> Arc<TableMeter> {
         let mut tables = lock(&self.tables);
         let meter =
@@ -168,7 +174,7 @@ impl Board {
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// Where the daemon stands.
+    /// Returns the phase of the daemon.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
@@ -196,12 +202,32 @@ impl Board {
         lock(&self.troubles).remove(what);
     }
 
-    /// Adds a warning that stands in status for as long as the daemon runs.
+    /// The calls on backends of a caller that is no actor, by the name that status shows.
+    pub fn calls(&self, what: &'static str) -> Arc<Calls> {
+        Arc::clone(lock(&self.calls).entry(what).or_default())
+    }
+
+    /// All callers that are no actors.
+    pub(super) fn callers(&self) -> Vec<(&'static str, Arc<Calls>)> {
+        lock(&self.calls).iter().map(|(&what, calls)| (what, Arc::clone(calls))).collect()
+    }
+
+    /// Notes that `what`, which is no actor, hangs.
+    pub(super) fn stall(&self, what: &'static str, trouble: Trouble) {
+        lock(&self.stalls).insert(what, trouble);
+    }
+
+    /// `what` does not hang any more.
+    pub(super) fn stall_over(&self, what: &str) {
+        lock(&self.stalls).remove(what);
+    }
+
+    /// Adds a warning that stays in status for as long as the daemon runs.
     pub fn warn(&self, text: impl Into<String>) {
         lock(&self.warnings).push(text.into());
     }
 
-    /// Registers who knows what is on loan. Called for each snapshot.
+    /// Registers the function that counts the messages on loan. Called for each snapshot.
     pub fn set_on_loan(&self, ask: AskOnLoan) {
         *lock(&self.on_loan) = Some(Arc::new(ask));
     }
@@ -244,12 +270,11 @@ impl Board {
         entries
     }
 
-    /// What is in trouble: actors by their paths, and what is no actor.
+    /// Returns all troubles: of actors by their paths, and of other parts.
     pub(super) fn all_troubles(&self) -> Vec<(String, Trouble)> {
-        let others: Vec<_> = lock(&self.troubles)
-            .iter()
-            .map(|(what, trouble)| (what.clone(), trouble.clone()))
-            .collect();
+        let mut others = lock(&self.troubles).clone();
+        let stalls = lock(&self.stalls).clone();
+        others.extend(stalls.into_iter().map(|(what, stall)| (what.to_owned(), stall)));
         let actors = self
             .entries()
             .into_iter()
@@ -269,7 +294,8 @@ impl Board {
         lock(&self.warnings).clone()
     }
 
-    /// What is on loan, and how far each table is behind; `None` before the log has answered.
+    /// Returns the holders of memory, and how far each table is behind: `None` before the log has
+    /// answered.
     fn behind(&self, now: Timestamp) -> (Vec<Holding>, Vec<(String, Option<Duration>)>) {
         // In the order of an event's way: one that moves on meanwhile is seen in either place.
         let all_read_before = self.read_mark.all_read_before(now);
@@ -284,7 +310,7 @@ impl Board {
         (holdings, tables)
     }
 
-    /// What holds the permits, and how fresh each table is.
+    /// Returns the holders of memory, and the freshness of each table.
     pub(super) fn holdings_and_freshness(&self, now: Timestamp) -> (Vec<Holding>, Vec<Freshness>) {
         let (holdings, behind) = self.behind(now);
         let meters = self.tables();

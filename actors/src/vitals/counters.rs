@@ -1,4 +1,4 @@
-//! What the pipeline has done, counted from its start.
+//! Counters of the pipeline, from its start.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use super::attempts::Attempts;
 use super::histogram::Histogram;
 use super::lock;
+use crate::dead_letter_table::Stage;
+use crate::fault_class::FaultClass;
 use crate::port::Backlog;
 use crate::time::Timestamp;
 
@@ -59,8 +61,6 @@ pub struct Counters {
     pub left_out: Counter,
     /// Events stored in the archive.
     pub archived: Counter,
-    /// Dead letters stored.
-    pub dead_lettered: Counter,
     /// Events that no processor takes: archived, nothing else.
     pub unrouted: Counter,
     /// Messages given back to the log unacknowledged.
@@ -77,12 +77,30 @@ pub struct Counters {
     pub in_flight_messages: Gauge,
     /// Bytes charged for them: payloads, and the rows made from them.
     pub in_flight_bytes: Gauge,
+    letters: Mutex<BTreeMap<(&'static str, FaultClass), u64>>,
     rows: Mutex<BTreeMap<String, Arc<Counter>>>,
     rows_superseded: Mutex<BTreeMap<String, Arc<Counter>>>,
     backlog: Mutex<Option<(Timestamp, Backlog)>>,
 }
 
 impl Counters {
+    /// Counts one dead letter that is stored.
+    pub fn count_letter(&self, stage: Stage, class: &FaultClass) {
+        *lock(&self.letters).entry((stage.name(), class.clone())).or_default() += 1;
+    }
+
+    /// Dead letters stored so far, by stage and class.
+    #[must_use]
+    pub fn letters_by_class(&self) -> BTreeMap<(&'static str, FaultClass), u64> {
+        lock(&self.letters).clone()
+    }
+
+    /// Dead letters stored so far.
+    #[must_use]
+    pub fn dead_lettered(&self) -> u64 {
+        lock(&self.letters).values().sum()
+    }
+
     /// The count of rows committed to `table`, registered at the first call.
     pub fn rows(&self, table: &str) -> Arc<Counter> {
         Arc::clone(lock(&self.rows).entry(table.to_owned()).or_default())
@@ -93,12 +111,12 @@ impl Counters {
         Arc::clone(lock(&self.rows_superseded).entry(table.to_owned()).or_default())
     }
 
-    /// Notes what waits in the log, as it answers now.
+    /// Records the backlog that the log reports now.
     pub fn set_backlog(&self, backlog: Backlog) {
         *lock(&self.backlog) = Some((Timestamp::now(), backlog));
     }
 
-    /// What waits in the log, and when it was noted.
+    /// Returns the last recorded backlog of the log, with the time of the record.
     #[must_use]
     pub fn backlog(&self) -> Option<(Timestamp, Backlog)> {
         *lock(&self.backlog)

@@ -10,7 +10,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1 as api;
-use kappa_actors::port::{Refusal, WriteError};
+use kappa_actors::port::{Refusal, RefusalKind, WriteError};
 use kappa_actors::row::{Row, TableSpec};
 
 use super::append::AppendLog;
@@ -246,7 +246,7 @@ impl TableWriter {
             if bytes.len() > MAX_ROW_BYTES {
                 let (len, most) = (bytes.len(), MAX_ROW_BYTES);
                 let reason = format!("the row has {len} bytes: BigQuery takes {most} at most");
-                refusals.push(Refusal { row: at, reason });
+                refusals.push(Refusal { row: at, kind: RefusalKind::TooLarge, reason });
                 continue;
             }
             if last.bytes + bytes.len() > REQUEST_BYTES && !last.picked.is_empty() {
@@ -348,7 +348,8 @@ pub(super) fn refuse(
         if let (Some(&row), Some(mark)) = (picked.get(at), refused.get_mut(at))
             && !std::mem::replace(mark, true)
         {
-            refusals.push(Refusal { row, reason: error.message });
+            let kind = RefusalKind::Value;
+            refusals.push(Refusal { row, kind, reason: error.message });
         }
     }
     if !refused.contains(&true) {

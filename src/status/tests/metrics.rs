@@ -25,6 +25,9 @@ async fn metrics_are_prometheus_text_with_units_and_labels() {
     counters.received.add(7);
     counters.rows("orders").add(5);
     counters.in_flight_bytes.set(1_024);
+    let too_large = Refusal { row: 0, kind: RefusalKind::TooLarge, reason: "3".to_owned() };
+    let class = FaultClass::refused("orders", &dead_letter_table::spec(), &too_large);
+    (0..2).for_each(|_| counters.count_letter(Stage::Write, &class));
     let writer = served.board.actor("kappa/warehouse/writer.orders", "writer");
     writer.set_state(ActorState::Running);
     writer.handled(5);
@@ -37,6 +40,7 @@ async fn metrics_are_prometheus_text_with_units_and_labels() {
         "kappa_received_messages_total 7".to_owned(),
         r#"kappa_rows_total{table="orders"} 5"#.to_owned(),
         "kappa_in_flight_bytes 1024".to_owned(),
+        format!(r#"kappa_dead_letters_total{{stage="write",class="{class}"}} 2"#),
         r#"kappa_state{state="running"} 1"#.to_owned(),
         r#"kappa_state{state="degraded"} 0"#.to_owned(),
         format!("kappa_actor_events_total{labels} 5"),
