@@ -115,8 +115,8 @@ impl BigQueryWarehouse {
 }
 
 impl BigQueryWarehouse {
-    /// Removes from a table that takes upserts the rows of these keys whose version is not higher
-    /// than that of the given row; see [`Warehouse::write`] for what is answered.
+    /// Removes from an upserted table the rows of these keys whose version is not higher than that of the given row; the
+    /// answers are those of [`Warehouse::write`].
     async fn remove(&self, table: &Arc<TableSpec>, rows: Vec<Row>) -> Result<Written, WriteError> {
         self.writer(table).await.write(&Arc::new(rows), Change::Removal).await.map(Written::from)
     }
