@@ -106,7 +106,7 @@ fn log(text: &mut Text, counters: &CounterReport) {
             "Bytes charged for them, rows included",
             Some(counters.in_flight_bytes as f64),
         ),
-        // What the log cannot tell is left out: 0 would say that nothing waits.
+        // An unknown backlog is left out: 0 would mean that no event waits.
         (
             "kappa_backlog_messages",
             "Messages not acknowledged in the log",

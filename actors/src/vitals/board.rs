@@ -18,7 +18,7 @@ use super::snapshot::Snapshot;
 use super::table::{Freshness, Missed, TableMeter};
 use crate::time::Timestamp;
 
-/// Where the daemon stands between its start and its end.
+/// The phase of the daemon between its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
@@ -26,11 +26,11 @@ pub enum Phase {
     Starting,
     /// Events flow.
     Running,
-    /// The reader has stopped; what is in flight is settled or given back.
+    /// The reader has stopped; events in flight are settled or returned.
     Draining,
 }
 
-/// What one duty holds of the permits.
+/// The part of the memory budget that one duty holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holding {
     /// The duty, as in `processor orders` or `archive`.
@@ -55,7 +55,7 @@ pub struct OnLoan {
 /// Answers what is on loan at the moment it is asked.
 pub type AskOnLoan = Box<dyn Fn() -> OnLoan + Send + Sync>;
 
-/// What runs in one pipeline. Pipelines side by side have a board each.
+/// The actors of one pipeline. Pipelines side by side have a board each.
 pub struct Board {
     started: Instant,
     phase: AtomicU8,
@@ -168,7 +168,7 @@ impl Board {
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// Where the daemon stands.
+    /// Returns the phase of the daemon.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
@@ -196,7 +196,7 @@ impl Board {
         lock(&self.troubles).remove(what);
     }
 
-    /// Adds a warning that stands in status for as long as the daemon runs.
+    /// Adds a warning that stays in status for as long as the daemon runs.
     pub fn warn(&self, text: impl Into<String>) {
         lock(&self.warnings).push(text.into());
     }
@@ -244,7 +244,7 @@ impl Board {
         entries
     }
 
-    /// What is in trouble: actors by their paths, and what is no actor.
+    /// Returns all troubles: of actors by their paths, and of other parts.
     pub(super) fn all_troubles(&self) -> Vec<(String, Trouble)> {
         let others: Vec<_> = lock(&self.troubles)
             .iter()

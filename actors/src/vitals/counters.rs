@@ -1,4 +1,4 @@
-//! What the pipeline has done, counted from its start.
+//! Counters of the pipeline, from its start.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
