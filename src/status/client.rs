@@ -1,5 +1,6 @@
 //! Asks a running daemon for its status and shows it: `kappa status`.
 
+mod freshness;
 pub(crate) mod render;
 
 use std::fs;
