@@ -74,7 +74,8 @@ impl BigQueryWarehouse {
             },
             Err(error) => return Err(SetupError(error.to_string())),
         };
-        Ok(Thing { kind: "dataset", name: self.rest.dataset_name(), state })
+        let (name, warnings) = (self.rest.dataset_name(), Vec::new());
+        Ok(Thing { kind: "dataset", name, state, warnings })
     }
 
     async fn set_up_table(&self, spec: &TableSpec, dry_run: bool) -> Result<Thing, SetupError> {
@@ -92,7 +93,8 @@ impl BigQueryWarehouse {
             }
             Err(error) => return Err(SetupError(error.to_string())),
         };
-        Ok(Thing { kind: "table", name: self.rest.full_name(&spec.name), state })
+        let (name, warnings) = (self.rest.full_name(&spec.name), Vec::new());
+        Ok(Thing { kind: "table", name, state, warnings })
     }
 
     /// The view of the newest rows of a table that is appended to, and that stands by now unless
@@ -119,7 +121,8 @@ impl BigQueryWarehouse {
             }
             Err(error) => return Err(failed(error)),
         };
-        Ok(Thing { kind: "view", name: self.rest.full_name(&view), state })
+        let (name, warnings) = (self.rest.full_name(&view), Vec::new());
+        Ok(Thing { kind: "view", name, state, warnings })
     }
 }
 
