@@ -20,12 +20,12 @@ Examples:
   kappa setup --config config/gcp.toml --dry-run
   kappa setup --config config/gcp.toml --set gcp.project=acme --set archive.gcs.bucket=acme-events")]
 pub struct Args {
-    /// Make nothing, only tell what is missing
+    /// Make nothing, only print the missing resources
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// Writes to `out` how each thing stands.
+/// Writes the state of each resource to `out`.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let blueprint = Blueprint::of(settings)?;
     let mut things = runtime()?.block_on(set_up(settings, &blueprint, args.dry_run));
