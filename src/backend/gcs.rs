@@ -36,7 +36,6 @@ pub struct GcsArchive {
     clients: Arc<Clients>,
     bucket: String,
     prefix: String,
-    storage_class: Option<String>,
 }
 
 impl fmt::Debug for GcsArchive {
@@ -57,7 +56,6 @@ impl GcsArchive {
         Ok(Self {
             bucket: format!("projects/_/buckets/{}", options.bucket),
             prefix: options.prefix.clone(),
-            storage_class: options.storage_class.clone(),
             clients: Arc::new(Clients::connect(options).await?),
         })
     }
@@ -105,9 +103,6 @@ impl ArchiveStore for GcsArchive {
         let storage = self.clients.storage();
         let mut write = storage.write_object(&self.bucket, full, body);
         write = write.set_if_generation_match(0_i64);
-        if let Some(class) = &self.storage_class {
-            write = write.set_storage_class(class);
-        }
         // Not buffered: google-cloud-storage 1.21 takes up a buffered upload that broke inside a
         // chunk with the wrong bytes, and then never ends.
         let sent = write.with_known_crc32c(crc32c).send_unbuffered();
@@ -183,11 +178,7 @@ impl ArchiveStore for GcsArchive {
             let reason = format!("{count} sources to compose: 1 to {MAX_SOURCES} can be");
             return Err(StoreError::Refused(reason));
         }
-        let mut destination =
-            Object::new().set_name(self.full(name)?).set_bucket(self.bucket.clone());
-        if let Some(class) = &self.storage_class {
-            destination = destination.set_storage_class(class);
-        }
+        let destination = Object::new().set_name(self.full(name)?).set_bucket(self.bucket.clone());
         let mut parts = Vec::new();
         for source in sources {
             let exactly = ObjectPreconditions::new().set_if_generation_match(source.generation);

@@ -71,13 +71,13 @@ impl Control {
         self.state().delay = delay;
     }
 
-    /// Keeps of the rows from now on only their keys, for [`Control::arrivals`]: under a load whole
+    /// Keeps of the rows from now on only this column, for [`Control::arrivals`]: under a load whole
     /// rows would fill the memory. They are checked as ever.
-    pub fn keep_keys_only(&self) {
-        self.state().keys_only = true;
+    pub fn keep_only(&self, column: &str) {
+        self.state().keep_only = Some(column.to_owned());
     }
 
-    /// The rows of a table of which only keys were kept, in the order of arrival.
+    /// The rows of a table of which only one column was kept, in the order of arrival.
     #[must_use]
     pub fn arrivals(&self, table: &str) -> Vec<Arrival> {
         self.state().tables.get(table).map(|table| table.arrivals.clone()).unwrap_or_default()

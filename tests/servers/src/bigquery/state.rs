@@ -86,8 +86,8 @@ pub(super) struct State {
     pub(super) rest_faults: VecDeque<RestFault>,
     pub(super) delay: Duration,
     pub(super) spread_late: bool,
-    /// Of each row only its key is kept.
-    pub(super) keys_only: bool,
+    /// The only column of a row that is kept.
+    pub(super) keep_only: Option<String>,
     pub(super) revoked: bool,
     /// Table, column and text of rows to refuse.
     pub(super) refused: Vec<(String, String, String)>,
@@ -194,10 +194,9 @@ impl State {
                 if plan.read(row, &mut cells).is_err() {
                     continue;
                 }
-                if self.keys_only {
-                    table.note(plan, &cells, visible);
-                } else {
-                    table.store(plan, &cells, row);
+                match &self.keep_only {
+                    Some(column) => table.note(plan, &cells, column, visible),
+                    None => table.store(plan, &cells, row),
                 }
             }
         }

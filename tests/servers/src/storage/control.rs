@@ -7,7 +7,8 @@ use bytes::Bytes;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::state::{SharedState, State};
+use super::policies;
+use super::state::{SharedState, State, Wanted};
 
 /// How the next read goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,39 @@ impl Control {
             condition.matches_prefix.iter().map(move |prefix| (prefix.clone(), days))
         });
         Some((bucket.location.clone(), deleted.collect()))
+    }
+
+    /// How long a bucket that was made over gRPC keeps deleted objects, in seconds.
+    #[must_use]
+    pub fn soft_deleted_for(&self, name: &str) -> Option<i64> {
+        self.state().made_buckets.get(name).map(policies::soft_deleted_for)
+    }
+
+    /// Makes a bucket keep deleted objects as the service does by default, and new objects be of
+    /// this class.
+    pub fn spoil_bucket(&self, name: &str, class: &str) {
+        let mut state = self.state();
+        state.buckets.insert(name.to_owned(), class.to_owned());
+        if let Some(bucket) = state.made_buckets.get_mut(name) {
+            bucket.soft_delete_policy = Some(policies::default_soft_delete());
+            class.clone_into(&mut bucket.storage_class);
+        }
+    }
+
+    /// Stores an object.
+    ///
+    /// # Panics
+    /// When there is no such bucket.
+    pub fn put(&self, bucket: &str, name: &str, body: &'static str) {
+        let (bucket, name) = (bucket.to_owned(), name.to_owned());
+        let wanted = Wanted { bucket, name, storage_class: None, if_generation_match: None };
+        let made = self.state().make(wanted, body.into(), None, None);
+        assert!(made.is_ok(), "{made:?}");
+    }
+
+    /// Lets all objects of a bucket be of this age, and its lifecycle work.
+    pub fn grow_old(&self, bucket: &str, days: i32) {
+        self.state().grow_old(bucket, days);
     }
 
     /// Takes all rules of a bucket's lifecycle away.

@@ -7,6 +7,7 @@ use googleapis_tonic_google_storage_v2::google::storage::v2;
 use tonic::{Request, Status};
 
 use super::names;
+use super::policies;
 use super::state::{Refusal, SharedState, Source, State, Stored, Wanted};
 use crate::grpc::{Answer, Call, Methods, unary, unimplemented};
 
@@ -158,6 +159,7 @@ fn get_bucket(state: &mut State, request: v2::GetBucketRequest) -> Result<v2::Bu
     Ok(made.unwrap_or(v2::Bucket {
         name: request.name,
         storage_class: class,
+        soft_delete_policy: Some(policies::default_soft_delete()),
         ..Default::default()
     }))
 }
@@ -183,9 +185,7 @@ fn create_bucket(
         return Err(Refusal::Precondition);
     }
     bucket.name = format!("projects/_/buckets/{id}");
-    if bucket.storage_class.is_empty() {
-        bucket.storage_class = "STANDARD".to_owned();
-    }
+    policies::complete(&mut bucket)?;
     state.buckets.insert(id.clone(), bucket.storage_class.clone());
     state.made_buckets.insert(id, bucket.clone());
     Ok(bucket)
