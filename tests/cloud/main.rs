@@ -18,6 +18,9 @@ mod patience;
 mod project;
 mod pubsub;
 mod replicas;
+mod roles;
+#[path = "../shared/roles.rs"]
+mod roles_table;
 mod setup;
 mod spoiled;
 #[path = "../shared/suites.rs"]
