@@ -12,6 +12,7 @@ mod letters;
 mod live;
 #[path = "../shared/loopback.rs"]
 mod loopback;
+mod outside;
 #[path = "../shared/patience.rs"]
 mod patience;
 #[path = "../shared/project.rs"]
