@@ -15,6 +15,7 @@ mod acknowledged;
 mod admin;
 mod fault;
 mod job;
+mod kills;
 mod loans;
 mod options;
 mod probe;
@@ -38,6 +39,7 @@ use kappa_actors::time::Timestamp;
 use tokio::sync::{OnceCell, RwLock};
 
 use admin::Admin;
+pub use kills::TriedLog;
 pub use options::PubSubOptions;
 use publish::TopicPublisher;
 use session::Session;

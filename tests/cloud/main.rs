@@ -7,6 +7,7 @@ mod bigquery;
 mod dataset;
 mod gcs;
 mod history;
+mod killed;
 #[path = "../shared/letters.rs"]
 mod letters;
 mod live;
