@@ -130,8 +130,8 @@ fn sort(table: &str, code: Code, message: &str, storage: Option<StorageErrorCode
     }
 }
 
-/// Words for a permission that is lacking on a table or dataset `on`, which the service's own words may
-/// name: <https://cloud.google.com/bigquery/docs/access-control>.
+/// Names the role to grant for a permission that is lacking on the table or dataset `on`. The service's
+/// message may name the permission: <https://cloud.google.com/bigquery/docs/access-control>.
 pub(super) fn missing_role(on: &str, message: &str) -> String {
     let project = on.split('.').next().unwrap_or(on);
     let (role, on) = if message.contains("bigquery.jobs.create") {

@@ -1,4 +1,4 @@
-//! Compositions, also of sources that have another storage class than the configuration says.
+//! Compositions, also of sources in other storage classes than the configured one.
 //!
 //! All sources of one composition have one storage class, and the object that results has the same:
 //! <https://cloud.google.com/storage/docs/composite-objects>. Parts of another class exist where the
@@ -7,7 +7,7 @@
 //! - A composition is tried in the configured class, which costs one call. Only when that fails the
 //!   sources are looked at, and the composition gets their class.
 //! - Sources of several classes are copied into the class that most of their bytes have. The copies
-//!   count as intermediates of the same window and incarnation: whoever finds one left over removes it.
+//!   are intermediates of the same window and incarnation, so a copy that is left over is swept with them.
 //! - A copy names its source's generation and class. So a copy that is already there, perhaps of another
 //!   replica, is the same copy.
 
@@ -67,12 +67,12 @@ impl GcsArchive {
             Ok(object) => Put::Stored(self.info_of(object)),
             Err(error) => match self.standing(&error, name).await? {
                 Some(standing) => Put::Exists(standing),
-                None if trouble(&error) == Trouble::NotFound => return Err(no_source(name)),
+                None if trouble(&error) == Trouble::NotFound => return Err(missing_source(name)),
                 None => return Err(self.error(&error, name)),
             },
         };
         for copy in copies {
-            // What is left is removed with the window's intermediates.
+            // A copy that stays is swept with the window's intermediates.
             if let Err(error) = self.delete(&copy).await {
                 tracing::debug!(%error, name = copy.name, "a copy could not be removed");
             }
@@ -108,10 +108,10 @@ impl GcsArchive {
     /// The object that has the name already, where that may be why a composition failed.
     ///
     /// # Errors
-    /// What may pass, and what no other class would change.
+    /// An error that another class would not change.
     async fn standing(&self, error: &Error, name: &str) -> Result<Option<ObjectInfo>, StoreError> {
         match trouble(error) {
-            // It does not say whose precondition failed: the destination tells.
+            // The error does not name the object whose precondition failed, so the destination is looked at.
             Trouble::Precondition | Trouble::NotFound => match self.info(name).await {
                 Ok(standing) => Ok(Some(standing)),
                 Err(StoreError::NotFound(_)) => Ok(None),
@@ -130,7 +130,9 @@ impl GcsArchive {
             let request = request.set_generation(source.generation).with_idempotency(true);
             let object = match self.clients.answer(request.send()).await {
                 Ok(object) => object,
-                Err(error) if trouble(&error) == Trouble::NotFound => return Err(no_source(name)),
+                Err(error) if trouble(&error) == Trouble::NotFound => {
+                    return Err(missing_source(name));
+                }
                 Err(error) => return Err(self.error(&error, &source.name)),
             };
             let class = object.storage_class.clone();
@@ -209,6 +211,6 @@ fn common_class(sources: &[Classed]) -> String {
     most.map(|(class, _)| class.to_owned()).unwrap_or_default()
 }
 
-fn no_source(name: &str) -> StoreError {
+fn missing_source(name: &str) -> StoreError {
     StoreError::NotFound(format!("that is a source of {name}, or not in the generation named"))
 }

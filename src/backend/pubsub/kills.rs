@@ -9,8 +9,8 @@
 //!
 //! - Without a kill this costs one listing and one object at the start, and one listing and one removal at
 //!   the stop.
-//! - A run has died if it ran on this machine (in this container) and its process is gone. Of a run elsewhere
-//!   only its knowledge of messages is taken: it may live.
+//! - A run has died if it ran on this machine (in this container) and its process is gone. A run elsewhere may
+//!   live, so only its knowledge of messages is taken.
 //! - A message may come again to another replica. That one tries it too, once it was killed itself.
 //! - Each further try of a message that was alone at a kill comes later after the start, so that kills at
 //!   random do not meet it again.
@@ -72,7 +72,7 @@ struct Trial {
 }
 
 impl TriedLog {
-    /// The same log, whose runs on `subscription` are noted in `store`.
+    /// Wraps a log. Its runs on `subscription` are noted in `store`.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>, store: Arc<dyn ArchiveStore>, subscription: &str) -> Self {
         let notes = Notes::of(store, subscription);
@@ -164,7 +164,7 @@ impl TriedLog {
         Ok(Pulled::Messages(batch))
     }
 
-    /// Takes what the log has for the next batch.
+    /// Pulls messages for the next batch.
     async fn gather(&self, run: &mut Run, room: Room, patience: Duration) -> Result<(), LogError> {
         let deadline = Instant::now() + GATHERED.min(patience);
         while run.held.len() < SIZES[0] {
@@ -182,7 +182,7 @@ impl TriedLog {
     }
 }
 
-/// What waits, as much of it as fits.
+/// Hands out the messages that wait, as many as fit.
 fn handed_out(held: &mut VecDeque<Message>, room: Room) -> Pulled {
     let count = fitting(held.iter().enumerate(), room).count();
     if count == 0 { Pulled::Quiet } else { Pulled::Messages(held.drain(..count).collect()) }

@@ -10,7 +10,7 @@ use kappa_actors::port::{ArchiveStore, ObjectInfo, ObjectRef, StoreError};
 use kappa_actors::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What the names of all notes begin with.
+/// The prefix of all notes' names.
 const RUNS: &str = "runs/";
 const SUFFIX: &str = ".json";
 /// A run of another machine is gone for good, whether it ended or died.
@@ -18,7 +18,7 @@ const FORGOTTEN: Duration = Duration::from_secs(7 * 86_400);
 /// The name of a machine that every container of some services has.
 const ANY_HOST: &str = "localhost";
 
-/// What a run tells those after it.
+/// The state of a run, for the runs after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Note {
     process: Process,
@@ -74,7 +74,7 @@ fn started(pid: u32) -> Option<String> {
 }
 
 impl Note {
-    /// Takes over what a dead run left, and counts its death.
+    /// Takes over the note of a dead run, and counts its death.
     fn take_over(&mut self, run: &str, dead: Self, sizes: &[usize]) {
         self.deaths = self.deaths.max(dead.deaths + 1);
         self.taken_over.insert(run.to_owned());
@@ -89,7 +89,7 @@ impl Note {
         }
     }
 
-    /// Knows what a run knew that may still live.
+    /// Adds the knowledge of a run that may still live.
     fn learn(&mut self, other: &Self) {
         for (id, size) in &other.sizes {
             let known = self.sizes.entry(id.clone()).or_insert(*size);
@@ -117,7 +117,7 @@ pub(super) struct Notes {
     folder: String,
     run: String,
     number: u32,
-    /// The object that holds the present note.
+    /// The object with the present note.
     present: Option<ObjectRef>,
 }
 

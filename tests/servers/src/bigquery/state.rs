@@ -163,7 +163,7 @@ impl State {
         Ok((found, found.version))
     }
 
-    /// Refuses whoever may not write to the table.
+    /// Refuses a caller that may not write to the table.
     pub(super) fn may_update(&self, table: &str) -> Result<(), Refusal> {
         let granted = self.granted.has("bigquery.tables.updateData", &path_of(table));
         if self.revoked || !granted || (self.hidden && !self.tables.contains_key(table)) {
