@@ -1,9 +1,4 @@
-//! Cloud Storage as the archive.
-//!
-//! Every object is written under the precondition that its name is free, and every source of a
-//! composition is named with its generation, so no call can replace or join anything but what is
-//! meant, however often it is repeated. What is stored is compared, size and checksum, with what
-//! was sent; what is read, with the checksum of the store. No call waits for ever for an answer.
+#![doc = include_str!("gcs/README.md")]
 
 mod clients;
 mod compose;
@@ -31,7 +26,7 @@ use super::object_name;
 use clients::Clients;
 use trouble::{Trouble, store_error, trouble};
 
-/// One bucket, or what stands below a prefix of it.
+/// One bucket, or the objects below a prefix of it.
 #[derive(Clone)]
 pub struct GcsArchive {
     clients: Arc<Clients>,
@@ -84,7 +79,7 @@ impl GcsArchive {
         store_error(error, &self.bucket, name)
     }
 
-    /// Takes back an object that is not what was sent: the name must be free for the next try.
+    /// Removes an object that differs from the sent bytes: its name must be free for the next try.
     async fn take_back(&self, stored: &ObjectInfo) -> StoreError {
         let object = ObjectRef { name: stored.name.clone(), generation: stored.generation };
         let gone = match self.delete(&object).await {
