@@ -1,11 +1,4 @@
-//! BigQuery as the warehouse, written through the Storage Write API.
-//!
-//! - A table with a key is written in one of two modes. `upsert` lets BigQuery keep the newest row
-//!   of each key; `append` adds every row to a committed stream whose offsets keep a retry from
-//!   doubling, and a view shows the newest row of each key.
-//! - A write is answered when the service has answered for every row of it.
-//! - A table without a key is always appended to; one with a key and no version (the dead letters)
-//!   is always upserted, the first row of a key standing highest.
+#![doc = include_str!("bigquery/README.md")]
 
 mod append;
 mod audit;

@@ -1,9 +1,4 @@
-//! Cloud Storage as the archive.
-//!
-//! Every object is written under the precondition that its name is free, and every source of a
-//! composition is named with its generation, so no call can replace or join anything but what is
-//! meant, however often it is repeated. What is stored is compared, size and checksum, with what
-//! was sent; what is read, with the checksum of the store. No call waits for ever for an answer.
+#![doc = include_str!("gcs/README.md")]
 
 mod clients;
 mod options;

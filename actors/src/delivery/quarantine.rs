@@ -26,16 +26,16 @@ pub struct RedeliveryPolicy {
 /// Claims that wait to be delivered again.
 ///
 /// Suspects of a panic go one at a time for each duty: the next only once the one before was
-/// settled or came back. So a panic tells exactly which event caused it. A suspect that came back
+/// settled or came back. So a panic identifies the event that caused it. A suspect that came back
 /// without a panic has met a dead actor or a sink in trouble: it goes again first, after a pause
-/// that grows, and the others wait behind it. One that panicked its sink often enough, while nothing
-/// proves that the sink works, goes again behind the others, after such a pause.
+/// that grows, and the others wait. A suspect that panicked its sink often enough, while nothing proves
+/// that the sink works, goes again behind the others, after such a pause.
 #[derive(Debug)]
 pub struct Redelivery {
     policy: RedeliveryPolicy,
     waiting: BTreeMap<Instant, Vec<Claim>>,
     suspects: HashMap<Duty, Suspects>,
-    /// Panics over each duty: an actor that panicked was alive, so pauses begin anew.
+    /// Panics over each duty: an actor that panicked was alive, so pauses begin again.
     panics: HashMap<Duty, u32>,
     /// The last panic over each duty for which the event or the sink may be to blame.
     doubts: HashMap<Duty, Arc<Crash>>,
@@ -102,9 +102,8 @@ impl Redelivery {
         self.waiting.keys().next().copied().into_iter().chain(held).min()
     }
 
-    /// What is to be delivered now: claims that may travel together, in the first batch, and
-    /// isolated ones, each in a batch of its own. Events with all their attempts spent come out
-    /// as claims for the dead-letter actor.
+    /// Returns the claims that are due: in the first batch those that may travel together, then each isolated claim
+    /// in a batch of its own. Events without attempts left become claims for the dead-letter actor.
     pub fn due(&mut self, now: Instant, ledger: &Ledger) -> Vec<Vec<Claim>> {
         let mut together = Vec::new();
         while let Some(first) = self.waiting.first_entry().filter(|entry| *entry.key() <= now) {
@@ -144,7 +143,7 @@ impl Redelivery {
         Some((crash, waiting.max(1)))
     }
 
-    /// A dead letter that cannot be stored is tried for ever: there is nowhere else for it to go.
+    /// A dead letter that cannot be stored is retried without limit: it has no further place to go.
     fn is_spent(&self, claim: &Claim, now: Instant) -> bool {
         let RedeliveryPolicy { max_attempts, panic_grace, .. } = self.policy;
         let to_blame = |doubt: &Doubt| doubt.is_over(max_attempts, panic_grace, now);

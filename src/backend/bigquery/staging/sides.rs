@@ -35,7 +35,7 @@ pub(super) fn check_keyed(table: &TableSpec) -> Result<usize, ReprocessError> {
     match table.version {
         Some(version) if !table.key.is_empty() => Ok(version),
         _ => Err(ReprocessError::Mismatch(format!(
-            "table {} has no key: its rows cannot be told apart, so replay it into another table",
+            "table {} has no key, so its rows cannot be compared: replay it into another table",
             table.name
         ))),
     }
