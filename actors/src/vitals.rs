@@ -20,7 +20,7 @@ pub use calls::Calls;
 pub(crate) use calls::MayWait;
 pub use counters::{Counter, Counters, Gauge};
 pub use snapshot::{ActorReport, CounterReport, DaemonState, LastError, Reason, Snapshot};
-pub(crate) use watchdog::Watchdog;
+pub(crate) use watchdog::{Fatal, Watchdog};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
