@@ -153,6 +153,28 @@ async fn a_pull_that_hangs_ends_with_the_reader() {
     .await;
 }
 
+/// The embedded log holds events back while the suspects of a kill are in flight.
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_waits_for_what_is_in_flight_does_not_hang() {
+    within(async {
+        let world = World::default();
+        let rig = Rig::until_idle(&world, watched()).await;
+        world.warehouse.fail("orders", Fault::Unavailable);
+        world.log.append(orders(1..=5));
+        until(|| world.archived().len() == 5).await;
+        world.hang("pull");
+        tokio::time::sleep(300 * SECOND).await;
+        assert_eq!(rig.restarts(READER), 0);
+        world.warehouse.mend("orders");
+        // From here on nothing is in flight.
+        rig.restarted(READER, 1).await;
+        world.answer("pull");
+        rig.finish().await;
+        assert_eq!(world.written("orders"), each("o", 1..=5, 1));
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_acknowledgement_that_hangs_degrades_and_fails_the_pipeline() {
     within(async {
