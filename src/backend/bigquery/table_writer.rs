@@ -1,13 +1,14 @@
-//! Rows of one table on their way.
+//! Writes the rows of one table.
 //!
 //! - No request is larger than the service takes; a row that is too large by itself is refused
 //!   before it is sent.
 //! - A refusal names rows by their index in the request it answers, and is read against that
 //!   request alone.
-//! - A connection that broke is replaced once, unseen: connections end as a matter of routine.
-//!   What fails again is the caller's to wait for.
+//! - A broken connection is replaced once without a report: connections end as a matter of routine.
+//!   After a second failure the caller waits.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1 as api;
 use kappa_actors::port::{Refusal, RefusalKind, WriteError};
@@ -20,11 +21,11 @@ use super::fault::{Fault, answered, ended};
 use super::isolate::Unexplained;
 use super::pause::Pause;
 use super::rest::{Rest, RestError};
-use super::{BigQueryOptions, WriteMode, tables};
+use super::{BigQueryOptions, WriteMode, bounds, tables};
 use api::append_rows_request::{ProtoData, Rows};
 
-/// The service takes 10 MB in one request: <https://cloud.google.com/bigquery/quotas#write-api-limits>
-const MAX_ROW_BYTES: usize = 9_000_000 - 64 * 1024;
+/// The service takes 20 MB in one request: <https://cloud.google.com/bigquery/quotas#write-api-limits>
+const MAX_ROW_BYTES: usize = 20_000_000 - 64 * 1024;
 /// Rows gather into requests of this size: large enough to cost little each, small enough that a
 /// large batch has several in flight.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -34,9 +35,9 @@ const REQUEST_BYTES: usize = 1 << 20;
 pub(super) enum Outcome {
     /// Its rows are stored.
     Stored,
-    /// The service said no.
+    /// The service refused it.
     Refused(Fault),
-    /// Nobody knows.
+    /// The outcome is unknown.
     Lost(Fault),
 }
 
@@ -95,7 +96,7 @@ impl TableWriter {
         if let Err(Fault::Unnamed(why)) = written {
             written = match self.schema_fault(why).await {
                 Fault::Unnamed(why) => {
-                    let left = self.unexplained().note();
+                    let left = self.left(&why);
                     self.isolate(rows, change, log.as_deref_mut(), left, why).await
                 }
                 other => Err(other),
@@ -124,6 +125,20 @@ impl TableWriter {
             Some(log) => log.write(self, rows, picked).await,
             None => self.upsert(rows, picked, change).await,
         }
+    }
+
+    /// How long a row may wait that was refused alone, and unnamed, for these reasons.
+    fn left(&self, why: &str) -> Duration {
+        if bounds::explains(why) { self.options.schema_spread } else { self.unexplained().note() }
+    }
+
+    /// A writer of the same table on a connection of its own: what ends that connection is about the
+    /// rows that this writer sends. Streams of a table that is appended to belong to one writer at a time
+    /// already.
+    pub(super) fn apart(&self) -> Option<Self> {
+        let (options, rest) = (Arc::clone(&self.options), self.rest.clone());
+        let is_shared = self.mode == WriteMode::Upsert;
+        is_shared.then(|| Self::new(Arc::clone(&self.table), self.mode, options, rest))
     }
 
     fn refuse_in_pause(&self) -> Result<(), WriteError> {
@@ -230,7 +245,7 @@ impl TableWriter {
         Ok(refusals)
     }
 
-    /// Encodes `picked` into requests; what is too large by itself is refused.
+    /// Encodes `picked` into requests; a row that is too large by itself is refused.
     pub(super) fn requests(
         &self,
         rows: &[Row],
@@ -295,7 +310,7 @@ impl TableWriter {
         }
     }
 
-    /// The connection that stands, or a new one.
+    /// Returns the open connection, or a new one.
     pub(super) async fn connection(&self, stream: &str) -> Result<Arc<Connection>, Fault> {
         let mut standing = self.connection.lock().await;
         if let Some(connection) = standing.as_ref().filter(|standing| !standing.has_ended()) {

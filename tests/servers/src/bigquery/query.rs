@@ -1,9 +1,10 @@
 //! Queries, run by SQLite over the rows of every table the text names.
 //!
-//! A table stands there under its full name. What SQLite cannot run is refused as an invalid query:
+//! A table has its full name there. A query that SQLite cannot run is refused as invalid:
 //! <https://cloud.google.com/bigquery/docs/error-messages>.
 
 mod functions;
+mod jobs;
 mod limits;
 mod parameters;
 
@@ -18,7 +19,7 @@ use sqlparser::ast::Statement;
 use super::dialect::{Translated, changed, translate};
 use super::merge::{self, Affected};
 use super::rest::Refused;
-use super::state::State;
+use super::state::{State, path_of};
 use super::table::Table;
 
 fn invalid(error: impl std::fmt::Display) -> Refused {
@@ -49,6 +50,27 @@ fn held(kind: &str, value: &Value) -> Sql {
             BASE64_STANDARD.decode(text).map_or_else(|_| sql(value), Sql::Blob)
         }
         value => sql(value),
+    }
+}
+
+/// Refuses a query of tables that the caller may not read, or change. Of a view the tables below it
+/// count: <https://cloud.google.com/bigquery/docs/views#required_permissions>.
+fn permit(state: &State, text: &str, changes: Option<&str>) -> Result<(), Refused> {
+    let mut texts = vec![text.to_owned()];
+    let mut seen = Vec::new();
+    while let Some(text) = texts.pop() {
+        for (name, table) in &state.tables {
+            if seen.contains(&name) || !text.contains(&format!("`{name}`")) {
+                continue;
+            }
+            seen.push(name);
+            state.require("bigquery.tables.getData", &path_of(name))?;
+            texts.extend(table.resource["view"]["query"].as_str().map(str::to_owned));
+        }
+    }
+    match changes {
+        Some(name) => state.require("bigquery.tables.updateData", &path_of(name)),
+        None => Ok(()),
     }
 }
 
@@ -105,7 +127,7 @@ fn shown(kind: &str, value: &Value) -> Value {
     json!({ "v": text })
 }
 
-/// What a query found, for those who ask for its pages.
+/// The result of a query, kept for its pages.
 pub(super) struct Found {
     fields: Vec<Value>,
     rows: Vec<Value>,
@@ -117,6 +139,7 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
     let text = body["query"].as_str().unwrap_or_default();
     let db = Connection::open_in_memory().map_err(invalid)?;
     functions::register(&db).map_err(invalid)?;
+    let text = &jobs::offer(state, &db, text)?;
     let text = &parameters::unnest(&db, text, &body["queryParameters"])?;
     let Translated { statement, arrays } = translate(text).map_err(invalid)?;
     let changes = changed(&statement);
@@ -131,6 +154,7 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
         );
         return Err(invalid(message));
     }
+    permit(state, text, changes.as_deref())?;
     for (name, table) in &state.tables {
         load(&db, name, table).map_err(invalid)?;
     }
@@ -162,7 +186,7 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
 /// A token is opaque: these signs have to be escaped in a URL.
 const TOKEN_END: &str = "+/=";
 
-/// Answers `jobs.getQueryResults`: a page of what a query found, by the token of the one before.
+/// Answers `jobs.getQueryResults`: a page of a query's result, by the token of the previous one.
 /// <https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/getQueryResults>
 pub(super) fn page(
     state: &State,
@@ -235,7 +259,7 @@ fn bind(statement: &mut Prepared<'_>, body: &Value) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Runs a query; `kind` tells the type of a column by its name and first value.
+/// Runs a query; `kind` returns the type of a column by its name and first value.
 fn find(
     db: &Connection,
     statement: &Statement,
@@ -296,7 +320,7 @@ fn kind(state: &State, named: &[String], column: &str, first: Option<&Sql>) -> S
     known.map_or(guess.to_owned(), |known| known.kind.clone())
 }
 
-/// Takes over what a query made of a table.
+/// Takes over the table as a statement left it.
 fn keep(db: &Connection, name: &str, state: &mut State) -> rusqlite::Result<()> {
     let Some(table) = state.tables.get_mut(name) else { return Ok(()) };
     if table.columns.is_empty() || table.upserted {
