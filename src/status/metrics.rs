@@ -34,6 +34,7 @@ fn describe() {
         ("kappa_unrouted_events_total", "Events that no processor takes, archived only"),
         ("kappa_archived_events_total", "Events stored in the archive"),
         ("kappa_dead_letters_total", "Dead letters stored, by stage and class of the fault"),
+        ("kappa_dead_letters_purged_total", "Dead letters purged because of their age"),
         ("kappa_rows_total", "Rows committed, by table"),
         ("kappa_rows_superseded_total", "Rows that a newer version kept out, by table"),
         ("kappa_actor_events_total", "Events handled by an actor, over all its lives"),
@@ -94,6 +95,7 @@ fn counters(counters: &CounterReport) {
         let labels = [("stage", stage.clone()), ("class", class.clone())];
         counter!("kappa_dead_letters_total", &labels).absolute(*letters);
     }
+    counter!("kappa_dead_letters_purged_total").absolute(counters.letters_purged);
     for (table, rows) in &counters.rows {
         counter!("kappa_rows_total", "table" => table.clone()).absolute(*rows);
     }

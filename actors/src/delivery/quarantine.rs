@@ -88,6 +88,8 @@ impl Redelivery {
         while let Some(first) = self.waiting.first_entry().filter(|entry| *entry.key() <= now) {
             let poison = |claim: Claim| match claim.strikes() {
                 0 => claim,
+                // A kill after the last attempt: it came while the letter was stored.
+                strikes if strikes > self.policy.max_attempts => claim.into_poison().into_bare(),
                 _ => claim.into_poison(),
             };
             together.extend(first.remove().into_iter().map(poison));
@@ -104,7 +106,10 @@ impl Redelivery {
             if ledger.has_isolated(duty) {
                 continue;
             }
-            if let Some(claim) = suspects.claims.pop_front() {
+            if let Some(mut claim) = suspects.claims.pop_front() {
+                if duty == Duty::DeadLetter && claim.strikes() >= self.policy.max_attempts {
+                    claim = claim.into_bare();
+                }
                 batches.push(vec![claim.isolate()]);
             }
         }
@@ -112,7 +117,8 @@ impl Redelivery {
         batches
     }
 
-    /// A dead letter that cannot be stored is tried for ever: there is nowhere else for it to go.
+    /// A dead letter that cannot be stored is tried for ever, from then on in its bare form: there is
+    /// nowhere else for it to go.
     fn is_spent(&self, claim: &Claim) -> bool {
         claim.strikes() >= self.policy.max_attempts && claim.duty() != Duty::DeadLetter
     }
@@ -152,6 +158,11 @@ impl Claim {
         let held = self.held_mut();
         held.history.get_or_insert_default().isolated = true;
         held.delivery.ledger.begin_isolation(held.duty);
+        self
+    }
+
+    fn into_bare(mut self) -> Self {
+        self.held_mut().history.get_or_insert_default().bare = true;
         self
     }
 

@@ -112,6 +112,9 @@ pub struct CounterReport {
     /// Dead letters stored, by stage and class; together they are `dead_lettered`.
     #[serde(default)]
     pub dead_letters: Vec<ClassReport>,
+    /// Dead letters purged because of their age.
+    #[serde(default)]
+    pub letters_purged: u64,
     pub unrouted: u64,
     pub given_back: u64,
     pub in_flight_messages: u64,
@@ -201,6 +204,7 @@ impl CounterReport {
             archived: counters.archived.get(),
             dead_lettered: dead_letters.iter().map(|class| class.letters).sum(),
             dead_letters,
+            letters_purged: counters.letters_purged.get(),
             unrouted: counters.unrouted.get(),
             given_back: counters.given_back.get(),
             in_flight_messages: counters.in_flight_messages.get(),
