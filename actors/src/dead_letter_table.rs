@@ -375,12 +375,12 @@ fn version_value(version: &Version) -> Value {
     Value::Version(Box::new(*version))
 }
 
-/// A row of dead letters that somebody else wrote.
+/// A row of dead letters that another program wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("column {0} of {NAME} holds what no dead letter has there")]
+#[error("column {0} of {NAME} has a value that no dead letter has")]
 pub struct UnreadableLetter(&'static str);
 
-/// The payload that stands in a row of [`spec`] itself.
+/// Returns the payload that a row of [`spec`] holds itself.
 #[must_use]
 pub fn payload(row: &Row) -> Option<&Bytes> {
     match row.0.get(PAYLOAD) {

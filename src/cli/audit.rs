@@ -65,7 +65,7 @@ pub struct Args {
     /// Take a purged dead letter for an answer, as an open one
     #[arg(long)]
     pub accept_purged: bool,
-    /// Take what was published before this time as acknowledged, instead of asking the log
+    /// Take messages published before this time as acknowledged, instead of asking the log
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub acknowledged_before: Option<Timestamp>,
     /// One JSON object

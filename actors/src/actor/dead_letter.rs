@@ -1,7 +1,7 @@
-//! Stores what is invalid, whole and with the reason.
+//! Stores invalid events, unchanged and with the reason.
 //!
-//! The actor is a [`Writer`](super::writer::Writer) of the table `dead_letters`; this is how the
-//! others reach it. If it crashes, the condemned events it held come round again, to it alone.
+//! The actor is a [`Writer`](super::writer::Writer) of the table `dead_letters`; this file is the interface for the other
+//! actors. If it crashes, its events are delivered again, to it alone.
 //!
 //! A letter that crashes the actor or the process when it is stored is stored in a bare form: the
 //! payload goes to an object of the archive as it is, and the row names the object. The row holds

@@ -1,13 +1,16 @@
-//! What the pipeline has done, counted from its start.
+//! Counters of the pipeline, from its start.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use super::attempts::Attempts;
+use super::histogram::Histogram;
 use super::lock;
 use crate::dead_letter_table::Stage;
 use crate::fault_class::FaultClass;
 use crate::port::Backlog;
+use crate::time::Timestamp;
 
 /// A count that only grows.
 #[derive(Debug, Default)]
@@ -64,6 +67,14 @@ pub struct Counters {
     pub unrouted: Counter,
     /// Messages given back to the log unacknowledged.
     pub given_back: Counter,
+    /// Acknowledgements that the log did not take, though they were sent.
+    pub lost_acknowledgements: Gauge,
+    /// Attempts by step and outcome.
+    pub attempts: Attempts,
+    /// From the first event of an archive part until the part was stored.
+    pub part_time: Histogram,
+    /// The time of an upload of a part that succeeded.
+    pub upload_time: Histogram,
     /// Messages not yet acknowledged.
     pub in_flight_messages: Gauge,
     /// Bytes charged for them: payloads, and the rows made from them.
@@ -71,7 +82,7 @@ pub struct Counters {
     letters: Mutex<BTreeMap<(&'static str, FaultClass), u64>>,
     rows: Mutex<BTreeMap<String, Arc<Counter>>>,
     rows_superseded: Mutex<BTreeMap<String, Arc<Counter>>>,
-    backlog: Mutex<Backlog>,
+    backlog: Mutex<Option<(Timestamp, Backlog)>>,
 }
 
 impl Counters {
@@ -102,14 +113,14 @@ impl Counters {
         Arc::clone(lock(&self.rows_superseded).entry(table.to_owned()).or_default())
     }
 
-    /// Notes what waits in the log, as last asked.
+    /// Notes what waits in the log, as it answers now.
     pub fn set_backlog(&self, backlog: Backlog) {
-        *lock(&self.backlog) = backlog;
+        *lock(&self.backlog) = Some((Timestamp::now(), backlog));
     }
 
-    /// What waits in the log, as last noted.
+    /// What waits in the log, and when it was noted.
     #[must_use]
-    pub fn backlog(&self) -> Backlog {
+    pub fn backlog(&self) -> Option<(Timestamp, Backlog)> {
         *lock(&self.backlog)
     }
 
