@@ -107,6 +107,7 @@ pub fn spec() -> TableSpec {
         order_by: Some(ORDER_BY.to_owned()),
         partition_by: None,
         cluster_by: vec![],
+        keeps_events: true,
     }
 }
 

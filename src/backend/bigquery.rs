@@ -2,6 +2,7 @@
 
 mod append;
 mod audit;
+mod bounds;
 mod cell;
 mod connection;
 mod dead_letters;
@@ -81,7 +82,11 @@ impl BigQueryWarehouse {
             // Letters are marked as requeued, and read from the table itself.
             (false, _) if table.name == dead_letter_table::NAME => WriteMode::Upsert,
             (false, None) => WriteMode::Upsert,
-            (false, Some(_)) => self.table_options(&table.name).mode,
+            (false, Some(_)) => {
+                let default =
+                    if table.keeps_events { WriteMode::Append } else { WriteMode::Upsert };
+                self.table_options(&table.name).mode.unwrap_or(default)
+            }
         }
     }
 

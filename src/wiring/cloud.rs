@@ -1,12 +1,15 @@
 //! Options of the backends on Google Cloud, from the settings.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use kappa_actors::port::{ArchiveStore, EventLog};
 
 use crate::backend::bigquery::{BigQueryOptions, TableOptions, WriteMode};
 use crate::backend::gcp::credentials;
 use crate::backend::gcs::GcsOptions;
-use crate::backend::pubsub::PubSubOptions;
-use crate::settings::{Settings, TableMode, TableSettings};
+use crate::backend::pubsub::{PubSubOptions, TriedLog};
+use crate::settings::{EventLogBackend, Settings, TableMode, TableSettings};
 
 /// How long Pub/Sub is silent before it is asked whether it is there: as often as the crate keeps a
 /// stream alive.
@@ -36,6 +39,19 @@ pub fn pubsub_options(settings: &Settings) -> anyhow::Result<PubSubOptions> {
     })
 }
 
+/// The daemon's log: after a kill, messages of Pub/Sub are tried in small batches. An embedded log does so
+/// itself.
+pub(super) fn tried(
+    settings: &Settings,
+    log: Arc<dyn EventLog>,
+    archive: &Arc<dyn ArchiveStore>,
+) -> Arc<dyn EventLog> {
+    if settings.event_log.backend != EventLogBackend::PubSub {
+        return log;
+    }
+    Arc::new(TriedLog::new(log, Arc::clone(archive), &settings.event_log.subscription))
+}
+
 /// Where the warehouse is, and how it is written.
 ///
 /// # Errors
@@ -63,8 +79,9 @@ pub fn bigquery_options(settings: &Settings) -> anyhow::Result<BigQueryOptions> 
 
 fn table(settings: TableSettings) -> TableOptions {
     let mode = match settings.mode {
-        TableMode::Upsert => WriteMode::Upsert,
-        TableMode::Append => WriteMode::Append,
+        TableMode::Auto => None,
+        TableMode::Upsert => Some(WriteMode::Upsert),
+        TableMode::Append => Some(WriteMode::Append),
     };
     TableOptions { mode, max_staleness: settings.max_staleness, labels: settings.labels }
 }
@@ -79,7 +96,6 @@ pub fn gcs_options(settings: &Settings) -> anyhow::Result<GcsOptions> {
     Ok(GcsOptions {
         bucket: archive.bucket.clone(),
         prefix: archive.prefix.clone(),
-        storage_class: archive.storage_class.clone(),
         endpoint: archive.endpoint.clone(),
         control_endpoint: archive.control_endpoint.clone(),
         credentials: credentials(&settings.gcp.credentials, &endpoints)?,
@@ -124,17 +140,17 @@ mod tests {
         let warehouse = bigquery_options(&settings).unwrap();
         assert_eq!((&*warehouse.project, &*warehouse.dataset), ("p", "d"));
         assert_eq!(warehouse.write_endpoint.as_deref(), Some("http://b:2"));
-        assert_eq!(warehouse.tables.mode, WriteMode::Upsert);
+        assert_eq!(warehouse.tables.mode, None);
         let orders = &warehouse.each["orders"];
         assert_eq!(
             (orders.mode, orders.max_staleness),
-            (WriteMode::Append, Duration::from_secs(300))
+            (Some(WriteMode::Append), Duration::from_secs(300))
         );
         assert!(orders.labels.keys().eq(["team", "tier"]), "{:?}", orders.labels);
         assert!(warehouse.tables.labels.keys().eq(["team"]), "{:?}", warehouse.tables.labels);
         let archive = gcs_options(&settings).unwrap();
         assert_eq!((&*archive.bucket, &*archive.prefix), ("b", "x/"));
-        assert_eq!((archive.endpoint, archive.storage_class), (None, None));
+        assert_eq!(archive.endpoint, None);
         assert_eq!(archive.control_endpoint.as_deref(), Some("http://c:3"));
     }
 }

@@ -1,5 +1,6 @@
 //! Cloud Storage as the archive.
 
+mod classes;
 mod windows;
 mod wire;
 
@@ -29,7 +30,6 @@ fn options(server: &StorageServer, prefix: &str) -> GcsOptions {
     GcsOptions {
         bucket: BUCKET.to_owned(),
         prefix: prefix.to_owned(),
-        storage_class: None,
         endpoint: Some(server.rest_endpoint()),
         control_endpoint: Some(server.grpc_endpoint()),
         credentials: anonymous::Builder::new().build(),
@@ -138,18 +138,4 @@ async fn a_listing_has_all_pages_and_nothing_from_beside_the_prefix() {
     let names: Vec<_> = here.list("a/").await.unwrap().into_iter().map(|it| it.name).collect();
     let expected: Vec<_> = (0..30).map(|number| format!("a/{number:02}")).collect();
     assert_eq!(names, expected);
-}
-
-#[tokio::test]
-async fn the_storage_class_is_that_of_the_configuration_for_parts_and_finals() {
-    let server = server().await;
-    let nearline =
-        GcsOptions { storage_class: Some("NEARLINE".to_owned()), ..options(&server, "") };
-    let archive = GcsArchive::connect(nearline).await.unwrap();
-    let part = stored(&archive, "part", &b"x"[..]).await;
-    archive.compose("final", &[exactly(&part)]).await.unwrap();
-    for name in ["part", "final"] {
-        let class = server.control().storage_class(BUCKET, name);
-        assert_eq!(class.as_deref(), Some("NEARLINE"), "{name}");
-    }
 }

@@ -24,7 +24,7 @@ async fn with_history(events: usize) -> (Services, Vec<kappa::generate::Event>) 
 
 /// The versions of a table's rows, by event.
 fn versions(services: &Services, table: &str) -> BTreeMap<String, Value> {
-    let rows = services.bigquery.control().rows(&format!("p.d.{table}"));
+    let rows = services.current(table);
     let row = |row: Map<String, Value>| {
         (row["event_id"].as_str().unwrap().to_owned(), row["_version"].clone())
     };

@@ -9,6 +9,8 @@ use std::fs::File;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::PubsubMessage;
 use kappa::generate::{DEFAULT_START, Event, Generator, Ids, Options};
 use kappa_actors::archive::{FinalName, PartName};
@@ -16,7 +18,7 @@ use kappa_test_servers::bigquery::BigQueryServer;
 use kappa_test_servers::pubsub::PubSubServer;
 use kappa_test_servers::storage::StorageServer;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 pub(super) const TOPIC: &str = "projects/p/topics/t";
 /// How long anything may take before the test gives up.
@@ -96,6 +98,16 @@ impl Services {
 
     /// A daemon with settings of its own, `KEY=VALUE`.
     pub(super) fn daemon_with(&self, name: &str, settings: &[String]) -> Daemon {
+        self.daemon_in(name, settings, &[])
+    }
+
+    /// A daemon in an environment of its own.
+    pub(super) fn daemon_in(
+        &self,
+        name: &str,
+        settings: &[String],
+        environment: &[(&str, String)],
+    ) -> Daemon {
         let log = File::create(self.folder.path().join(format!("{name}.log"))).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
         command
@@ -111,6 +123,7 @@ impl Services {
                 command.env_remove(variable);
             }
         }
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         Daemon(command.spawn().unwrap())
     }
 
@@ -185,12 +198,28 @@ impl Services {
         }
     }
 
+    /// The rows of a table that is appended to as its view shows them: the newest of each key. Of a
+    /// table that takes upserts, all.
+    pub(super) fn current(&self, table: &str) -> Vec<Map<String, Value>> {
+        let mut newest: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+        let version = |row: &Map<String, Value>| {
+            BASE64_STANDARD.decode(row["_version"].as_str().unwrap()).unwrap()
+        };
+        for row in self.bigquery.control().rows(&format!("p.d.{table}")) {
+            let key = format!("{} {}", row["event_id"], row["event_timestamp"]);
+            if newest.get(&key).is_none_or(|known| version(known) < version(&row)) {
+                newest.insert(key, row);
+            }
+        }
+        newest.into_values().collect()
+    }
+
     /// Every valid event is one row and at least one line, every invalid one a dead letter.
     pub(super) fn check(&self, events: &[Event]) {
         let control = self.bigquery.control();
         let mut rows: BTreeMap<String, usize> = BTreeMap::new();
         for table in ["orders", "users", "products", "other"] {
-            for row in control.rows(&format!("p.d.{table}")) {
+            for row in self.current(table) {
                 *rows.entry(row["event_id"].as_str().unwrap().to_owned()).or_default() += 1;
             }
         }

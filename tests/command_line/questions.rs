@@ -54,7 +54,7 @@ fn check_shows_what_would_run_and_creates_nothing() {
         "warehouse: embedded, there/warehouse.db",
         "archive: embedded, there/archive, annotated lines, compression none",
         "envelope: id /event_id, type /event_type, time /timestamp",
-        "processor orders: match order., table orders, key event_id, revision 0, 11 columns",
+        "processor orders: match order., table orders, key event_id event_timestamp, revision 0, 11 columns",
         "warning: processors.users has no key: redelivery may add a row to users twice",
     ] {
         assert!(checked.stdout.lines().any(|it| it == line), "no {line:?} in {checked}");

@@ -41,8 +41,8 @@ impl ProcessorPlan {
         for (name, column) in &config.columns {
             cells.push(compiler.cell(name, column)?);
         }
-        let table = compiler.table()?;
-        compiler.check_key(&table, envelope)?;
+        let table = compiler.table(envelope)?;
+        compiler.check_key(&table)?;
         let order_by = compiler.order_by(&table)?;
         for &column in table.key.iter().chain(&order_by) {
             cells[column].required = true;

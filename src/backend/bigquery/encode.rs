@@ -212,6 +212,7 @@ mod tests {
             order_by: None,
             partition_by: None,
             cluster_by: vec![],
+            keeps_events: true,
         }
     }
 

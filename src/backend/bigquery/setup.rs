@@ -74,7 +74,8 @@ impl BigQueryWarehouse {
             },
             Err(error) => return Err(SetupError(error.to_string())),
         };
-        Ok(Thing { kind: "dataset", name: self.rest.dataset_name(), state })
+        let (name, warnings) = (self.rest.dataset_name(), Vec::new());
+        Ok(Thing { kind: "dataset", name, state, warnings })
     }
 
     async fn set_up_table(&self, spec: &TableSpec, dry_run: bool) -> Result<Thing, SetupError> {
@@ -92,7 +93,8 @@ impl BigQueryWarehouse {
             }
             Err(error) => return Err(SetupError(error.to_string())),
         };
-        Ok(Thing { kind: "table", name: self.rest.full_name(&spec.name), state })
+        let (name, warnings) = (self.rest.full_name(&spec.name), Vec::new());
+        Ok(Thing { kind: "table", name, state, warnings })
     }
 
     /// Creates the view of the newest rows of an appended table, which exists by now unless this is a dry run.
@@ -118,7 +120,8 @@ impl BigQueryWarehouse {
             }
             Err(error) => return Err(failed(error)),
         };
-        Ok(Thing { kind: "view", name: self.rest.full_name(&view), state })
+        let (name, warnings) = (self.rest.full_name(&view), Vec::new());
+        Ok(Thing { kind: "view", name, state, warnings })
     }
 }
 

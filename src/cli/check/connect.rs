@@ -4,8 +4,7 @@ use std::io::Write;
 
 use anyhow::anyhow;
 
-use crate::backend::pubsub::setup::DEAD_LETTER_TOPIC;
-use crate::backend::setup::{State, Thing};
+use crate::backend::setup::State;
 use crate::cli::Failure;
 use crate::cli::process::runtime;
 use crate::cli::setup::write_thing;
@@ -33,9 +32,6 @@ pub(super) fn main(
             Ok(thing) => {
                 missing += usize::from(thing.state == State::Missing);
                 write_thing(&thing, out)?;
-                if let Some(warning) = warning(&thing) {
-                    writeln!(out, "warning\t{warning}")?;
-                }
             }
             Err(error) => failures.push(error.0),
         }
@@ -68,15 +64,4 @@ pub(super) fn main(
             "run `kappa setup` with the same configuration",
         )),
     }
-}
-
-/// Returns a warning about a difference that would lose events.
-fn warning(thing: &Thing) -> Option<String> {
-    let State::Differs(differences) = &thing.state else { return None };
-    let attached = differences.iter().find(|difference| difference.what == DEAD_LETTER_TOPIC)?;
-    Some(format!(
-        "{} has the dead-letter topic {}: what kappa gives back and leases that run out count as \
-         attempts there, and push good events out of the log: detach it",
-        thing.name, attached.is
-    ))
 }

@@ -2,6 +2,7 @@
 
 use kappa_actors::processor::Processor as _;
 
+use crate::cli::costs;
 use crate::settings::Settings;
 use crate::wiring::{Blueprint, Rule};
 
@@ -32,12 +33,15 @@ pub(super) fn of(settings: &Settings, blueprint: &Blueprint) -> Vec<String> {
         };
         warnings.push(format!("status.ingest is on: {who} may publish events at {listen}"));
     }
+    warnings.extend(costs::warnings(settings, blueprint));
     if settings.faults.enabled {
         warnings.push(
             "faults are enabled: every client of the endpoint can break the daemon on purpose"
                 .to_owned(),
         );
     }
+    #[cfg(feature = "gcp")]
+    warnings.extend(crate::backend::gcp::proxy::ignored(settings));
     warnings
 }
 

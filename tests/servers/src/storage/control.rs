@@ -7,7 +7,8 @@ use bytes::Bytes;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::state::{SharedState, State};
+use super::policies;
+use super::state::{SharedState, State, Wanted};
 
 /// How the next read goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +34,26 @@ impl Control {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Makes a bucket whose objects are of this storage class unless they say another.
+    /// Makes a bucket whose objects are of this storage class unless they say another, or gives it
+    /// another default.
     pub fn create_bucket(&self, name: &str, storage_class: &str) {
         self.state().buckets.insert(name.to_owned(), storage_class.to_owned());
     }
 
-    /// Takes one permission away, as far as it is tested for.
+    /// Takes one permission away.
     pub fn deny(&self, permission: &str) {
-        self.state().denied.push(permission.to_owned());
+        self.state().granted.deny(permission);
+    }
+
+    /// Gives the caller all permissions again.
+    pub fn grant_all(&self) {
+        self.state().granted.all();
+    }
+
+    /// Leaves the caller these permissions, each on a resource and what is below it: a bucket is
+    /// `projects/_/buckets/B`.
+    pub fn grant_only(&self, grants: impl IntoIterator<Item = (String, String)>) {
+        self.state().granted.only(grants);
     }
 
     /// A bucket as it was asked for over gRPC: its location, and the prefixes whose objects it
@@ -56,6 +69,39 @@ impl Control {
             condition.matches_prefix.iter().map(move |prefix| (prefix.clone(), days))
         });
         Some((bucket.location.clone(), deleted.collect()))
+    }
+
+    /// How long a bucket that was made over gRPC keeps deleted objects, in seconds.
+    #[must_use]
+    pub fn soft_deleted_for(&self, name: &str) -> Option<i64> {
+        self.state().made_buckets.get(name).map(policies::soft_deleted_for)
+    }
+
+    /// Makes a bucket keep deleted objects as the service does by default, and new objects be of
+    /// this class.
+    pub fn spoil_bucket(&self, name: &str, class: &str) {
+        let mut state = self.state();
+        state.buckets.insert(name.to_owned(), class.to_owned());
+        if let Some(bucket) = state.made_buckets.get_mut(name) {
+            bucket.soft_delete_policy = Some(policies::default_soft_delete());
+            class.clone_into(&mut bucket.storage_class);
+        }
+    }
+
+    /// Stores an object.
+    ///
+    /// # Panics
+    /// When there is no such bucket.
+    pub fn put(&self, bucket: &str, name: &str, body: &'static str) {
+        let (bucket, name) = (bucket.to_owned(), name.to_owned());
+        let wanted = Wanted { bucket, name, storage_class: None, if_generation_match: None };
+        let made = self.state().make(wanted, body.into(), None, None);
+        assert!(made.is_ok(), "{made:?}");
+    }
+
+    /// Lets all objects of a bucket be of this age, and its lifecycle work.
+    pub fn grow_old(&self, bucket: &str, days: i32) {
+        self.state().grow_old(bucket, days);
     }
 
     /// Takes all rules of a bucket's lifecycle away.
@@ -145,6 +191,14 @@ impl Control {
         let state = self.state();
         let objects = state.objects.values().filter(|object| object.bucket == bucket);
         objects.map(|object| (object.name.clone(), object.body.clone())).collect()
+    }
+
+    /// Gives an object another storage class, as a rule of the bucket's lifecycle does.
+    pub fn change_class(&self, bucket: &str, name: &str, class: &str) {
+        let key = (bucket.to_owned(), name.to_owned());
+        if let Some(object) = self.state().objects.get_mut(&key) {
+            object.storage_class = class.to_owned();
+        }
     }
 
     /// The storage class of an object.
