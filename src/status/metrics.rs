@@ -3,7 +3,9 @@
 //! A recorder of its own is filled from one snapshot at each scrape: nothing is installed
 //! globally, and the series of a closed window end with it.
 
-use kappa_actors::vitals::{ActorReport, ActorState, CounterReport, DaemonState, Snapshot};
+use kappa_actors::vitals::{
+    ActorReport, ActorState, ClassReport, CounterReport, DaemonState, Snapshot,
+};
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
@@ -31,7 +33,7 @@ fn describe() {
         ("kappa_invalid_events_total", "Events that the parser found invalid"),
         ("kappa_unrouted_events_total", "Events that no processor takes, archived only"),
         ("kappa_archived_events_total", "Events stored in the archive"),
-        ("kappa_dead_letters_total", "Dead letters stored"),
+        ("kappa_dead_letters_total", "Dead letters stored, by stage and class of the fault"),
         ("kappa_rows_total", "Rows committed, by table"),
         ("kappa_rows_superseded_total", "Rows that a newer version kept out, by table"),
         ("kappa_actor_events_total", "Events handled by an actor, over all its lives"),
@@ -88,7 +90,10 @@ fn counters(counters: &CounterReport) {
     counter!("kappa_invalid_events_total").absolute(counters.invalid);
     counter!("kappa_unrouted_events_total").absolute(counters.unrouted);
     counter!("kappa_archived_events_total").absolute(counters.archived);
-    counter!("kappa_dead_letters_total").absolute(counters.dead_lettered);
+    for ClassReport { stage, class, letters } in &counters.dead_letters {
+        let labels = [("stage", stage.clone()), ("class", class.clone())];
+        counter!("kappa_dead_letters_total", &labels).absolute(*letters);
+    }
     for (table, rows) in &counters.rows {
         counter!("kappa_rows_total", "table" => table.clone()).absolute(*rows);
     }
@@ -97,7 +102,7 @@ fn counters(counters: &CounterReport) {
     }
     gauge!("kappa_in_flight_messages").set(counters.in_flight_messages as f64);
     gauge!("kappa_in_flight_bytes").set(counters.in_flight_bytes as f64);
-    // What the log cannot tell is left out: 0 would say that nothing waits.
+    // An unknown backlog is left out: 0 would mean that no event waits.
     if let Some(backlog) = counters.backlog {
         gauge!("kappa_backlog_messages").set(backlog as f64);
     }

@@ -8,8 +8,12 @@ mod tls;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use kappa_actors::dead_letter_table::{self, Stage};
+use kappa_actors::fault_class::FaultClass;
 use kappa_actors::message::{Lease, NewMessage};
-use kappa_actors::port::{Backlog, LogError, PublishError, Pulled, Room, Sought};
+use kappa_actors::port::{
+    Backlog, LogError, PublishError, Pulled, Refusal, RefusalKind, Room, Sought,
+};
 use kappa_actors::time::Timestamp;
 use kappa_actors::vitals::{ActorState, Phase, Snapshot};
 use serde_json::Value;
@@ -19,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-/// What the log answers to a message.
+/// The log's answer to a message.
 #[derive(Clone, Copy)]
 enum Answer {
     Takes,
@@ -162,7 +166,7 @@ async fn read_all(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn status_tells_what_the_board_knows() {
+async fn status_shows_the_board() {
     let served = served(options(), Answer::Takes).await;
     served.board.actor("kappa/intake/reader", "reader").handled(3);
     let (status, body) = served.get("/status").await;
@@ -176,7 +180,7 @@ async fn status_tells_what_the_board_knows() {
 }
 
 #[tokio::test]
-async fn readiness_follows_the_state_and_says_why_not() {
+async fn readiness_follows_the_state_and_gives_the_reason() {
     let served = served(options(), Answer::Takes).await;
     assert_eq!(served.get("/readyz").await, (200, "ready\n".into()));
 
@@ -202,6 +206,9 @@ async fn metrics_are_prometheus_text_with_units_and_labels() {
     counters.received.add(7);
     counters.rows("orders").add(5);
     counters.in_flight_bytes.set(1_024);
+    let too_large = Refusal { row: 0, kind: RefusalKind::TooLarge, reason: "3".to_owned() };
+    let class = FaultClass::refused("orders", &dead_letter_table::spec(), &too_large);
+    (0..2).for_each(|_| counters.count_letter(Stage::Write, &class));
     let writer = served.board.actor("kappa/warehouse/writer.orders", "writer");
     writer.set_state(ActorState::Running);
     writer.handled(5);
@@ -214,6 +221,7 @@ async fn metrics_are_prometheus_text_with_units_and_labels() {
         "kappa_received_messages_total 7".to_owned(),
         r#"kappa_rows_total{table="orders"} 5"#.to_owned(),
         "kappa_in_flight_bytes 1024".to_owned(),
+        format!(r#"kappa_dead_letters_total{{stage="write",class="{class}"}} 2"#),
         r#"kappa_state{state="running"} 1"#.to_owned(),
         r#"kappa_state{state="degraded"} 0"#.to_owned(),
         format!("kappa_actor_events_total{labels} 5"),
@@ -221,7 +229,7 @@ async fn metrics_are_prometheus_text_with_units_and_labels() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }
-    assert!(!text.contains("kappa_backlog_messages "), "the log has told none");
+    assert!(!text.contains("kappa_backlog_messages "), "the backlog is unknown");
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (series, value) = line.rsplit_once(' ').unwrap();
         assert!(series.starts_with("kappa_") && value.parse::<f64>().is_ok(), "{line}");
@@ -246,7 +254,7 @@ async fn the_page_is_whole_in_itself() {
 }
 
 #[tokio::test]
-async fn what_is_off_says_how_to_turn_it_on() {
+async fn a_disabled_route_explains_how_to_enable_it() {
     let off = StatusOptions { ingest: false, faults: false, ..options() };
     let served = served(off, Answer::Takes).await;
     served.board.actor("kappa", "root");

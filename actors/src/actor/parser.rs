@@ -60,6 +60,7 @@ impl Role for Parser {
                         stage: Stage::Parse,
                         actor: me.path().to_owned(),
                         processor: None,
+                        class: why.class,
                         reason: why.reason.into_owned(),
                         salvaged: Salvaged { id: why.id, kind: why.kind },
                         attempts: 1,

@@ -17,6 +17,7 @@ use super::dead_letter::DeadLetters;
 use super::writer::{Rows, WriterMessage};
 use crate::dead_letter_table::Stage;
 use crate::delivery::{Claim, Ledger, Posting, Salvaged, Verdict};
+use crate::fault_class::FaultClass;
 use crate::processor::{BadRow, EventView, Processor, make_rows_within};
 use crate::row::Row;
 use crate::supervision::{Address, Me, Role, RoleError};
@@ -38,7 +39,7 @@ pub struct EventFaults {
 /// The role.
 #[derive(Clone)]
 pub struct ProcessorActor {
-    /// What makes the rows.
+    /// The rule that makes the rows.
     pub processor: Arc<dyn Processor>,
     /// The table's writer.
     pub writer: Address<WriterMessage>,
@@ -62,12 +63,16 @@ impl Role for ProcessorActor {
         let mut claims = claims.into_iter().peekable();
         while claims.peek().is_some() {
             let account = self.ledger.account();
+            let waits = me.vitals().waits();
             account.room_for_rows().await;
+            drop(waits);
             let before = claims.len();
             self.process_piece(&mut claims, account.piece_bytes(), now, me);
             if claims.len() == before {
                 // The next event alone is larger than a piece.
+                let waits = me.vitals().waits();
                 let _turn = account.room_for_large_event().await;
+                drop(waits);
                 self.process_piece(&mut claims, self.processor.max_bytes_per_event(), now, me);
             }
         }
@@ -109,7 +114,7 @@ impl ProcessorActor {
                     posting.charge(&mut claim, cost);
                     made.claims.push((claim, count));
                 }
-                Err(reason) => bad.push(self.condemn(claim, reason.to_string(), me.path())),
+                Err(reason) => bad.push(self.condemn(claim, &reason, me.path())),
             }
         }
         drop(posting);
@@ -131,7 +136,7 @@ impl ProcessorActor {
         rows: &mut Vec<Row>,
     ) -> Result<usize, BadRow> {
         let Some(envelope) = claim.delivery().envelope() else {
-            unreachable!("what comes from the router was parsed")
+            unreachable!("the router sends parsed events only")
         };
         self.fail_if_ordered(&envelope.id);
         let event = EventView { message: claim.message(), envelope };
@@ -139,7 +144,7 @@ impl ProcessorActor {
         make_rows_within(&*self.processor, max_bytes, &event, now, rows)
     }
 
-    #[expect(clippy::panic, reason = "fault injection: to panic is what was ordered")]
+    #[expect(clippy::panic, reason = "fault injection")]
     fn fail_if_ordered(&self, id: &str) {
         let EventFaults { panic_on, abort_on } = &*self.faults;
         if !panic_on.is_empty() && panic_on.contains(id) {
@@ -151,12 +156,13 @@ impl ProcessorActor {
         }
     }
 
-    fn condemn(&self, claim: Claim, reason: String, actor: &str) -> Claim {
+    fn condemn(&self, claim: Claim, bad: &BadRow, actor: &str) -> Claim {
         claim.condemn(Verdict {
             stage: Stage::Process,
+            class: FaultClass::bad_row(&*self.processor, bad),
             actor: actor.to_owned(),
             processor: Some(self.processor.name().to_owned()),
-            reason,
+            reason: bad.to_string(),
             salvaged: Salvaged::default(),
             attempts: 1,
         })

@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::actor::{Trouble, Vitals};
 use super::announcer::{Announcement, Announcer};
+use super::calls::Calls;
 use super::counters::Counters;
 use super::lock;
 use super::snapshot::Snapshot;
 use crate::time::Timestamp;
 
-/// Where the daemon stands between its start and its end.
+/// The phase of the daemon between its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
@@ -23,11 +24,11 @@ pub enum Phase {
     Starting,
     /// Events flow.
     Running,
-    /// The reader has stopped; what is in flight is settled or given back.
+    /// The reader has stopped; events in flight are settled or returned.
     Draining,
 }
 
-/// What one duty holds of the permits.
+/// The part of the memory budget that one duty holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holding {
     /// The duty, as in `processor orders` or `archive`.
@@ -38,10 +39,10 @@ pub struct Holding {
     pub bytes: u64,
 }
 
-/// Answers who holds the permits at the moment it is asked.
+/// Returns the holders of the memory budget at the moment of the call.
 pub type Holdings = Box<dyn Fn() -> Vec<Holding> + Send + Sync>;
 
-/// What runs in one pipeline. Pipelines side by side have a board each.
+/// The actors of one pipeline. Pipelines side by side have a board each.
 pub struct Board {
     started: Instant,
     phase: AtomicU8,
@@ -49,6 +50,9 @@ pub struct Board {
     instance: Mutex<String>,
     actors: Mutex<BTreeMap<String, Arc<Vitals>>>,
     troubles: Mutex<BTreeMap<String, Trouble>>,
+    /// Of callers that are no actors.
+    calls: Mutex<BTreeMap<&'static str, Arc<Calls>>>,
+    stalls: Mutex<BTreeMap<&'static str, Trouble>>,
     warnings: Mutex<Vec<String>>,
     holdings: Mutex<Option<Arc<Holdings>>>,
     announcer: Mutex<Announcer>,
@@ -65,6 +69,8 @@ impl Board {
             instance: Mutex::default(),
             actors: Mutex::default(),
             troubles: Mutex::default(),
+            calls: Mutex::default(),
+            stalls: Mutex::default(),
             warnings: Mutex::default(),
             holdings: Mutex::default(),
             announcer: Mutex::default(),
@@ -108,7 +114,7 @@ impl Board {
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// Where the daemon stands.
+    /// Returns the phase of the daemon.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
@@ -136,12 +142,32 @@ impl Board {
         lock(&self.troubles).remove(what);
     }
 
-    /// Adds a warning that stands in status for as long as the daemon runs.
+    /// The calls on backends of a caller that is no actor, by the name that status shows.
+    pub fn calls(&self, what: &'static str) -> Arc<Calls> {
+        Arc::clone(lock(&self.calls).entry(what).or_default())
+    }
+
+    /// All callers that are no actors.
+    pub(super) fn callers(&self) -> Vec<(&'static str, Arc<Calls>)> {
+        lock(&self.calls).iter().map(|(&what, calls)| (what, Arc::clone(calls))).collect()
+    }
+
+    /// Notes that `what`, which is no actor, hangs.
+    pub(super) fn stall(&self, what: &'static str, trouble: Trouble) {
+        lock(&self.stalls).insert(what, trouble);
+    }
+
+    /// `what` does not hang any more.
+    pub(super) fn stall_over(&self, what: &str) {
+        lock(&self.stalls).remove(what);
+    }
+
+    /// Adds a warning that stays in status for as long as the daemon runs.
     pub fn warn(&self, text: impl Into<String>) {
         lock(&self.warnings).push(text.into());
     }
 
-    /// Registers who knows what holds the permits. Called for each snapshot.
+    /// Registers the function that lists the holders of the memory budget. Called for each snapshot.
     pub fn set_holdings(&self, holdings: Holdings) {
         *lock(&self.holdings) = Some(Arc::new(holdings));
     }
@@ -173,12 +199,11 @@ impl Board {
         entries
     }
 
-    /// What is in trouble: actors by their paths, and what is no actor.
+    /// Returns all troubles: of actors by their paths, and of other parts.
     pub(super) fn all_troubles(&self) -> Vec<(String, Trouble)> {
-        let others: Vec<_> = lock(&self.troubles)
-            .iter()
-            .map(|(what, trouble)| (what.clone(), trouble.clone()))
-            .collect();
+        let mut others = lock(&self.troubles).clone();
+        let stalls = lock(&self.stalls).clone();
+        others.extend(stalls.into_iter().map(|(what, stall)| (what.to_owned(), stall)));
         let actors = self
             .entries()
             .into_iter()

@@ -1,10 +1,12 @@
-//! What the pipeline has done, counted from its start.
+//! Counters of the pipeline, from its start.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use super::lock;
+use crate::dead_letter_table::Stage;
+use crate::fault_class::FaultClass;
 use crate::port::Backlog;
 
 /// A count that only grows.
@@ -56,8 +58,6 @@ pub struct Counters {
     pub left_out: Counter,
     /// Events stored in the archive.
     pub archived: Counter,
-    /// Dead letters stored.
-    pub dead_lettered: Counter,
     /// Events that no processor takes: archived, nothing else.
     pub unrouted: Counter,
     /// Messages given back to the log unacknowledged.
@@ -66,12 +66,30 @@ pub struct Counters {
     pub in_flight_messages: Gauge,
     /// Bytes charged for them: payloads, and the rows made from them.
     pub in_flight_bytes: Gauge,
+    letters: Mutex<BTreeMap<(&'static str, FaultClass), u64>>,
     rows: Mutex<BTreeMap<String, Arc<Counter>>>,
     rows_superseded: Mutex<BTreeMap<String, Arc<Counter>>>,
     backlog: Mutex<Backlog>,
 }
 
 impl Counters {
+    /// Counts one dead letter that is stored.
+    pub fn count_letter(&self, stage: Stage, class: &FaultClass) {
+        *lock(&self.letters).entry((stage.name(), class.clone())).or_default() += 1;
+    }
+
+    /// Dead letters stored so far, by stage and class.
+    #[must_use]
+    pub fn letters_by_class(&self) -> BTreeMap<(&'static str, FaultClass), u64> {
+        lock(&self.letters).clone()
+    }
+
+    /// Dead letters stored so far.
+    #[must_use]
+    pub fn dead_lettered(&self) -> u64 {
+        lock(&self.letters).values().sum()
+    }
+
     /// The count of rows committed to `table`, registered at the first call.
     pub fn rows(&self, table: &str) -> Arc<Counter> {
         Arc::clone(lock(&self.rows).entry(table.to_owned()).or_default())
@@ -82,12 +100,12 @@ impl Counters {
         Arc::clone(lock(&self.rows_superseded).entry(table.to_owned()).or_default())
     }
 
-    /// Notes what waits in the log, as last asked.
+    /// Records the log's backlog.
     pub fn set_backlog(&self, backlog: Backlog) {
         *lock(&self.backlog) = backlog;
     }
 
-    /// What waits in the log, as last noted.
+    /// Returns the last recorded backlog of the log.
     #[must_use]
     pub fn backlog(&self) -> Backlog {
         *lock(&self.backlog)

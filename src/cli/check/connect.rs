@@ -1,4 +1,4 @@
-//! `kappa check --connect`: what the services say to the configuration.
+//! `kappa check --connect`: compares the configuration with the services.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ use crate::cli::setup::write_thing;
 use crate::settings::Settings;
 use crate::wiring::{Blueprint, lacking, set_up};
 
-/// Writes how each thing stands and which permissions are lacking.
+/// Writes the state of each resource and the missing permissions.
 pub(super) fn main(
     settings: &Settings,
     blueprint: &Blueprint,
@@ -48,7 +48,7 @@ pub(super) fn main(
         }
     }
     out.flush()?;
-    // One that cannot be reached at all says so for its things and for its permissions.
+    // A service out of reach reports the same failure for its resources and for its permissions.
     failures.dedup();
     if !failures.is_empty() {
         return Err(Failure::from(anyhow!(failures.join("; "))));

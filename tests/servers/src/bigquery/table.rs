@@ -75,7 +75,7 @@ pub(super) struct Table {
     pub(super) columns: Vec<Column>,
     /// How many of the columns the write API knows already.
     pub(super) known: usize,
-    /// Raised with every change of what the write API knows.
+    /// Raised with every change that the write API can see.
     pub(super) version: u64,
     pub(super) key: Vec<usize>,
     /// Whether changes were ever streamed into it.
@@ -182,7 +182,7 @@ impl Table {
         self.stale.clone().unwrap_or_else(|| self.visible())
     }
 
-    /// Puts what a query made of the table in its place.
+    /// Replaces the table's rows by those that a statement left.
     pub(super) fn replace(&mut self, records: Vec<Map<String, Value>>) {
         self.latest.clear();
         self.plain = (0..records.len()).collect();
