@@ -8,11 +8,13 @@
 //! - Live tables that are appended to are merged into by one MERGE statement. Where upserts go
 //!   BigQuery refuses MERGE: the staged rows are written as upserts with their versions, and rows
 //!   are removed by upserts that delete. Where an older row is staged of the key of a removed row,
-//!   it is written under the number of the removal. Killed on the way, merging again does the rest.
+//!   it is written under the number of the removal, also by a later merge: removals are noted in a
+//!   table. Killed on the way, merging again does the rest.
 
 mod diff;
 mod merge;
 mod note;
+mod removals;
 mod sides;
 mod written;
 
