@@ -43,6 +43,8 @@ pub struct KeeperPorts {
     pub supervisor: Address<Order>,
     /// The supervisor's path; a window's begins with it.
     pub path: String,
+    /// Whether the events come from dead letters that are requeued.
+    pub of_requeue: bool,
     /// What a window's actor works with.
     pub window: WindowPorts,
 }
@@ -151,8 +153,8 @@ impl Keeper {
     async fn open(&self, window: Window) -> Result<OpenWindow, RoleError> {
         let path = format!("{}/window.{window}", self.ports.path);
         let vitals = self.ports.window.board.actor(&path, "window");
-        let open =
-            OpenWindow { address: Address::new(vitals), incarnations: Incarnations::default() };
+        let incarnations = Incarnations::new(self.ports.of_requeue);
+        let open = OpenWindow { address: Address::new(vitals), incarnations };
         // Listed before it writes anything: what is not listed counts as abandoned.
         self.ports.directory.add(window, open.clone());
         let child = {
