@@ -233,10 +233,10 @@ impl DeadLetter {
         ]))
     }
 
-    /// The letter that a row of [`spec`] holds; empty where its payload is an object.
+    /// Reads the letter in a row of [`spec`]; its payload is empty if it is an object of the archive.
     ///
     /// # Errors
-    /// The name of the column that holds what no letter has there.
+    /// The name of the first column with an invalid value.
     pub fn from_row(row: &Row) -> Result<Self, UnreadableLetter> {
         let column = |at: usize| row.0.get(at).unwrap_or(&Value::Null);
         let text = |at: usize| match column(at) {
@@ -309,12 +309,12 @@ fn version_value(version: &Version) -> Value {
     Value::Version(Box::new(*version))
 }
 
-/// A row of dead letters that somebody else wrote.
+/// A row of dead letters that another program wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("column {0} of {NAME} holds what no dead letter has there")]
+#[error("column {0} of {NAME} has a value that no dead letter has")]
 pub struct UnreadableLetter(&'static str);
 
-/// The payload that stands in a row of [`spec`] itself.
+/// Returns the payload that a row of [`spec`] holds itself.
 #[must_use]
 pub fn payload(row: &Row) -> Option<&Bytes> {
     match row.0.get(PAYLOAD) {

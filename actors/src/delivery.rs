@@ -1,15 +1,4 @@
-//! Deliveries and claims: why an acknowledged event is a durable one.
-//!
-//! A [`Delivery`] is one message on loan from the log. A [`Claim`] is one duty to make it durable.
-//! These hold, whatever crashes:
-//!
-//! - A delivery is acknowledged when its last claim is settled, and in no other way.
-//! - A claim is settled only by [`Posting::settle`], which consumes it. A claim dropped in any other
-//!   way goes back to the [`Ledger`] and is delivered again for its own duty alone.
-//! - Claims of the ways are opened before the route claim is settled ([`Posting::split`]), so a
-//!   delivery is never acknowledged half-routed, and a returned way never fans out again.
-//! - A claim that is dropped by a panic, while its actor had it in hand, is *suspect*: it is
-//!   tried again alone, and after enough panics its event becomes a dead letter ([`in_hand`]).
+#![doc = include_str!("delivery/README.md")]
 
 mod account;
 mod duties;
@@ -48,7 +37,7 @@ pub struct Verdict {
     pub actor: String,
     /// The processor, where the fault is one processor's.
     pub processor: Option<String>,
-    /// What is wrong, for people.
+    /// The fault, for people.
     pub reason: String,
     /// The event's id and type, where they are readable though the envelope is not.
     pub salvaged: Salvaged,
@@ -106,8 +95,8 @@ impl Crash {
 
 /// One message on loan from the log, shared by its claims.
 ///
-/// Claims are settled long after all else of their delivery was looked at: what that needs stands
-/// first, in one line of a processor's cache.
+/// Claims are settled long after the other fields were used: the fields that a settlement needs come first, in one
+/// cache line.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Delivery {
@@ -133,7 +122,7 @@ impl Delivery {
         self.envelope.get()
     }
 
-    /// Keeps what a parser read. A later reading of the same bytes says the same and is dropped.
+    /// Keeps the envelope that a parser read. A second reading of the same bytes is equal and is dropped.
     pub fn keep_envelope(&self, envelope: Envelope) {
         let _ = self.envelope.set(envelope);
     }
@@ -158,7 +147,7 @@ pub(crate) struct Held {
     pub(crate) history: Option<Box<History>>,
 }
 
-/// What a claim has been through.
+/// The history of a claim.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     /// How often it came back unsettled, since its duty's actor is known to have been alive.
@@ -215,7 +204,7 @@ impl Claim {
         &self.held().delivery.message
     }
 
-    /// What is to be done.
+    /// Returns the duty.
     #[must_use]
     pub fn duty(&self) -> Duty {
         self.held().duty

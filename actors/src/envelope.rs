@@ -1,8 +1,8 @@
-//! The envelope: what makes an event valid.
+//! The envelope: validates an event.
 //!
-//! Valid is one JSON object in UTF-8, with an id and a type that are non-empty strings and a time
-//! that follows RFC 3339. Everything else is [`Invalid`], with a reason that many events can share
-//! and whatever of id and type could still be read. One pass over the payload decides.
+//! A valid event is one JSON object in UTF-8, with an id and a type that are non-empty strings and a time
+//! that follows RFC 3339. Everything else is [`Invalid`], with a reason that many events can share,
+//! and with id and type if they could still be read. One pass over the payload decides.
 
 mod scan;
 
@@ -18,14 +18,14 @@ use crate::time::Timestamp;
 
 use scan::Field;
 
-/// What every event says about itself.
+/// The common fields of every event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// The event's id; never empty.
     pub id: CompactString,
     /// The event's type; never empty.
     pub kind: CompactString,
-    /// When the event says that it happened.
+    /// The event's own time.
     pub time: Timestamp,
 }
 
@@ -108,7 +108,7 @@ impl EnvelopePlan {
         self.max_event_bytes
     }
 
-    /// Whether `pointer` is where the id stands.
+    /// Returns whether `pointer` leads to the id.
     pub(crate) fn is_id(&self, pointer: &Pointer) -> bool {
         self.id.pointer == *pointer
     }
@@ -116,7 +116,7 @@ impl EnvelopePlan {
     /// Validates the whole payload and reads its envelope.
     ///
     /// # Errors
-    /// [`Invalid`]: the payload is no event, now and for ever.
+    /// [`Invalid`]: the payload can never become an event.
     pub fn read(&self, payload: &[u8]) -> Result<Envelope, Invalid> {
         let mut fields = [const { Field::Missing }; 3];
         self.validate(payload, &mut fields).and_then(|()| self.envelope(&fields)).map_err(
@@ -137,7 +137,7 @@ impl EnvelopePlan {
             Ok(text) => scan::object(text, self.trie.root(), fields),
             Err(fault) => {
                 let (valid, _) = payload.split_at(fault.valid_up_to());
-                // What stands before the fault may still tell whose event this is.
+                // The fields before the fault may still identify the event.
                 let _ = scan::object(
                     std::str::from_utf8(valid).unwrap_or_default(),
                     self.trie.root(),

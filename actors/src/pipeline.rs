@@ -38,15 +38,14 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// How long a stop waits for the last give-backs and acknowledgements, behind all else.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Everything a pipeline is told at its start.
+/// The plan of a pipeline at its start.
 #[derive(Clone)]
 pub struct Plan {
     /// Where an event keeps its identity.
     pub envelope: Arc<EnvelopePlan>,
     /// The processors, each with its table's writer.
     pub processors: Vec<ProcessorSpec>,
-    /// The patterns of processors that are configured and have no part in this: what they take is
-    /// not left over for `*`.
+    /// The patterns of processors that are configured and not run here: their event types are not left over for `*`.
     pub elsewhere: Vec<Vec<String>>,
     /// The archive branch; history that is replayed is not archived again.
     pub archive: Option<ArchivePlan>,
@@ -65,7 +64,7 @@ pub struct Plan {
 /// One processor of a pipeline.
 #[derive(Clone)]
 pub struct ProcessorSpec {
-    /// What makes the rows.
+    /// The rule that makes the rows.
     pub processor: Arc<dyn Processor>,
     /// It sees every valid event, besides the processors that take it; its patterns do not count.
     pub observes: bool,
@@ -78,11 +77,11 @@ pub struct ProcessorSpec {
 /// The form of the archive.
 #[derive(Clone, Copy, Debug)]
 pub struct ArchivePlan {
-    /// What a line holds.
+    /// The format of a line.
     pub format: LineFormat,
     /// How a part is compressed.
     pub compression: Compression,
-    /// Nobody else writes this archive: what is unfinished at the start is finished at once.
+    /// This process is the only writer of the archive: windows that are unfinished at the start are finished at once.
     pub exclusive: bool,
 }
 
@@ -151,7 +150,7 @@ pub struct Pipeline {
     housekeeping: JoinHandle<()>,
 }
 
-/// Further children of the root, such as the status endpoint; made anew for each life of the root.
+/// Further children of the root, such as the status endpoint; made again for each life of the root.
 pub type OtherGroups = Arc<dyn Fn() -> Vec<Child> + Send + Sync>;
 
 impl Pipeline {
@@ -214,7 +213,7 @@ impl Pipeline {
         Failed(self.tree.root_vitals().last_error().unwrap_or_else(|| "the root ended".to_owned()))
     }
 
-    /// Stops: settles what is in flight within `drain_timeout`, gives back the rest.
+    /// Stops: settles the events in flight within `drain_timeout`, and returns the rest to the log.
     pub async fn stop(mut self, drain_timeout: Duration) -> Stopped {
         self.tree.board().set_phase(Phase::Draining);
         self.intake.send_replace(Intake::Closed);
@@ -232,7 +231,7 @@ impl Pipeline {
             futures::join!(log.close(), warehouse.close());
         })
         .await;
-        // What is settled, but could not be acknowledged in time, comes again too.
+        // Settled messages that could not be acknowledged in time come again too.
         let given_back = usize::try_from(ledger.account().messages()).unwrap_or(usize::MAX);
         Stopped { given_back, archive_closed }
     }
@@ -299,7 +298,7 @@ async fn ready(plan: &Plan, ports: &Ports) -> Result<(), StartError> {
         tell(&table.name, &ensured);
     }
     if plan.archive.is_some() {
-        // Any listing tells whether the store answers; this one is short.
+        // Any listing shows whether the store answers; this one is short.
         ports.archive.list("manifests/").await?;
     }
     Ok(())
@@ -360,7 +359,7 @@ async fn keep_house(tree: Arc<Tree>) {
         if let Ok(faults) = tree.ports().log.faults().await {
             show_faults(tree.board(), &mut faulty, faults);
         }
-        // A log that cannot tell shows as trouble where it is read.
+        // A log that does not answer is reported as trouble by the reader.
         if let Ok(backlog) = tree.ports().log.backlog().await {
             tree.board().counters().set_backlog(backlog);
         }

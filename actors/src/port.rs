@@ -1,7 +1,8 @@
-//! The three ports, and the shelf of dead letters beside them: all that the actors know of the world.
+//! The ports: event log, warehouse and archive store, and the store of dead letters. The actors reach the world through
+//! these traits only.
 //!
-//! Errors are sorted by what the caller does next. Where a fault lasts, the port says so and the
-//! actor waits; no backend waits on the actor's behalf for longer than one attempt takes.
+//! Errors are divided by the caller's next step. A lasting fault is returned, and the actor waits; no backend waits
+//! for longer than one attempt takes.
 
 mod archive_store;
 mod auditable;

@@ -60,7 +60,7 @@ pub struct Column {
     pub name: String,
     /// Its type.
     pub kind: ColumnType,
-    /// What it holds, for people.
+    /// A description for people.
     pub description: Option<String>,
 }
 
@@ -195,7 +195,7 @@ impl Row {
             .unwrap_or(Ordering::Equal)
     }
 
-    /// What the row costs in memory, in bytes.
+    /// Returns the memory that the row needs, in bytes.
     #[must_use]
     pub fn cost_bytes(&self) -> u64 {
         Self::fixed_bytes(self.0.len()) + self.0.iter().map(Value::heap_bytes).sum::<u64>()

@@ -1,5 +1,4 @@
-//! What each actor is told at its start. The daemon's configuration gathers these; this crate
-//! holds no default of its own.
+//! Settings of each actor at its start. The daemon's configuration fills them; this crate has no default values.
 
 use std::time::Duration;
 
@@ -134,7 +133,7 @@ pub struct SupervisorSettings {
     pub restart: RestartPolicy,
 }
 
-/// The settings of all actors of which there is one kind, whatever the configuration names.
+/// The settings of the actors that every pipeline has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActorSettings {
     /// `actors.reader`

@@ -1,6 +1,6 @@
-//! What runs and how it fares: one board for each pipeline, shared by all its actors.
+//! The state of all actors: one board for each pipeline, shared by them.
 //!
-//! The board only watches. Nothing that a promise rests on is read back from it, so every number
+//! The board only observes. No promise depends on a number that is read back from it, so every number
 //! here is relaxed: each is right by itself, two of them may be a moment apart. Actors write to
 //! their own [`Vitals`] and to the [`Counters`] without waiting; the status endpoint reads a
 //! [`Snapshot`].
@@ -19,7 +19,7 @@ pub use snapshot::{ActorReport, CounterReport, DaemonState, LastError, Reason, S
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks what is only ever replaced as a whole: a holder that panicked left nothing half done.
+/// Locks a value that is only replaced as a whole: a holder that panicked left no half-written state.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,4 @@
-//! BigQuery as the warehouse, written through the Storage Write API.
-//!
-//! - A table with a key is written in one of two modes. `upsert` lets BigQuery keep the newest row
-//!   of each key; `append` adds every row to a committed stream whose offsets keep a retry from
-//!   doubling, and a view shows the newest row of each key.
-//! - A write is answered when the service has answered for every row of it.
-//! - A table without a key is always appended to; one with a key and no version (the dead letters)
-//!   is always upserted, the first row of a key standing highest.
+#![doc = include_str!("bigquery/README.md")]
 
 mod append;
 mod audit;
@@ -117,8 +110,8 @@ impl BigQueryWarehouse {
 }
 
 impl BigQueryWarehouse {
-    /// Removes from a table that takes upserts the rows of these keys whose version is not higher
-    /// than that of the given row; see [`Warehouse::write`] for what is answered.
+    /// Removes from an upserted table the rows of these keys whose version is not higher than that of the given row; the
+    /// answers are those of [`Warehouse::write`].
     async fn remove(&self, table: &Arc<TableSpec>, rows: Vec<Row>) -> Result<Written, WriteError> {
         self.writer(table).await.write(&Arc::new(rows), Change::Removal).await.map(Written::from)
     }

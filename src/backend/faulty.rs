@@ -1,8 +1,7 @@
 //! Sinks that misbehave on purpose for a while after the start: `faults.fail` and `faults.slow`.
 //!
-//! Only writes are touched: what the start itself asks of a backend is answered truly, for a fault
-//! met there would end the daemon instead of being waited out. Where no fault is aimed at a
-//! backend, it is handed back unwrapped.
+//! Only writes are affected: the queries of the start are answered correctly, because a fault there would end the
+//! daemon instead of being waited out. A backend without a configured fault is returned unwrapped.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,9 +1,4 @@
-//! Cloud Storage as the archive.
-//!
-//! Every object is written under the precondition that its name is free, and every source of a
-//! composition is named with its generation, so no call can replace or join anything but what is
-//! meant, however often it is repeated. What is stored is compared, size and checksum, with what
-//! was sent; what is read, with the checksum of the store. No call waits for ever for an answer.
+#![doc = include_str!("gcs/README.md")]
 
 mod clients;
 mod options;
@@ -35,7 +30,7 @@ use trouble::{Trouble, store_error, trouble};
 /// Sources that one call may compose: <https://cloud.google.com/storage/docs/composite-objects>
 const MAX_SOURCES: usize = 32;
 
-/// One bucket, or what stands below a prefix of it.
+/// One bucket, or the objects below a prefix of it.
 #[derive(Clone)]
 pub struct GcsArchive {
     clients: Arc<Clients>,
@@ -88,7 +83,7 @@ impl GcsArchive {
         store_error(error, &self.bucket, name)
     }
 
-    /// Takes back an object that is not what was sent: the name must be free for the next try.
+    /// Removes an object that differs from the sent bytes: its name must be free for the next try.
     async fn take_back(&self, stored: &ObjectInfo) -> StoreError {
         let object = ObjectRef { name: stored.name.clone(), generation: stored.generation };
         let gone = match self.delete(&object).await {
@@ -212,7 +207,7 @@ impl ArchiveStore for GcsArchive {
             Ok(object) => return Ok(Put::Stored(self.info_of(object))),
             Err(error) => error,
         };
-        // It does not say whose precondition failed: the destination tells.
+        // It does not name the failed precondition: the destination shows it.
         match trouble(&error) {
             Trouble::Precondition | Trouble::NotFound => match self.info(name).await {
                 Ok(standing) => Ok(Put::Exists(standing)),

@@ -73,7 +73,7 @@ async fn run(args: &Args, settings: Settings, blueprint: &Blueprint) -> Result<(
         stopped = daemon.stop() => stopped,
         signal = signals.next() => {
             return Err(anyhow::anyhow!(
-                "a second signal ({signal}) ended the daemon at once: what was not acknowledged comes again"
+                "a second signal ({signal}) ended the daemon at once: unacknowledged events come again"
             ).into());
         }
     };

@@ -10,21 +10,21 @@ use crate::wiring::{Blueprint, set_up};
 
 /// Make what the configuration needs on Google Cloud
 ///
-/// Topic, subscription, dataset, tables and bucket are made where they are missing. What is there
-/// is left as it is; where it differs from the configuration, that is told and the exit code is 1.
-/// Backends that are embedded need nothing.
+/// Creates the missing ones of topic, subscription, dataset, tables and bucket. Existing resources
+/// are not changed; if one differs from the configuration, the difference is printed and the exit code is 1.
+/// Embedded backends need no resources.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   kappa setup --config config/gcp.toml --dry-run
   kappa setup --config config/gcp.toml --set gcp.project=acme --set archive.gcs.bucket=acme-events")]
 pub struct Args {
-    /// Make nothing, only tell what is missing
+    /// Make nothing, only print the missing resources
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// Writes to `out` how each thing stands.
+/// Writes the state of each resource to `out`.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let blueprint = Blueprint::of(settings)?;
     let mut things = runtime()?.block_on(set_up(settings, &blueprint, args.dry_run));

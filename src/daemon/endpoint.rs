@@ -43,7 +43,7 @@ pub(crate) async fn status_branch(
     Ok((address, Arc::new(branch)))
 }
 
-/// What it takes to serve, life after life.
+/// The parts that every life of the endpoint needs.
 #[derive(Clone)]
 struct Endpoint {
     /// Bound before the tree started; the first life takes it.

@@ -22,7 +22,7 @@ pub struct Progress {
     pub share: f64,
     /// Archived objects that could not be read to their end.
     pub faults: Vec<Fault>,
-    /// What was taken for the end of the log's range, once it was.
+    /// The sign of the end of the log's range, after it was reached.
     pub ended_by: Option<EndedBy>,
 }
 
@@ -94,7 +94,7 @@ impl History {
         Self::Log(Arc::new(Paced::new(log, rate)), range, own)
     }
 
-    /// Removes what the replay has made to read its history.
+    /// Removes the subscription that the replay made for itself.
     pub(super) async fn remove(&self) {
         let Self::Log(_, _, own) = self else { return };
         if let Err(error) = own.remove().await {

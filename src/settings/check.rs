@@ -103,7 +103,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Checks what can be said of processors before their rules are read.
+    /// Checks the parts of processors that do not depend on their rules.
     fn processors(&mut self, value: &Value) {
         let Some(table) = tree::table(value) else {
             let hint = "it is a section: write [processors.NAME] and its keys below";
@@ -142,7 +142,7 @@ impl<'a> Check<'a> {
             let values = self.effective(&first).zip(self.effective(&most));
             let Some((shortest, longest)) = values else { continue };
             if span(shortest).zip(span(longest)).is_some_and(|(first, most)| first > most) {
-                // Blame what the user wrote, not a default.
+                // Blame the user's value, not a default.
                 let blamed = if is_default(longest) { shortest } else { longest };
                 let (shortest, longest) = (tree::show(shortest), tree::show(longest));
                 let reason = format!("{first} is {shortest}, more than {most}, {longest}");

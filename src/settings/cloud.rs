@@ -1,7 +1,7 @@
 //! The sections of the configuration that only the backends on Google Cloud read, typed.
 //!
-//! An empty text stands for what is not set. Nothing here needs the feature `gcp`: a build without
-//! it reads the same files, and refuses the backends, not their keys.
+//! An empty text means that a key is not set. This module does not need the feature `gcp`: a build without it reads
+//! the same files, and refuses the backends, not their keys.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub struct PubSubSettings {
     /// Another address than the service's, for gRPC.
     #[serde(deserialize_with = "optional")]
     pub endpoint: Option<String>,
-    /// The same for the administration over REST.
+    /// The endpoint of the administration over REST.
     #[serde(deserialize_with = "optional")]
     pub admin_endpoint: Option<String>,
     /// Streams that messages are pulled on side by side.
@@ -84,7 +84,7 @@ pub struct BigQuerySettings {
     /// Labels of every table.
     #[serde(default)]
     labels: BTreeMap<String, String>,
-    /// What differs for single tables.
+    /// Overrides for single tables.
     #[serde(default)]
     each: BTreeMap<String, TableOverride>,
 }
@@ -122,14 +122,14 @@ pub struct TableSettings {
 }
 
 impl BigQuerySettings {
-    /// The settings of all tables that nothing is said of.
+    /// Returns the settings of the tables without overrides.
     #[must_use]
     pub fn tables(&self) -> TableSettings {
         let labels = self.labels.clone();
         TableSettings { mode: self.mode, max_staleness: self.max_staleness, labels }
     }
 
-    /// The settings of each table that something is said of.
+    /// Returns the settings of each table with overrides.
     #[must_use]
     pub fn each(&self) -> BTreeMap<String, TableSettings> {
         let over = |over: &TableOverride| {
@@ -149,7 +149,7 @@ impl BigQuerySettings {
 pub struct GcsSettings {
     /// The bucket.
     pub bucket: String,
-    /// What stands before every object's name.
+    /// The prefix of every object's name.
     pub prefix: String,
     /// The storage class of new objects; `None` takes the bucket's.
     #[serde(deserialize_with = "optional")]

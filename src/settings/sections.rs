@@ -20,7 +20,7 @@ use super::tree::{self, Layer};
 use crate::backend::faulty::SinkFault;
 use crate::telemetry::LogFormat;
 
-/// Which backend stands behind the port of the event log.
+/// The backend of the event log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventLogBackend {
@@ -41,7 +41,7 @@ impl EventLogBackend {
     }
 }
 
-/// Which backend stands behind the port of the warehouse.
+/// The backend of the warehouse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WarehouseBackend {
@@ -62,7 +62,7 @@ impl WarehouseBackend {
     }
 }
 
-/// Which backend stands behind the port of the archive.
+/// The backend of the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ArchiveBackend {
@@ -132,7 +132,7 @@ pub struct WarehouseSettings {
 pub struct ArchiveSettings {
     /// Where events are archived.
     pub backend: ArchiveBackend,
-    /// What a line holds.
+    /// The format of a line.
     pub format: LineFormat,
     /// How archived lines are compressed.
     pub compression: Compression,
@@ -255,7 +255,7 @@ pub struct LoggingSettings {
     pub filter: String,
 }
 
-/// `faults`: what is set besides `enabled` is so only if it is true.
+/// `faults`: the other keys have an effect only if `enabled` is true.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultSettings {

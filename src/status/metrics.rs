@@ -97,7 +97,7 @@ fn counters(counters: &CounterReport) {
     }
     gauge!("kappa_in_flight_messages").set(counters.in_flight_messages as f64);
     gauge!("kappa_in_flight_bytes").set(counters.in_flight_bytes as f64);
-    // What the log cannot tell is left out: 0 would say that nothing waits.
+    // An unknown backlog is left out: 0 would mean that no event waits.
     if let Some(backlog) = counters.backlog {
         gauge!("kappa_backlog_messages").set(backlog as f64);
     }

@@ -24,12 +24,12 @@ use super::metrics;
 /// The page at `/`, whole: it asks for nothing but `/status`.
 const PAGE: &str = include_str!("page.html");
 
-/// What the page may load: itself and `/status`, whatever text an event smuggles in.
+/// The page may load only itself and `/status`, whatever text an event contains.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
     script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
-/// What the handlers share.
+/// The shared state of the handlers.
 #[derive(Clone)]
 struct Endpoint {
     board: Arc<Board>,
@@ -58,7 +58,7 @@ pub(super) fn router(
         .with_state(Endpoint { board, ingest, faults })
 }
 
-/// An answer that says in words what went wrong.
+/// An answer that describes a failure in words.
 pub(super) fn problem(status: StatusCode, text: &str) -> Response {
     (status, Json(serde_json::json!({ "error": text }))).into_response()
 }
@@ -168,8 +168,7 @@ async fn kill(
         return problem(StatusCode::FORBIDDEN, text);
     }
     let Ok(Query(kill)) = query else {
-        let text =
-            "no actor is named: POST /faults/kill?actor=PATH, with a path that /status tells";
+        let text = "no actor is named: POST /faults/kill?actor=PATH, with a path from /status";
         return problem(StatusCode::BAD_REQUEST, text);
     };
     let Some(vitals) = endpoint.board.find(&kill.actor) else {

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-/// What the log answers to a message.
+/// The log's answer to a message.
 #[derive(Clone, Copy)]
 enum Answer {
     Takes,
@@ -162,7 +162,7 @@ async fn read_all(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn status_tells_what_the_board_knows() {
+async fn status_shows_the_board() {
     let served = served(options(), Answer::Takes).await;
     served.board.actor("kappa/intake/reader", "reader").handled(3);
     let (status, body) = served.get("/status").await;
@@ -176,7 +176,7 @@ async fn status_tells_what_the_board_knows() {
 }
 
 #[tokio::test]
-async fn readiness_follows_the_state_and_says_why_not() {
+async fn readiness_follows_the_state_and_gives_the_reason() {
     let served = served(options(), Answer::Takes).await;
     assert_eq!(served.get("/readyz").await, (200, "ready\n".into()));
 
@@ -221,7 +221,7 @@ async fn metrics_are_prometheus_text_with_units_and_labels() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }
-    assert!(!text.contains("kappa_backlog_messages "), "the log has told none");
+    assert!(!text.contains("kappa_backlog_messages "), "the backlog is unknown");
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (series, value) = line.rsplit_once(' ').unwrap();
         assert!(series.starts_with("kappa_") && value.parse::<f64>().is_ok(), "{line}");
@@ -246,7 +246,7 @@ async fn the_page_is_whole_in_itself() {
 }
 
 #[tokio::test]
-async fn what_is_off_says_how_to_turn_it_on() {
+async fn a_disabled_route_explains_how_to_enable_it() {
     let off = StatusOptions { ingest: false, faults: false, ..options() };
     let served = served(off, Answer::Takes).await;
     served.board.actor("kappa", "root");

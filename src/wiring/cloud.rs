@@ -1,4 +1,4 @@
-//! What the backends on Google Cloud are told.
+//! Options of the backends on Google Cloud, from the settings.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::settings::{Settings, TableMode, TableSettings};
 /// stream alive.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Where the log is, and how it is read. The reader's account bounds what is on loan.
+/// Options of the log. The reader's memory budget bounds the messages on loan.
 ///
 /// # Errors
 /// When there are no credentials.

@@ -1,7 +1,6 @@
 //! The daemon as a process with all three services, and several of it on one subscription.
 //!
-//! Replicas share the subscription and nothing else: what one held that died comes again to the
-//! others.
+//! Replicas share only the subscription: the messages of a dead one come to the others.
 
 mod audit;
 
@@ -123,7 +122,7 @@ impl Services {
         std::fs::write(&file, configuration.replace(line, with)).unwrap();
     }
 
-    /// Runs a command that does what it is asked; what it wrote to stdout.
+    /// Runs a command that must succeed; returns its stdout.
     pub(super) async fn run(&self, arguments: &str, input: &[u8]) -> String {
         let Output { status, stdout, stderr } = self.output(arguments, input).await;
         assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
@@ -143,7 +142,7 @@ impl Services {
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 
-    /// Runs a command that fails; what it wrote to stderr.
+    /// Runs a command that must fail; returns its stderr.
     pub(super) async fn fail(&self, arguments: &str) -> String {
         let Output { status, stderr, .. } = self.output(arguments, b"").await;
         let stderr = String::from_utf8(stderr).unwrap();

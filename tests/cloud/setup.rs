@@ -49,7 +49,7 @@ impl Project {
     }
 }
 
-/// The things, each line beginning with how it stands.
+/// Returns the resources, one a line, each with its state.
 fn all(state: &str) -> String {
     let things = [
         "topic\tprojects/proj/topics/events",
@@ -74,7 +74,7 @@ fn sorted(told: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_is_made_once_and_what_differs_is_told_and_left() {
+async fn missing_resources_are_made_once_and_differences_are_reported() {
     let project = Project::start().await;
     let (code, told, error) = project.setup("--dry-run").await;
     assert_eq!((code, sorted(&told), error), (Some(0), all("missing"), String::new()));
@@ -114,7 +114,7 @@ async fn what_is_missing_is_made_once_and_what_differs_is_told_and_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_view_and_a_lifecycle_that_differ_are_told_and_left() {
+async fn a_different_view_and_lifecycle_are_reported_and_left() {
     let project = Project::start().await;
     let append = "--set warehouse.bigquery.each.orders.mode=append";
     let (_, told, error) = project.setup(append).await;
@@ -140,7 +140,7 @@ async fn a_view_and_a_lifecycle_that_differ_are_told_and_left() {
     assert_eq!(left["view"], view);
     assert_eq!(project.storage.control().made_bucket("events-of-proj").unwrap().1, []);
 
-    // A view alone that is missing is told and made.
+    // A missing view alone is reported and made.
     project.bigquery.control().delete_table("proj.kappa.orders_deduplicated");
     let (_, told, _) = project.setup(&format!("{append} --dry-run")).await;
     assert!(told.contains("missing\tview\tproj.kappa.orders_deduplicated"), "{told}");
@@ -175,7 +175,7 @@ async fn one_service_that_refuses_hides_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_asks_the_services_and_names_what_is_missing_and_lacking() {
+async fn check_asks_the_services_and_names_missing_resources_and_permissions() {
     let project = Project::start().await;
     let (code, told, error) = project.run("check", "--connect").await;
     assert_eq!(code, Some(1));

@@ -45,7 +45,7 @@ fn lines(ran: &Ran, kind: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn what_a_daemon_has_worked_off_is_clean_in_every_form() {
+fn an_audit_after_a_run_is_clean_in_every_line_format() {
     for (format, compression) in [("payload", "none"), ("envelope", "zstd")] {
         let form =
             format!(" --set archive.format={format} --set archive.compression={compression}");
@@ -95,7 +95,7 @@ fn a_row_deleted_by_hand_is_named_with_its_table_key_and_place() {
 }
 
 #[test]
-fn a_row_that_stands_twice_is_named_where_no_key_keeps_it_from_that() {
+fn a_doubled_row_of_a_table_without_a_key_is_named() {
     let settings = " --set processors.orders.key=[]";
     let folder = with_orders(&["a", "b"], settings);
     folder.run(&format!("audit{settings}")).done();
@@ -110,7 +110,7 @@ fn a_row_that_stands_twice_is_named_where_no_key_keeps_it_from_that() {
 }
 
 #[test]
-fn what_waits_for_the_log_or_for_composing_is_left_out_and_said() {
+fn unacknowledged_and_uncomposed_windows_are_reported_as_left_out() {
     let folder = with_orders(&["a", "b"], "");
     warehouse(&folder).execute("DELETE FROM orders", ()).unwrap();
     // One more event, of the same five minutes: until it is acknowledged nothing is known of them.
@@ -120,7 +120,7 @@ fn what_waits_for_the_log_or_for_composing_is_left_out_and_said() {
     assert_eq!((left.len(), &left[0][1]), (1, &"-".to_owned()), "{audit}");
     assert!(left[0][2].starts_with("not acknowledged"), "{audit}");
     assert!(audit.stdout.ends_with("0 windows, 0 events, 0 rows, 0 dead letters, 0 repeated, 0 missing, 0 twice, 0 stale, 0 differs, 0 older rule, 0 unaccounted, 0 damaged\n"), "{audit}");
-    // Whoever knows better says so.
+    // The user can overrule this.
     folder.run("audit --acknowledged-before 2999-01-01").ended_with(1).tells("2 rows are missing");
     folder.drain("");
     folder.run("audit").ended_with(1).tells("2 rows are missing");
@@ -166,7 +166,7 @@ fn an_event_that_the_present_rules_refuse_is_named_if_it_has_neither_row_nor_dea
         b"[processors.orders.columns.n]\ntype = \"INTEGER\"\nfrom = \"/n\"\nrequired = true\n",
     );
     let strict = "audit --config strict.toml";
-    // Rows of the earlier rule stand.
+    // Rows of the earlier rule exist.
     folder.run(strict).done();
     warehouse(&folder).execute("DELETE FROM orders WHERE event_id = 'b'", ()).unwrap();
     let audit = folder.run(strict).ended_with(1).tells("1 event without row or dead letter");
@@ -274,7 +274,7 @@ fn damage_is_named_by_file_and_line_and_the_rest_is_audited() {
 }
 
 #[test]
-fn a_processor_that_is_newer_than_its_events_is_told_as_such() {
+fn a_processor_newer_than_its_events_is_reported_as_such() {
     let folder = with_orders(&["a", "b"], "");
     folder.file(
         "later.toml",

@@ -57,7 +57,7 @@ fn with_staging() -> Folder {
 }
 
 #[test]
-fn a_diff_shows_the_wrong_column_and_may_tell_by_its_exit_code() {
+fn a_diff_shows_the_wrong_column_and_reports_by_its_exit_code_on_request() {
     let folder = with_staging();
     let diff = folder.run("diff orders").done().tells("of the replay r1, ended");
     assert!(
@@ -74,7 +74,7 @@ fn a_diff_shows_the_wrong_column_and_may_tell_by_its_exit_code() {
 }
 
 #[test]
-fn a_merge_does_what_its_dry_run_said_and_drops_the_staging_table() {
+fn a_merge_does_as_its_dry_run_announced_and_drops_the_staging_table() {
     let folder = with_staging();
     let said = "inserted\t0\nreplaced\t1\nunchanged\t0\nkept because live is newer\t0\n\
         removed\t1\nmay hide an older row\t1\n";
@@ -90,7 +90,7 @@ fn a_merge_does_what_its_dry_run_said_and_drops_the_staging_table() {
 }
 
 #[test]
-fn a_table_that_nothing_fills_or_stages_is_said_and_no_file_is_made() {
+fn an_unknown_table_is_reported_and_no_file_is_created() {
     let folder = Folder::new();
     folder.run("diff nothing").ended_with(1).tells("choose from").tells("orders");
     folder.run("merge orders").ended_with(1).tells("orders has no staging table");

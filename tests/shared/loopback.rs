@@ -1,4 +1,4 @@
-//! Servers on the loopback, which ask nobody who they are.
+//! Servers on the loopback, which need no credentials.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

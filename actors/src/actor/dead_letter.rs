@@ -1,7 +1,7 @@
-//! Stores what is invalid, whole and with the reason.
+//! Stores invalid events, unchanged and with the reason.
 //!
-//! The actor is a [`Writer`](super::writer::Writer) of the table `dead_letters`; this is how the
-//! others reach it. If it crashes, the condemned events it held come round again, to it alone.
+//! The actor is a [`Writer`](super::writer::Writer) of the table `dead_letters`; this file is the interface for the other
+//! actors. If it crashes, its events are delivered again, to it alone.
 
 use std::sync::Arc;
 use std::time::Duration;

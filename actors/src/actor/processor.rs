@@ -38,7 +38,7 @@ pub struct EventFaults {
 /// The role.
 #[derive(Clone)]
 pub struct ProcessorActor {
-    /// What makes the rows.
+    /// The rule that makes the rows.
     pub processor: Arc<dyn Processor>,
     /// The table's writer.
     pub writer: Address<WriterMessage>,
@@ -131,7 +131,7 @@ impl ProcessorActor {
         rows: &mut Vec<Row>,
     ) -> Result<usize, BadRow> {
         let Some(envelope) = claim.delivery().envelope() else {
-            unreachable!("what comes from the router was parsed")
+            unreachable!("the router sends parsed events only")
         };
         self.fail_if_ordered(&envelope.id);
         let event = EventView { message: claim.message(), envelope };
@@ -139,7 +139,7 @@ impl ProcessorActor {
         make_rows_within(&*self.processor, max_bytes, &event, now, rows)
     }
 
-    #[expect(clippy::panic, reason = "fault injection: to panic is what was ordered")]
+    #[expect(clippy::panic, reason = "fault injection")]
     fn fail_if_ordered(&self, id: &str) {
         let EventFaults { panic_on, abort_on } = &*self.faults;
         if !panic_on.is_empty() && panic_on.contains(id) {

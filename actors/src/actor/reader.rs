@@ -1,8 +1,8 @@
-//! Takes events from the log, no more than can be held in memory, and sends them to the parsers.
+//! Takes events from the log, no more than the memory budget allows, and sends them to the parsers.
 //!
-//! Receives only its own reminder to go on. Owns the claims that came back and wait to be
-//! delivered again. If it crashes, those claims go back to the ledger and wait for the next
-//! reader; what is in flight is acknowledged without it.
+//! Receives only its own reminder to go on. Owns the returned claims that wait to be delivered again. If it
+//! crashes, those claims go back to the ledger and wait for the next reader; events in flight are acknowledged
+//! without it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use crate::vitals::Board;
 /// How long a pull waits for a message.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Payload bytes in one batch, unless it is one event: what an actor makes of a batch it makes at
-/// once, so this bounds it.
+/// Payload bytes in one batch, unless it is one event. An actor processes a batch in one step, so this bounds the
+/// memory of a step.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// Batches in one pull, at most: the first must not wait for the reading of all that there is room
@@ -34,32 +34,32 @@ const MAX_PULL_BATCHES: usize = 8;
 /// The first and the longest pause after a pull that failed.
 const PULL_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// What stands in status when pulls fail.
+/// The name of failing pulls in status.
 const PULL: &str = "event log";
 
 /// The reader's mailbox: itself only.
 #[derive(Debug)]
 pub struct GoOn;
 
-/// What is asked of the reader.
+/// The mode of the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intake {
     /// Take events as they come.
     Open,
-    /// The same, and have sinks flush whenever nothing waits: who runs until idle wants the end.
+    /// Like `Open`, but sinks flush whenever the log is empty, so that `--until-idle` finishes.
     UntilIdle,
-    /// The same for a log that has an end: only that is the end, however quiet it is before.
+    /// Like `UntilIdle`, for a log that has an end: a quiet log is not taken for its end.
     ToTheEnd,
-    /// Take nothing more; deliver again what comes back.
+    /// Take no more messages; deliver returned claims again.
     Closed,
 }
 
-/// What the reader works with.
+/// Ports and shared state of the reader.
 #[derive(Clone)]
 pub struct ReaderPorts {
     /// Where events come from.
     pub log: Arc<dyn EventLog>,
-    /// What is on loan.
+    /// The ledger of the messages on loan.
     pub ledger: Arc<Ledger>,
     /// Where troubles with the log are shown.
     pub board: Arc<Board>,
@@ -69,7 +69,7 @@ pub struct ReaderPorts {
     pub dead_letters: DeadLetters,
     /// Asks every sink to flush.
     pub flush_sinks: Arc<dyn Fn() + Send + Sync>,
-    /// What is asked of the reader.
+    /// The mode of the reader.
     pub intake: watch::Receiver<Intake>,
     /// Set while the pipeline is idle.
     pub idle: watch::Sender<Option<Idle>>,
@@ -226,7 +226,7 @@ impl Reader {
         }
         self.set_idle(idle);
         if ended {
-            // Behind the end comes only what is given back: no hurry to ask for it.
+            // After the end only returned messages come: ask for them at intervals.
             tokio::time::sleep(PATIENCE).await;
         }
         Vec::new()
@@ -261,7 +261,7 @@ impl Reader {
         }
     }
 
-    /// Waits until what was outsized fits, or stands alone.
+    /// Waits until the oversized event fits, or is the only one in flight.
     async fn room_for_outsized(&self) {
         let account = self.ports.ledger.account();
         loop {
@@ -275,7 +275,7 @@ impl Reader {
         }
     }
 
-    /// Says whether everyone waits; tells the sinks when that begins.
+    /// Records whether the budget is under pressure; asks the sinks to flush when that begins.
     fn press(&self, pressing: bool) {
         if self.ports.ledger.account().set_pressing(pressing) && pressing {
             (self.ports.flush_sinks)();

@@ -23,7 +23,7 @@ use crate::vitals::Counter;
 pub enum WriterMessage {
     /// Rows to be committed with others.
     Write(Rows),
-    /// Permits are short, or nothing more is coming: commit what waits.
+    /// The memory budget is under pressure, or the log is empty: commit the waiting rows.
     Flush,
     /// The batch with this number is due, unless it was sent already.
     Due(u64),
@@ -49,7 +49,7 @@ impl Rows {
     }
 }
 
-/// What becomes of an event with a row that the warehouse refuses.
+/// The treatment of an event with a row that the warehouse refuses.
 #[derive(Clone, Debug)]
 pub enum OnRefusal {
     /// It becomes a dead letter of this processor.
@@ -63,16 +63,16 @@ pub enum OnRefusal {
     Again,
 }
 
-/// What a writer works with.
+/// Ports and shared state of a writer.
 #[derive(Clone)]
 pub struct WriterPorts {
     /// Where the rows go.
     pub warehouse: Arc<dyn Warehouse>,
     /// The table.
     pub table: Arc<TableSpec>,
-    /// What is on loan.
+    /// The ledger of the messages on loan.
     pub ledger: Arc<Ledger>,
-    /// What becomes of refused rows.
+    /// The treatment of refused rows.
     pub on_refusal: OnRefusal,
     /// Receives how many more rows are committed.
     pub count_written: Arc<dyn Fn(u64) + Send + Sync>,
@@ -88,18 +88,18 @@ pub struct Writer {
     open: Batch,
     /// Number of the open batch, so that a reminder for an earlier one is known as late.
     number: u64,
-    /// A commit stands in the mailbox already, behind everything that it is to take.
+    /// The mailbox has a `Commit` message already, after all rows that it is for.
     commit_queued: bool,
     /// Sent and not known to be committed, in that order.
     on_their_way: VecDeque<Sent>,
     /// A commit failed, and its retry is on the way: until then rows only gather.
     retrying: bool,
-    /// The batch that has the rows of one that failed. What was sent before it, or after, may do well
-    /// meanwhile: only its own success ends the trouble.
+    /// The batch with the rows of a failed one. Batches before and after it may succeed meanwhile: only its own
+    /// success ends the trouble.
     in_trouble: Option<u64>,
 }
 
-/// What the warehouse says to rows.
+/// The warehouse's answer to rows.
 type Answer = Result<Written, WriteError>;
 
 struct Sent {
@@ -186,8 +186,8 @@ impl Writer {
         }
     }
 
-    /// Sends the open batch. Where as many as may be are on their way then, waits for the oldest:
-    /// meanwhile the mailbox gathers what the next will take.
+    /// Sends the open batch. When the maximum number is in flight, waits for the oldest; meanwhile the mailbox
+    /// collects the rows of the next batch.
     async fn commit(&mut self, me: &Me<WriterMessage>) -> Result<(), RoleError> {
         if self.retrying || self.open.rows.rows.is_empty() {
             return Ok(());
@@ -207,8 +207,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for what becomes of a batch. In hand meanwhile: over a panic of the warehouse its
-    /// events are suspect. If it failed, its rows go with those that gather.
+    /// Waits for the result of a batch. The batch is in hand meanwhile, so a panic of the warehouse makes its events
+    /// suspect. After a failure its rows join the open batch.
     async fn take_answer(&mut self, sent: Sent, me: &Me<WriterMessage>) -> Result<(), RoleError> {
         let Sent { number, rows, claims, answer } = sent;
         let answer = answer.outcome().await?;
@@ -226,8 +226,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a suspect by itself, before what waits: a crash over others must not strike it. If
-    /// the warehouse cannot take it now, its claim is dropped, and comes round again alone.
+    /// Writes a suspect by itself, before the waiting rows: a crash caused by others must not count against it. If the
+    /// warehouse cannot take it now, its claim is dropped and delivered again alone.
     async fn write_alone(&mut self, Rows { rows, claims }: Rows, me: &Me<WriterMessage>) {
         let rows = Arc::new(rows);
         let answer = self.write(&rows).await;
@@ -271,8 +271,7 @@ impl Writer {
         }
     }
 
-    /// Makes the table again that somebody removed; what fails shows, and is tried again with the
-    /// rows.
+    /// Makes the table again after it was removed. A failure is reported as trouble and retried with the rows.
     async fn ensure(&self, me: &Me<WriterMessage>, waiting: u64) {
         match self.ports.warehouse.ensure_table(&self.ports.table).await {
             Ok(ensured) => {

@@ -125,7 +125,7 @@ impl Batch {
     }
 }
 
-/// Of each of these events, whether all the rows stand that an earlier rule can have made of it.
+/// Returns for each event whether all rows exist that an earlier rule can have made of it.
 async fn earlier_rows(
     bad: &[&Bad],
     rules: &Rules,

@@ -1,4 +1,4 @@
-//! Duties, and how much of what is on loan waits for each.
+//! Duties, and the number and size of the messages that wait for each.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
@@ -12,13 +12,13 @@ pub enum Duty {
     Route,
     /// To become rows of the processor with this index.
     Process(usize),
-    /// To stand in the archive.
+    /// Store the line in the archive.
     Archive,
     /// To be stored as a dead letter; the claim carries the [`Verdict`](super::Verdict).
     DeadLetter,
 }
 
-/// Open claims by duty: who holds the permits.
+/// Open claims by duty.
 #[derive(Debug)]
 pub(super) struct Duties {
     route: Open,

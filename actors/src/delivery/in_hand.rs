@@ -1,9 +1,8 @@
-//! Who is suspect after a panic: what the actor had in hand, never what waited for it.
+//! The suspects of a panic: the claims that the actor had in hand, never the waiting ones.
 //!
-//! A claim dropped while its thread unwinds was in hand: it was moved into the handler that
-//! panicked. What waits in the actor's state or mailbox is dropped later, without a panic. So
-//! unwinding itself tells the two apart; all this does is to carry the suspects from their drop
-//! to the place that catches the panic and knows the actor and its words.
+//! A claim that is dropped while its thread unwinds was in hand: it was moved into the handler that panicked. Claims in
+//! the actor's state or mailbox are dropped later, without a panic. So the unwinding itself separates the two. This
+//! module carries the suspects from their drop to the place that catches the panic and knows the actor and its message.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -78,8 +77,7 @@ fn words_of(panic: &(dyn Any + Send)) -> String {
     }
 }
 
-/// Takes a claim that a panic dropped. Outside a handler there is nobody to accuse: it just comes
-/// again.
+/// Takes a claim that a panic dropped. Outside a handler there is no suspect: the claim is delivered again.
 pub(super) fn suspect(held: Held) {
     let stray = SUSPECTS.with_borrow_mut(|suspects| match suspects {
         Some(suspects) => {

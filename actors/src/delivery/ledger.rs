@@ -1,4 +1,4 @@
-//! The ledger: what is on loan, what came back, and what is to be acknowledged.
+//! The ledger: messages on loan, returned claims, and finished deliveries that wait for their acknowledgement.
 //!
 //! It belongs to no actor, so no actor's death can stop an acknowledgement or lose a claim.
 
@@ -22,10 +22,10 @@ use crate::vitals::{Board, Holding};
 /// How long to wait before an acknowledgement that failed is tried again.
 const ACK_RETRY: Duration = Duration::from_millis(200);
 
-/// What stands in status when acknowledgements fail.
+/// The name of failing acknowledgements in status.
 const ACKNOWLEDGEMENT: &str = "event log (acknowledgement)";
 
-/// What was given back to the log, unsettled.
+/// The unsettled deliveries that were returned to the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unsettled {
     /// Deliveries that had claims open.
@@ -54,7 +54,7 @@ pub struct Ledger {
 /// Deliveries whose last claim is settled, and their leases.
 struct Finished {
     deliveries: Vec<Arc<Delivery>>,
-    /// Of those with a line in the archive.
+    /// Leases of finished deliveries with a line in the archive.
     archived: Vec<Lease>,
     unarchived: Vec<Lease>,
 }
@@ -155,10 +155,10 @@ impl Ledger {
         std::mem::take(&mut *lock(&self.returned))
     }
 
-    /// Acknowledges what is finished, until the ledger is closed and nothing finished is left.
+    /// Acknowledges finished deliveries, until the ledger is closed and none is left.
     ///
-    /// Run it beside the actors, not inside one. A log that fails is asked again for as long as it
-    /// takes, and shows as trouble on the board.
+    /// Run it beside the actors, not inside one. A failing log is retried without limit, and reported as trouble on the
+    /// board.
     pub async fn acknowledge_finished(&self, log: &dyn EventLog) {
         loop {
             let some = self.finished_some.notified();
@@ -237,8 +237,8 @@ impl Ledger {
         }
     }
 
-    /// Ends all loans: gives back to the log whatever has claims open. What is finished is still
-    /// acknowledged, by [`Self::acknowledge_finished`], which then ends.
+    /// Ends all loans: returns deliveries with open claims to the log. Finished deliveries are still acknowledged, by
+    /// [`Self::acknowledge_finished`], which then ends.
     pub async fn close(&self, log: &dyn EventLog) -> Unsettled {
         self.closed.store(true, Ordering::Release);
         let (leases, deliveries) = self.take_unfinished();
@@ -266,7 +266,7 @@ impl Ledger {
         drop(returned);
     }
 
-    /// The leases of what has claims open, and how many deliveries that are.
+    /// Returns the leases of the deliveries with open claims, and the number of these deliveries.
     fn take_unfinished(&self) -> (Vec<Lease>, usize) {
         let mut in_flight = lock(&self.in_flight);
         let finished: HashSet<CompactString> =
@@ -304,7 +304,7 @@ impl Ledger {
         }
     }
 
-    /// Takes back a claim that nobody answered for.
+    /// Takes back a claim that was dropped unsettled.
     pub(super) fn take_back(&self, mut held: Held) {
         held.history.get_or_insert_default().returns += 1;
         self.take_back_struck(held);

@@ -1,4 +1,4 @@
-//! What a batch of claims changes in the books, entered at once.
+//! The settlement of a batch of claims, entered into the ledger in one step.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,13 +8,12 @@ use super::{Claim, Delivery, Duty, Held, Ledger};
 
 /// Settles, splits and charges the claims of one batch.
 ///
-/// A ledger's locks and counts are wanted by every actor at once, so they are asked for once a
-/// batch and not once a claim: when this is dropped. Do not keep it across an `await`: until then
-/// what it settled is not acknowledged, nor are its permits free.
+/// All actors use the ledger's locks and counts, so a batch takes them once: when this is dropped. Do not keep it
+/// across an `await`: until the drop its settled claims are not acknowledged, and their memory is not free.
 #[derive(Debug, Default)]
-#[must_use = "what it settles is acknowledged when it is dropped"]
+#[must_use = "settled claims are acknowledged when it is dropped"]
 pub struct Posting {
-    /// That of the claims, once there was one.
+    /// The ledger of the claims, after the first one.
     ledger: Option<Arc<Ledger>>,
     /// Bytes of rows charged, less those released.
     bytes: i64,
@@ -24,7 +23,7 @@ pub struct Posting {
     finished: Vec<Arc<Delivery>>,
 }
 
-/// By how much what a duty holds becomes more, or less.
+/// Net change in the messages and bytes charged to a duty.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Change {
     pub(super) messages: i64,
@@ -32,12 +31,12 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// That of so many claims opened, of deliveries that cost so much together.
+    /// The change by `claims` opened claims, of deliveries that cost `cost_bytes` together.
     pub(super) fn opened(claims: usize, cost_bytes: u64) -> Self {
         Self { messages: signed(claims as u64), bytes: signed(cost_bytes) }
     }
 
-    /// That of one claim ended.
+    /// The change by one ended claim.
     pub(super) fn ended(cost_bytes: u64) -> Self {
         Self { messages: -1, bytes: -signed(cost_bytes) }
     }
@@ -52,7 +51,7 @@ impl Posting {
         held.end_isolation();
         self.change(held.duty, Change::ended(held.delivery.cost_bytes));
         if held.duty == Duty::Archive {
-            // Seen by whoever settles the last claim, by what stands below.
+            // Visible to the thread that settles the last claim, by the ordering below.
             held.delivery.archived.store(true, Ordering::Relaxed);
         }
         // Release and acquire: whatever any claim's holder did happens before the acknowledgement.
@@ -64,7 +63,7 @@ impl Posting {
     /// Turns a route claim into one claim for each way, then settles it. No way: settled at once.
     pub fn split(&mut self, claim: Claim, ways: &[Duty], mut each: impl FnMut(Claim)) {
         let delivery = Arc::clone(&claim.held().delivery);
-        // Opened before the route claim is settled: at no moment does none stand.
+        // Opened before the route claim is settled: at every moment at least one claim is open.
         delivery.open_claims.fetch_add(ways.len() as u32, Ordering::Relaxed);
         for &duty in ways {
             self.change(duty, Change::opened(1, delivery.cost_bytes));

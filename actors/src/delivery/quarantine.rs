@@ -22,15 +22,15 @@ pub struct RedeliveryPolicy {
 /// Claims that wait to be delivered again.
 ///
 /// Suspects of a panic go one at a time for each duty: the next only once the one before was
-/// settled or came back. So a panic tells exactly which event caused it. A suspect that came back
+/// settled or came back. So a panic identifies the event that caused it. A suspect that came back
 /// without a panic has met a dead actor or a sink in trouble: it goes again first, after a pause
-/// that grows, and the others wait behind it.
+/// that grows, and the others wait.
 #[derive(Debug)]
 pub struct Redelivery {
     policy: RedeliveryPolicy,
     waiting: BTreeMap<Instant, Vec<Claim>>,
     suspects: HashMap<Duty, Suspects>,
-    /// Panics over each duty: an actor that panicked was alive, so pauses begin anew.
+    /// Panics over each duty: an actor that panicked was alive, so pauses begin again.
     panics: HashMap<Duty, u32>,
 }
 
@@ -79,9 +79,8 @@ impl Redelivery {
         self.waiting.keys().next().copied().into_iter().chain(held).min()
     }
 
-    /// What is to be delivered now: claims that may travel together, in the first batch, and
-    /// isolated ones, each in a batch of its own. Events with all their attempts spent come out
-    /// as claims for the dead-letter actor.
+    /// Returns the claims that are due: in the first batch those that may travel together, then each isolated claim
+    /// in a batch of its own. Events without attempts left become claims for the dead-letter actor.
     pub fn due(&mut self, now: Instant, ledger: &Ledger) -> Vec<Vec<Claim>> {
         let mut together = Vec::new();
         while let Some(first) = self.waiting.first_entry().filter(|entry| *entry.key() <= now) {
@@ -111,7 +110,7 @@ impl Redelivery {
         batches
     }
 
-    /// A dead letter that cannot be stored is tried for ever: there is nowhere else for it to go.
+    /// A dead letter that cannot be stored is retried without limit: it has no further place to go.
     fn is_spent(&self, claim: &Claim) -> bool {
         claim.strikes() >= self.policy.max_attempts && claim.duty() != Duty::DeadLetter
     }

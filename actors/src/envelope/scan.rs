@@ -1,7 +1,7 @@
-//! The one pass over a payload: validates all of it, keeps the texts that the envelope asks for.
+//! The one pass over a payload: validates all of it, and keeps the texts of the envelope's fields.
 //!
 //! Skipping values unread (serde's `IgnoredAny`) would let lone surrogates pass, so every string
-//! and number is read, and only what is wanted is kept.
+//! and number is read, and only the requested ones are kept.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::json::{Key, Node, without_huge_numbers};
 
-/// What stands where the envelope points to.
+/// The value at a pointer of the envelope.
 #[derive(Debug, Default)]
 pub(super) enum Field<'a> {
     #[default]
@@ -48,8 +48,8 @@ impl Field<'_> {
     }
 }
 
-/// Validates that `text` is one JSON object, and puts into `fields` what the pointers below `root`
-/// lead to. After an error `fields` holds what was read before it.
+/// Validates that `text` is one JSON object, and fills `fields` with the values at the pointers below `root`. After an
+/// error `fields` has the values read before it.
 pub(super) fn object<'a>(
     text: &'a str,
     root: &Node,
@@ -85,7 +85,7 @@ fn reason(fault: &serde_json::Error) -> Cow<'static, str> {
     format!("not JSON: {what}").into()
 }
 
-/// Reads one value; `node` tells what is wanted of it.
+/// Reads one value; `node` has the pointers into it.
 struct Scan<'t, 'f, 'a> {
     node: Option<&'t Node>,
     fields: &'f mut [Field<'a>],

@@ -1,4 +1,4 @@
-//! What runs: the children tables of the root and of each group. To know the tree, read this.
+//! The actor tree: the tables of children of the root and of each group.
 
 use std::sync::Arc;
 
@@ -95,7 +95,7 @@ impl Tree {
 
     /// The root's children.
     pub(super) fn groups(self: &Arc<Self>) -> Vec<Child> {
-        // Sinks before sources: who is sent to stands before who sends.
+        // Sinks before sources: a receiver exists before its sender.
         let mut groups = vec![
             self.group("dead-letter", Self::dead_letter_children),
             self.group("warehouse", Self::warehouse_children),
@@ -283,7 +283,7 @@ impl Archive {
 
     fn children(&self, tree: &Tree) -> Vec<Child> {
         let settings = tree.plan.actors.archive_window.clone();
-        // What the group's last life had open died with it.
+        // The windows of the group's last life died with it.
         self.sweep.directory.forget_all();
         let ports = KeeperPorts {
             directory: Arc::clone(&self.sweep.directory),

@@ -83,18 +83,18 @@ pub trait Warehouse: Send + Sync + 'static {
     /// Writes `rows` to `table`. On `Ok` every row is durable except the refused ones.
     ///
     /// In a table with a key, a row replaces the row of the same key only if its version is
-    /// greater; without a version column the first row of a key stays. Among rows of one call with
-    /// the same key the same holds, in their order.
+    /// greater; without a version column the first row of a key stays. This holds among the rows of one call too, in
+    /// their order.
     ///
     /// # Errors
     /// [`WriteError`] settles no row: any of them may or may not be written, and the key makes
-    /// writing them again harmless. The same holds for a cancelled call.
+    /// writing them again harmless. A cancelled call has the same effect.
     async fn write(
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
     ) -> Result<Written, WriteError>;
 
-    /// Ends what was opened for writing. Called once, when nothing more will be written.
+    /// Closes the connections for writing. Called once, after the last write.
     async fn close(&self) {}
 }

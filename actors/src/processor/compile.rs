@@ -15,11 +15,11 @@ use crate::json::{Pointer, Trie};
 impl ProcessorPlan {
     /// Checks the configuration of the processor `name` and makes it ready.
     ///
-    /// `envelope` tells where the event's id stands, so that a key can be known to hold it. An
-    /// event that would exceed `limits` will be a bad row.
+    /// `envelope` holds the pointer to the event's id, so that a key can be known to contain it. An event that
+    /// exceeds `limits` will be a bad row.
     ///
     /// # Errors
-    /// [`PlanError`], for the first mistake found.
+    /// [`PlanError`] for the first error found.
     pub fn compile(
         name: &str,
         config: &ProcessorConfig,

@@ -10,14 +10,14 @@ use crate::row::ColumnType;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessorConfig {
-    /// Whether it runs at all; `true` unless said otherwise.
+    /// Whether it runs; `true` by default.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Event types, by prefix; `*` takes what no other processor took.
+    /// Event types, by prefix; `*` takes the types that no other processor takes.
     pub r#match: Vec<String>,
     /// The table it fills.
     pub table: String,
-    /// Columns that tell rows apart. Empty: rows are only added, and a second delivery adds again.
+    /// Columns that identify a row. Empty: rows are only added, and a second delivery adds them again.
     #[serde(default)]
     pub key: Vec<String>,
     /// TIMESTAMP or DATE column to partition by, where the warehouse can.
@@ -71,7 +71,7 @@ pub struct ColumnConfig {
     /// Source: the time of processing.
     #[serde(default)]
     pub now: bool,
-    /// Source: what the log knows of the message.
+    /// Source: a field of the message's metadata.
     #[serde(default)]
     pub message: Option<MessageField>,
     /// Source: the message's attribute of this name.
@@ -84,12 +84,12 @@ pub struct ColumnConfig {
     /// required always.
     #[serde(default)]
     pub required: bool,
-    /// What the column holds, for people.
+    /// A description for people.
     #[serde(default)]
     pub description: Option<String>,
 }
 
-/// What the log knows of a message.
+/// A field of a message's metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageField {

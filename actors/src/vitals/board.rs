@@ -15,7 +15,7 @@ use super::lock;
 use super::snapshot::Snapshot;
 use crate::time::Timestamp;
 
-/// Where the daemon stands between its start and its end.
+/// The phase of the daemon between its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
@@ -23,11 +23,11 @@ pub enum Phase {
     Starting,
     /// Events flow.
     Running,
-    /// The reader has stopped; what is in flight is settled or given back.
+    /// The reader has stopped; events in flight are settled or returned.
     Draining,
 }
 
-/// What one duty holds of the permits.
+/// The part of the memory budget that one duty holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holding {
     /// The duty, as in `processor orders` or `archive`.
@@ -38,10 +38,10 @@ pub struct Holding {
     pub bytes: u64,
 }
 
-/// Answers who holds the permits at the moment it is asked.
+/// Returns the holders of the memory budget at the moment of the call.
 pub type Holdings = Box<dyn Fn() -> Vec<Holding> + Send + Sync>;
 
-/// What runs in one pipeline. Pipelines side by side have a board each.
+/// The actors of one pipeline. Pipelines side by side have a board each.
 pub struct Board {
     started: Instant,
     phase: AtomicU8,
@@ -108,7 +108,7 @@ impl Board {
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// Where the daemon stands.
+    /// Returns the phase of the daemon.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
@@ -136,12 +136,12 @@ impl Board {
         lock(&self.troubles).remove(what);
     }
 
-    /// Adds a warning that stands in status for as long as the daemon runs.
+    /// Adds a warning that stays in status for as long as the daemon runs.
     pub fn warn(&self, text: impl Into<String>) {
         lock(&self.warnings).push(text.into());
     }
 
-    /// Registers who knows what holds the permits. Called for each snapshot.
+    /// Registers the function that lists the holders of the memory budget. Called for each snapshot.
     pub fn set_holdings(&self, holdings: Holdings) {
         *lock(&self.holdings) = Some(Arc::new(holdings));
     }
@@ -173,7 +173,7 @@ impl Board {
         entries
     }
 
-    /// What is in trouble: actors by their paths, and what is no actor.
+    /// Returns all troubles: of actors by their paths, and of other parts.
     pub(super) fn all_troubles(&self) -> Vec<(String, Trouble)> {
         let others: Vec<_> = lock(&self.troubles)
             .iter()

@@ -1,4 +1,4 @@
-//! What the pipeline has done, counted from its start.
+//! Counters of the pipeline, from its start.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -82,12 +82,12 @@ impl Counters {
         Arc::clone(lock(&self.rows_superseded).entry(table.to_owned()).or_default())
     }
 
-    /// Notes what waits in the log, as last asked.
+    /// Records the log's backlog.
     pub fn set_backlog(&self, backlog: Backlog) {
         *lock(&self.backlog) = backlog;
     }
 
-    /// What waits in the log, as last noted.
+    /// Returns the last recorded backlog of the log.
     #[must_use]
     pub fn backlog(&self) -> Backlog {
         *lock(&self.backlog)

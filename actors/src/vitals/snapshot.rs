@@ -9,7 +9,7 @@ use super::actor::ActorState;
 use super::board::{Board, Holding, Phase};
 use crate::time::Timestamp;
 
-/// What the daemon as a whole is doing.
+/// The state of the daemon as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DaemonState {
@@ -37,9 +37,9 @@ impl fmt::Display for DaemonState {
 /// Why the daemon is degraded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
-    /// Who waits: an actor's path, or the name of something that is no actor.
+    /// The part that waits: an actor's path, or another name.
     pub source: String,
-    /// What the other side answers.
+    /// The answer of the other side.
     pub reason: String,
     /// When it began, RFC 3339.
     pub since: String,
@@ -61,18 +61,18 @@ impl fmt::Display for Reason {
 pub struct LastError {
     /// When it happened, RFC 3339.
     pub at: String,
-    /// What it said.
+    /// Its error.
     pub error: String,
 }
 
 /// One actor of the tree.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActorReport {
-    /// Where it stands, as in `kappa/warehouse/writer.orders`.
+    /// Its path, such as `kappa/warehouse/writer.orders`.
     pub path: String,
     /// Its role, as in `writer`.
     pub kind: String,
-    /// What it is doing.
+    /// Its state.
     pub state: ActorState,
     /// How often it was started again.
     pub restarts: u64,
@@ -88,7 +88,7 @@ pub struct ActorReport {
 
 /// The counters, see [`super::Counters`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each stands for the counter of the same name")]
+#[expect(missing_docs, reason = "each has the name of its counter")]
 pub struct CounterReport {
     pub received: u64,
     pub acked: u64,
@@ -102,30 +102,30 @@ pub struct CounterReport {
     pub given_back: u64,
     pub in_flight_messages: u64,
     pub in_flight_bytes: u64,
-    /// Messages not acknowledged in the log; null where the log cannot tell.
+    /// Messages not acknowledged in the log; null if the log does not know.
     pub backlog: Option<u64>,
-    /// Age of the oldest of them; null when there is none or the log cannot tell.
+    /// Age of the oldest of them; null if there is none or the log does not know.
     pub oldest_unacknowledged_seconds: Option<f64>,
 }
 
-/// All that status tells.
+/// The contents of status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The daemon's version.
     pub version: String,
     /// The daemon's name.
     pub instance: String,
-    /// What it is doing.
+    /// Its state.
     pub state: DaemonState,
-    /// What is being waited for, also while starting and draining.
+    /// The troubles that the daemon waits out, also while starting and draining.
     pub reasons: Vec<Reason>,
-    /// What an operator should know as long as the daemon runs.
+    /// Warnings for the operator, for as long as the daemon runs.
     pub warnings: Vec<String>,
     /// Since its start.
     pub uptime_seconds: f64,
-    /// What it has done.
+    /// Its counters.
     pub counters: CounterReport,
-    /// What holds the permits, by duty.
+    /// The holders of the memory budget, by duty.
     pub holdings: Vec<Holding>,
     /// The tree, a parent before its children.
     pub actors: Vec<ActorReport>,
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_stands_before_its_children_and_the_removed_are_gone() {
+    fn a_parent_comes_before_its_children_and_removed_actors_are_gone() {
         let board = Board::new();
         for path in ["kappa/archive-x", "kappa/archive/window.1", "kappa/archive", "kappa"] {
             board.actor(path, "any");
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_tells_counters_holdings_and_rates_and_survives_json() {
+    fn a_snapshot_has_counters_holdings_and_rates_and_survives_json() {
         let board = Board::new();
         board.set_instance("host-1");
         board.warn("fault injection is on");

@@ -44,7 +44,7 @@ async fn bytes_on_loan_never_pass_their_limit_by_more_than_one_event() {
         until(|| world.log.acknowledged().len() > 290).await;
         let board = rig.stop().await;
         let (messages, bytes) = world.most_on_loan();
-        // What a message costs beside its payload counts as well.
+        // The cost of a message besides its payload counts too.
         let cost = bytes + messages as u64 * 384;
         assert!(cost <= 4_000 + 600, "{messages} messages with {bytes} bytes on loan");
         assert_eq!(world.written("orders"), each("o", 1..=300, 1));

@@ -1,4 +1,4 @@
-//! Promise 4: one poison event harms nobody else.
+//! Promise 4: one poison event harms no other event.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::world::World;
 const PROCESSOR: &str = "kappa/processors/processor.orders";
 const WRITER: &str = "kappa/warehouse/writer.orders";
 
-/// What must be told of a poison event, whoever it panicked.
+/// Checks the letter of a poison event, whichever actor it panicked.
 fn assert_poison(letter: &BTreeMap<String, String>, actor: &str, words: &str) {
     assert_eq!((&*letter["stage"], &*letter["actor"]), ("poison", actor), "{letter:?}");
     assert!(letter["reason"].contains(words), "{letter:?}");
@@ -201,7 +201,7 @@ async fn a_suspect_is_never_struck_for_the_poison_of_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_panics_the_window_is_isolated_and_its_row_stands() {
+async fn a_line_that_panics_the_window_is_isolated_and_its_row_is_written() {
     within(async {
         let world = World::default();
         world.panic_at_line(r#""o3""#);

@@ -216,7 +216,7 @@ impl Rig {
 /// A moment of the paused clock.
 const STEP: Duration = Duration::from_millis(1);
 
-/// Waits until `seen`. The clock is paused: it costs no time but what the actors themselves wait.
+/// Waits until `seen`. The clock is paused: only the actors' own waits take time.
 pub(crate) async fn until(mut seen: impl FnMut() -> bool) {
     while !seen() {
         tokio::time::sleep(STEP).await;
@@ -256,7 +256,7 @@ pub(crate) fn invalid() -> NewMessage {
     NewMessage::from_payload("no event")
 }
 
-/// The same, taken in by the log `before` now.
+/// Returns `message` as if the log had received it `before` now.
 pub(crate) fn published(mut message: NewMessage, before: Duration) -> NewMessage {
     let now = kappa_actors::time::Timestamp::now().micros();
     let at = now - i64::try_from(before.as_micros()).unwrap();

@@ -1,4 +1,4 @@
-//! The three backends, watched: they note what the pipeline did, and can be made to panic.
+//! The three backends with records: they note the pipeline's calls, and can be made to panic.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,13 +19,13 @@ use kappa_actors::testing::memory::event_log::MemoryLog;
 use kappa_actors::testing::memory::warehouse::MemoryWarehouse;
 use kappa_actors::time::Timestamp;
 
-/// The attribute that stands for a message's publish time, in microseconds.
+/// The attribute that holds a message's publish time, in microseconds.
 pub(crate) const AT: &str = "at";
 
 /// How often each event met something, by its id.
 pub(crate) type Times = BTreeMap<String, usize>;
 
-/// What a pipeline runs on. Clones share it.
+/// The backends of a pipeline. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct World {
     pub(crate) log: MemoryLog,
@@ -44,7 +44,7 @@ struct Notes {
     archived: Times,
     /// Writes to a table that panic once they are committed.
     fatal_commits: BTreeMap<String, usize>,
-    /// A part with this text panics whoever puts it.
+    /// Storing a part with this text panics.
     fatal_line: Option<String>,
     fatal_acknowledgements: bool,
     /// Writes to a table that are answered as if it could not be reached.
@@ -100,12 +100,12 @@ impl World {
         self.notes().unanswered_writes.insert(table.to_owned(), times);
     }
 
-    /// From now on a part with `text` in it panics whoever puts it.
+    /// From now on, storing a part with `text` in it panics.
     pub(crate) fn panic_at_line(&self, text: &str) {
         self.notes().fatal_line = Some(text.to_owned());
     }
 
-    /// From now on whoever acknowledges panics.
+    /// From now on, acknowledging panics.
     pub(crate) fn panic_at_acknowledgements(&self) {
         self.notes().fatal_acknowledgements = true;
     }
@@ -126,7 +126,7 @@ impl World {
         letters.map(|letter| (letter["event_id"].clone(), letter)).collect()
     }
 
-    /// How often each event stands in the archive, to those who read it.
+    /// Counts each event in the archive, as a reader sees it.
     pub(crate) async fn read_archive(&self) -> Times {
         let lines = kappa_actors::testing::archive_store::lines(&self.archive).await;
         times(lines.iter().flat_map(|(_, lines)| lines).map(|line| id_of(line)))
@@ -193,7 +193,7 @@ impl EventLog for World {
     }
 
     async fn acknowledge(&self, leases: &[Lease]) -> Result<(), LogError> {
-        assert!(!self.notes().fatal_acknowledgements, "told to panic");
+        assert!(!self.notes().fatal_acknowledgements, "injected panic");
         self.log.acknowledge(leases).await?;
         self.notes().leases.extend(leases);
         Ok(())

@@ -21,7 +21,7 @@ use super::cell::value;
 use super::encode::Change;
 use super::rest::RestError;
 
-/// A row may have 10 MB, and an answer to a query too, where bytes stand in base64: a third more.
+/// A row may have 10 MB, and so may an answer to a query, in which bytes are base64: a third more.
 const MAX_PAYLOAD_BYTES: usize = 6 << 20;
 
 fn unavailable(error: impl std::fmt::Display) -> DeadLettersUnavailable {
@@ -29,7 +29,7 @@ fn unavailable(error: impl std::fmt::Display) -> DeadLettersUnavailable {
 }
 
 impl BigQueryWarehouse {
-    /// The same rows with each payload that is too large for a row in the archive store.
+    /// Moves each payload that is too large for a row into the archive store, and returns the changed rows.
     pub(super) async fn put_away_payloads(
         &self,
         rows: Arc<Vec<Row>>,
@@ -48,7 +48,7 @@ impl BigQueryWarehouse {
                 continue;
             };
             let name = format!("dead-letters/{id}");
-            // The name is the letter's: what stands there already is the same payload.
+            // The name is the letter's: an existing object has this payload.
             let put = store.put_if_absent(&name, payload.clone()).await;
             put.map_err(|error| {
                 WriteError::Unavailable(format!(
@@ -60,7 +60,7 @@ impl BigQueryWarehouse {
         Ok(Arc::new(rows))
     }
 
-    /// A letter's row as it stands.
+    /// Reads a letter's current row.
     async fn letter_row(&self, spec: &TableSpec, id: &str) -> Result<Option<Row>, RestError> {
         let columns: Vec<_> = spec.columns.iter().map(|column| column.name.as_str()).collect();
         let sql = format!(

@@ -46,7 +46,7 @@ pub enum WriteMode {
     Append,
 }
 
-/// How one table is made and written. A table without a key is appended to, whatever is said here.
+/// Options of one table. A table without a key is appended to in any mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableOptions {
     /// How it is written.

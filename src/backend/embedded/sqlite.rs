@@ -23,7 +23,7 @@ pub enum OpenError {
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// What SQLite says.
+        /// SQLite's error.
         reason: rusqlite::Error,
     },
     /// The file was written by another version of kappa.
@@ -122,7 +122,7 @@ fn prepare(
     transaction.commit()
 }
 
-/// SQLite does not wait for another process that makes the same switch, whatever the timeout says:
+/// SQLite does not wait for another process that makes the same switch, whatever the timeout is:
 /// <https://sqlite.org/c3ref/busy_handler.html>, on deadlocks.
 fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
     let deadline = Instant::now() + BUSY_TIMEOUT;
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_file_is_opened_by_all_who_come_at_once() {
+    fn several_threads_can_open_a_new_file_at_once() {
         let folder = tempfile::tempdir().unwrap();
         for round in 0..50 {
             let path = folder.path().join(round.to_string());

@@ -1,7 +1,7 @@
-//! What a project needs for the event log: described, compared and created.
+//! The resources of the event log in a project: described, compared and created.
 //!
-//! Creating leaves what exists as it is. What differs is told, never changed: a subscription's
-//! filter, for one, decides which events exist for it at all.
+//! Existing resources are not changed. Differences are only reported: a subscription's filter, for example,
+//! decides which events it receives at all.
 
 use std::time::Duration;
 
@@ -15,23 +15,23 @@ use super::{PubSubOptions, fault};
 use crate::backend::setup::{Difference, Lacking, State, Thing};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long the subscription keeps messages: what a seek back can reach.
+/// How long the subscription keeps messages, and so how far a seek can go back.
 const RETENTION: Duration = DAY.saturating_mul(7);
 /// The longest pause between extensions of a lease that costs no redelivery.
 const ACK_DEADLINE: Duration = Duration::from_secs(120);
-/// What the daemon does with a subscription, and the narrowest predefined role that allows it:
+/// The daemon's permissions on a subscription, each with the narrowest predefined role that has it:
 /// <https://cloud.google.com/pubsub/docs/access-control#roles>.
 const ON_SUBSCRIPTION: [(&str, &str); 2] = [
     ("pubsub.subscriptions.consume", "roles/pubsub.subscriber"),
     ("pubsub.subscriptions.get", "roles/pubsub.viewer"),
 ];
-/// The same for a topic.
+/// The daemon's permissions on a topic.
 const ON_TOPIC: [(&str, &str); 1] = [("pubsub.topics.publish", "roles/pubsub.publisher")];
 
 /// The difference that [`SubscriptionState::dead_letter_topic`] makes.
 pub const DEAD_LETTER_TOPIC: &str = "dead-letter topic";
 
-/// What is configured of the topic and the subscription beyond their names.
+/// The configured properties of topic and subscription, except their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Exactly-once delivery.
@@ -62,7 +62,7 @@ pub struct SubscriptionState {
     pub retain_acked: bool,
     /// How long messages are kept.
     pub retention: Option<Duration>,
-    /// How long it lives without use; `None` for ever.
+    /// How long it lives without use; `None` for no limit.
     pub expires_after: Option<Duration>,
     /// Exactly-once delivery.
     pub exactly_once: bool,
@@ -119,10 +119,10 @@ impl PubSubSetup {
         Ok(Self { options, wanted, admin })
     }
 
-    /// Looks at what exists.
+    /// Describes the existing resources.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`] for what may pass, [`LogError::Refused`] for what will not.
+    /// [`LogError::Unavailable`] for transient faults, [`LogError::Refused`] for lasting ones.
     pub async fn describe(&self) -> Result<Found, LogError> {
         let topic = match self.options.topic_name() {
             Some(name) => self.admin.topic(&name).await.map_err(|error| sorted(&name, &error))?,
@@ -133,7 +133,7 @@ impl PubSubSetup {
         Ok(Found { topic: topic.as_ref().map(topic_state), subscription: found.map(state) })
     }
 
-    /// Topic and subscription; what is missing is made unless this is a `dry_run`.
+    /// Creates the missing ones of topic and subscription, unless this is a `dry_run`.
     ///
     /// # Errors
     /// As [`Self::describe`].
@@ -162,7 +162,7 @@ impl PubSubSetup {
         Ok(things)
     }
 
-    /// In what `found` differs from the configuration. Retention above what is wanted is none.
+    /// Returns the differences between `found` and the configuration. A longer retention is none.
     #[must_use]
     pub fn differences(&self, found: &Found) -> Vec<Difference> {
         let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! `kappa check --connect`: what the services say to the configuration.
+//! `kappa check --connect`: compares the configuration with the services.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use crate::cli::setup::write_thing;
 use crate::settings::Settings;
 use crate::wiring::{Blueprint, lacking, set_up};
 
-/// Writes how each thing stands and which permissions are lacking.
+/// Writes the state of each resource and the missing permissions.
 pub(super) fn main(
     settings: &Settings,
     blueprint: &Blueprint,
@@ -52,7 +52,7 @@ pub(super) fn main(
         }
     }
     out.flush()?;
-    // One that cannot be reached at all says so for its things and for its permissions.
+    // A service out of reach reports the same failure for its resources and for its permissions.
     failures.dedup();
     if !failures.is_empty() {
         return Err(Failure::from(anyhow!(failures.join("; "))));
@@ -70,7 +70,7 @@ pub(super) fn main(
     }
 }
 
-/// What differs so that events would be lost by it.
+/// Returns a warning about a difference that would lose events.
 fn warning(thing: &Thing) -> Option<String> {
     let State::Differs(differences) = &thing.state else { return None };
     let attached = differences.iter().find(|difference| difference.what == DEAD_LETTER_TOPIC)?;

@@ -64,7 +64,7 @@ fn plain(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The same for people.
+/// Writes tables for people.
 fn tables(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Result<()> {
     let Snapshot { version, instance, .. } = snapshot;
     let up = span(snapshot.uptime_seconds);
@@ -89,7 +89,7 @@ fn tables(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Result<
     }
     writeln!(out, "\n{facts}")?;
     if !snapshot.holdings.is_empty() {
-        let mut held = table(&["what holds the permits", "messages", "bytes"], colour);
+        let mut held = table(&["memory held by", "messages", "bytes"], colour);
         for holding in &snapshot.holdings {
             let row = [holding.messages, holding.bytes].map(|n| right(grouped(n)));
             held.add_row([Cell::new(cell(&holding.duty))].into_iter().chain(row));
@@ -136,7 +136,7 @@ fn tree_row(actor: &ActorReport, colour: bool) -> Vec<Cell> {
     ]
 }
 
-/// The counts by name, in the order of an event's life; `None` where the log cannot tell.
+/// Returns the counts by name, in the order of an event's life; `None` if the log does not know.
 fn counters(counters: &CounterReport) -> [(&'static str, Option<u64>); 11] {
     [
         ("received", Some(counters.received)),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_from_outside_cannot_steer_the_terminal() {
+    fn text_from_outside_cannot_control_the_terminal() {
         for format in [Format::Plain, Format::Table { colour: false }] {
             assert!(!written(format).contains('\x1b'));
         }

@@ -37,7 +37,7 @@ async fn letters_are_found_marked_and_kept_marked() {
     let at = Timestamp::from_micros(1_800_000_000_000_000);
     let unknown = Mark { id: "unknown".to_owned(), ..large.mark(at) };
     warehouse.mark_requeued(&[large.mark(at), unknown]).await.unwrap();
-    // The same failure again is the same letter, and stays marked.
+    // A repeated failure is one letter, and stays marked.
     assert_eq!(warehouse.write(&spec, rows).await.unwrap(), []);
     let marked = warehouse.get("large").await.unwrap().unwrap();
     assert_eq!((marked.requeued_at, marked.payload.len()), (Some(at), 7 << 20));

@@ -1,4 +1,4 @@
-//! The Cloud Storage server, seen by raw clients: what it refuses.
+//! The Cloud Storage server and its refusals, seen by raw clients.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use googleapis_tonic_google_storage_v2::google::storage::v2;

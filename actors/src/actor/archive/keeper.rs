@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub enum KeeperMessage {
     /// Events of any window.
     Archive(Vec<Claim>),
-    /// Permits are short, or nothing more is coming: have every window store what waits.
+    /// The memory budget is under pressure, or the log is empty: every window stores its waiting lines.
     Flush,
     /// Look which windows are to be closed.
     Tick,
@@ -34,7 +34,7 @@ pub enum KeeperMessage {
     Closed(Window),
 }
 
-/// What the keeper works with.
+/// Ports and shared state of the keeper.
 #[derive(Clone)]
 pub struct KeeperPorts {
     /// The open windows.
@@ -45,7 +45,7 @@ pub struct KeeperPorts {
     pub path: String,
     /// Whether the events come from dead letters that are requeued.
     pub of_requeue: bool,
-    /// What a window's actor works with.
+    /// Ports and shared state of a window's actor.
     pub window: WindowPorts,
 }
 
@@ -60,7 +60,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper over what stands in the directory.
+    /// Makes a keeper of the windows in the directory.
     #[must_use]
     pub fn new(ports: KeeperPorts, settings: &ArchiveWindowSettings) -> Self {
         Self {
@@ -155,7 +155,7 @@ impl Keeper {
         let vitals = self.ports.window.board.actor(&path, "window");
         let incarnations = Incarnations::new(self.ports.of_requeue);
         let open = OpenWindow { address: Address::new(vitals), incarnations };
-        // Listed before it writes anything: what is not listed counts as abandoned.
+        // Listed before it writes anything: recovery treats an incarnation that is not listed as abandoned.
         self.ports.directory.add(window, open.clone());
         let child = {
             let (ports, settings) = (self.ports.window.clone(), self.settings.clone());
@@ -170,8 +170,8 @@ impl Keeper {
         Ok(open)
     }
 
-    /// Closes what is over, and everything when the pipeline is draining. Asked again at every
-    /// tick: a window whose actor died in between has forgotten.
+    /// Closes the windows whose time is over, and all windows while the pipeline drains. Repeated at every tick, because
+    /// an actor that was restarted in between does not know of the first request.
     fn close_due(&self, now: Timestamp) {
         let draining = self.ports.directory.is_draining();
         for (window, open) in self.ports.directory.open() {

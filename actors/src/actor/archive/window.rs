@@ -1,9 +1,8 @@
 //! Stores the events of one five-minute window, part by part, and composes them at its close.
 //!
-//! Receives claims from the keeper, and reminders from itself. Owns the lines not yet stored and
-//! their claims. One part is on its way to the store while the next gathers. If it crashes, those
-//! claims come round again, to the archive alone; its next life writes under another incarnation,
-//! and closes what this one left.
+//! Receives claims from the keeper, and reminders from itself. Owns the lines that are not yet stored, and
+//! their claims. One part is uploaded while the next is filled. If it crashes, those claims are delivered again, to the
+//! archive alone; its next life writes under another incarnation and composes the parts of this one.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -30,7 +29,7 @@ const INLINE_ENCODE_BYTES: usize = 64 * 1024;
 pub enum WindowMessage {
     /// Events of this window.
     Archive(Vec<Claim>),
-    /// Permits are short, or nothing more is coming: store what waits.
+    /// The memory budget is under pressure, or the log is empty: store the waiting lines.
     Flush,
     /// The part with this number is due, unless it is stored already.
     Due(u32),
@@ -38,24 +37,24 @@ pub enum WindowMessage {
     Answered(u32),
     /// The pause after a failure is over.
     Retry,
-    /// Store what waits, compose it all, and tell the keeper.
+    /// Store the waiting lines, compose all parts, and report to the keeper.
     Close,
-    /// The keeper has struck the window off: what came after its close comes round again.
+    /// The keeper has removed the window: claims that came after its close are delivered again.
     End,
 }
 
-/// What a window's actor works with.
+/// Ports and shared state of a window's actor.
 #[derive(Clone)]
 pub struct WindowPorts {
     /// Where parts go.
     pub store: Arc<dyn ArchiveStore>,
-    /// What is on loan.
+    /// The ledger of the messages on loan.
     pub ledger: Arc<Ledger>,
     /// Where archived events are counted.
     pub board: Arc<Board>,
     /// Told of the close.
     pub keeper: Address<KeeperMessage>,
-    /// What a line holds.
+    /// The format of a line.
     pub format: LineFormat,
     /// How a part is compressed.
     pub compression: Compression,
@@ -73,7 +72,7 @@ pub struct WindowActor {
     number: u32,
     part: Part,
     claims: Vec<Claim>,
-    /// A store stands in the mailbox already, behind all that it is to take.
+    /// The mailbox has a `Store` message already, after all claims that it is for.
     store_queued: bool,
     /// To be stored as soon as the store has answered: until then it had better grow.
     due: bool,
@@ -90,7 +89,7 @@ pub struct WindowActor {
     retrying: bool,
 }
 
-/// What the store says to a part.
+/// The store's answer to a part.
 type Answer = Result<ObjectInfo, StorePartError>;
 
 struct Unstored {
@@ -230,14 +229,14 @@ impl WindowActor {
         self.put_until(1, me).await
     }
 
-    /// Stores a suspect in a part of its own, before what waits: a crash over others must not
-    /// strike it. While the store cannot be reached, its claim is dropped, and comes round again.
+    /// Stores a suspect in a part of its own, before the waiting lines: a crash caused by others must not count
+    /// against it. While the store cannot be reached, its claim is dropped and delivered again.
     async fn store_alone(
         &mut self,
         suspect: Vec<Claim>,
         me: &Me<WindowMessage>,
     ) -> Result<(), RoleError> {
-        // Not in hand meanwhile, and no part is cancelled by what the suspect may do.
+        // The other lines are not in hand meanwhile, and a panic over the suspect cancels no part.
         self.suspect = suspect;
         self.take_answer(me).await?;
         let suspect = std::mem::take(&mut self.suspect);
@@ -271,8 +270,7 @@ impl WindowActor {
         self.number - 1
     }
 
-    /// Puts what is not stored, in its order, until no more than `left` are, or one fails. What is
-    /// left is on its way.
+    /// Stores the unstored parts in their order, until at most `left` remain or one fails. The rest is being uploaded.
     async fn put_until(&mut self, left: usize, me: &Me<WindowMessage>) -> Result<(), RoleError> {
         while !self.retrying {
             if self.on_its_way.is_none()
@@ -300,7 +298,7 @@ impl WindowActor {
         async move { store_part(&*store, window, &incarnation, number, &part).await }
     }
 
-    /// Waits for what becomes of the part that is on its way.
+    /// Waits for the result of the part that is being uploaded.
     async fn take_answer(&mut self, me: &Me<WindowMessage>) -> Result<(), RoleError> {
         let Some(on_its_way) = self.on_its_way.take() else { return Ok(()) };
         let Some(unstored) = self.unstored.pop_front() else { return Ok(()) };

@@ -8,7 +8,7 @@ const WAYS: [Duty; 3] = [Duty::Process(0), Duty::Process(1), Duty::Archive];
 
 const MAX_ATTEMPTS: u32 = 3;
 
-/// What the model knows of one delivery.
+/// The model of one delivery.
 #[derive(Debug, Default)]
 struct Loan {
     leases: Vec<Lease>,
@@ -18,7 +18,7 @@ struct Loan {
     acknowledged: bool,
 }
 
-/// A claim in an actor's hands, and what the model knows of it.
+/// A claim in an actor's hands, with its model.
 #[derive(Debug)]
 struct InHands {
     claim: Claim,
@@ -125,7 +125,7 @@ impl Trial {
         }
     }
 
-    /// Of what is not taken for acknowledgement, whether finished or not.
+    /// Repeats a delivery that is not taken for acknowledgement, whether finished or not.
     fn repeat(&mut self, which: Index) {
         let in_flight: Vec<_> =
             self.loans.iter_mut().filter(|(_, loan)| !loan.acknowledged).collect();
@@ -179,7 +179,7 @@ impl Trial {
         let mut acknowledged = std::mem::take(&mut *self.log.acknowledged.lock().unwrap());
         expected.sort_unstable();
         acknowledged.sort_unstable();
-        assert_eq!(acknowledged, expected, "all leases of what is settled, and no other");
+        assert_eq!(acknowledged, expected, "all leases of settled deliveries, and no other");
     }
 
     fn redeliver(&mut self) {
@@ -204,7 +204,7 @@ impl Trial {
             self.away.iter().position(|away| away.message == *id && kind(away))
         };
         let found = of_it(&spent).or_else(|| of_it(&|away| away.duty == duty));
-        let away = self.away.swap_remove(found.expect("what comes back was away, and only once"));
+        let away = self.away.swap_remove(found.expect("a returned claim was away, and only once"));
         let strikes = if away.duty == duty { away.strikes } else { 0 };
         if duty != Duty::DeadLetter {
             assert_eq!(claim.is_isolated(), strikes > 0, "suspects go alone, and only they");
@@ -217,7 +217,7 @@ impl Trial {
         self.hands.push(InHands { claim, charged_bytes: 0, strikes });
     }
 
-    /// What must hold after every step.
+    /// Checks the invariants after every step.
     pub(super) fn check(&self) {
         let account = self.ledger.account();
         let unacknowledged = || self.loans.values().filter(|loan| !loan.acknowledged);
@@ -244,13 +244,16 @@ impl Trial {
             self.redeliver();
             self.check();
             let waits = self.hands.len() + self.away.len() > 0;
-            assert!(waits || !unfinished(&self), "what is neither in hands nor away never ends");
+            assert!(
+                waits || !unfinished(&self),
+                "a claim that is neither in hands nor away never ends"
+            );
         }
         assert_eq!((self.ledger.account().messages(), self.ledger.account().bytes()), (0, 0));
         assert!(self.ledger.holdings().is_empty());
     }
 
-    /// Closes the ledger; the actors die a little later, and whatever they still do is in vain.
+    /// Closes the ledger; the actors die a little later, and their last steps have no effect.
     pub(super) fn close(mut self, after: Vec<Action>) {
         let closed = self.ledger.close(&self.log).now_or_never().expect("the log answers at once");
         let finished: Vec<_> =

@@ -112,7 +112,7 @@ impl Compiler<'_> {
         let exploded = self.explode.is_some();
         if exploded && !columns.iter().any(|column| column.index || column.from.is_some()) {
             let hint = "add a column with index = true, or one from the element, to the key";
-            return Err(self.error("key", "does not tell the rows of one event apart", hint));
+            return Err(self.error("key", "is the same for all rows of one event", hint));
         }
         if columns.iter().any(|column| column.now) {
             return Err(self.now_decides("key"));

@@ -213,7 +213,7 @@ fn a_key_without_the_events_id_needs_order_by() {
 }
 
 #[test]
-fn an_exploded_key_tells_the_rows_of_one_event_apart() {
+fn an_exploded_key_differs_between_the_rows_of_one_event() {
     let columns = "explode = \"/items\"\n\
                    columns.id = { type = \"STRING\", root = \"/event_id\" }\n\
                    columns.not_id = { type = \"STRING\", from = \"/event_id\" }\n\

@@ -1,7 +1,7 @@
 //! A warehouse in memory: tables as maps by key, and handles for a test to break it by.
 //!
 //! It keeps every promise of the port except durability, and passes the port's conformance suite.
-//! What a test waits for it awaits: [`MemoryWarehouse::holds`] and [`Gate::reached`] need no sleep.
+//! Tests await [`MemoryWarehouse::holds`] and [`Gate::reached`] instead of sleeping.
 
 mod audit;
 mod gate;
@@ -87,7 +87,7 @@ impl MemoryWarehouse {
         self.changed.send_replace(());
     }
 
-    /// Removes the rows of `table` that `gone` takes, as somebody would by hand.
+    /// Removes the rows of `table` that `gone` accepts, as an operator would by hand.
     pub fn remove(&self, table: &str, gone: impl Fn(&Row) -> bool) {
         if let Some(table) = self.state().tables.get_mut(table) {
             table.remove(gone);
@@ -95,7 +95,7 @@ impl MemoryWarehouse {
         self.changed.send_replace(());
     }
 
-    /// From now on says that rows of `table` may be hidden for so long.
+    /// Sets the time for which rows of `table` may be hidden.
     pub fn set_staleness(&self, table: &str, staleness: Duration) {
         self.state().staleness.insert(table.to_owned(), staleness);
     }

@@ -259,7 +259,7 @@ fn letter(event: &str, processor: &str, micros: i64) -> DeadLetter {
     }
 }
 
-/// All tables of a replay share its events, for as long as one of them stands.
+/// All tables of a replay share its events, for as long as one of them exists.
 pub async fn a_row_that_is_now_made_elsewhere_is_missing(
     live: &impl ReadBack,
     staging: &dyn Reprocessing,

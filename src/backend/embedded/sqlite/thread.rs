@@ -24,7 +24,7 @@ pub struct ConnectionThread<C> {
 }
 
 impl<C: Send + 'static> ConnectionThread<C> {
-    /// Starts `run`, which returns when its receiver says that the handle is gone.
+    /// Starts `run`, which returns when its receiver is disconnected.
     ///
     /// # Errors
     /// When the system starts no further thread.

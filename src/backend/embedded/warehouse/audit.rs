@@ -30,7 +30,7 @@ const BATCH: usize = 20_000;
 /// Letters on their way to who asked.
 const LETTERS_AHEAD: usize = 1_000;
 
-/// What the thread does next.
+/// A job of the thread.
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// The warehouse of a folder, to be audited.
@@ -47,8 +47,7 @@ impl fmt::Debug for EmbeddedAudit {
 }
 
 impl EmbeddedAudit {
-    /// Opens `warehouse.db` in the folder `dir` to be read. Where there is none, none is made, and
-    /// nothing stands in it.
+    /// Opens `warehouse.db` in the folder `dir` to be read. A missing file is not created and counts as empty.
     ///
     /// # Errors
     /// [`OpenError`], naming the file.
@@ -135,7 +134,7 @@ impl Auditable for EmbeddedAudit {
         let taken = async {
             while let Some(mark) = shown.recv().await {
                 if !take(mark) {
-                    // Whoever shows more is told so by the channel.
+                    // The channel reports this to the senders.
                     shown.close();
                     break;
                 }
@@ -306,7 +305,7 @@ fn letters(
     LetterQuery { published, payloads }: LetterQuery,
     show: &mpsc::Sender<LetterMark>,
 ) -> rusqlite::Result<()> {
-    // Asked of the file: what the connection remembers of it may be older than the table.
+    // Read from the file: the connection's cached schema may be older than the table.
     let exists = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?";
     if !connection.prepare_cached(exists)?.exists([dead_letter_table::NAME])? {
         return Ok(());

@@ -121,7 +121,7 @@ fn time(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Timestamp>> {
         .transpose()
 }
 
-/// A column that somebody else wrote.
+/// A column that another program wrote.
 fn unreadable(row: &Row<'_>, at: usize) -> rusqlite::Error {
     let name = row.as_ref().column_name(at).unwrap_or_default().to_owned();
     rusqlite::Error::InvalidColumnType(at, name, Type::Text)

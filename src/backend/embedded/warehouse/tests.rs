@@ -265,7 +265,7 @@ async fn a_full_file_settles_no_row_and_takes_them_when_there_is_room() {
 }
 
 #[tokio::test]
-async fn what_waits_is_answered_before_a_dropped_warehouse_ends() {
+async fn waiting_calls_are_answered_before_a_dropped_warehouse_ends() {
     let (dir, warehouse, spec) = with_table().await;
     let answers: Vec<_> = (0..20)
         .map(|n| {

@@ -73,7 +73,7 @@ impl Shell {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn diff_shows_and_merge_does_and_says_whether_it_is_one_step() {
+async fn diff_and_merge_work_and_note_whether_a_merge_is_atomic() {
     for mode in [WriteMode::Append, WriteMode::Upsert] {
         let shell = Shell::new(mode).await;
         let upserts = mode == WriteMode::Upsert;

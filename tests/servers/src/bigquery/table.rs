@@ -113,7 +113,7 @@ pub(super) struct Table {
     pub(super) columns: Vec<Column>,
     /// How many of the columns the write API knows already.
     pub(super) known: usize,
-    /// Raised with every change of what the write API knows.
+    /// Raised with every change that the write API can see.
     pub(super) version: u64,
     pub(super) key: Vec<usize>,
     /// Whether changes were ever streamed into it.
@@ -270,7 +270,7 @@ impl Table {
         }
     }
 
-    /// Puts what a query made of the table in its place.
+    /// Replaces the table's rows by those that a statement left.
     pub(super) fn replace(&mut self, rows: Vec<Vec<Sql>>) {
         self.begin_epoch();
         self.latest.clear();

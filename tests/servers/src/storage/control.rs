@@ -1,4 +1,4 @@
-//! Faults on demand, and what is stored.
+//! Faults on demand, and the stored objects.
 
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -75,7 +75,7 @@ impl Control {
         self.state().http_faults.extend(statuses);
     }
 
-    /// Answers the next calls over gRPC with what stands for these statuses.
+    /// Answers the next calls over gRPC with the codes of these statuses.
     pub fn fail_grpc(&self, statuses: impl IntoIterator<Item = u16>) {
         self.state().grpc_faults.extend(statuses);
     }
@@ -87,7 +87,7 @@ impl Control {
         state.grpc_faults.clear();
     }
 
-    /// Does what the next `count` changes ask, and answers 503 or UNAVAILABLE all the same.
+    /// Performs the next `count` changes, but answers 503 or UNAVAILABLE.
     pub fn lose_answers(&self, count: usize) {
         self.state().lost_answers = count;
     }
@@ -154,7 +154,7 @@ impl Control {
         state.find(bucket, name).ok().map(|object| object.storage_class.clone())
     }
 
-    /// Every request so far: its method, and what it is about.
+    /// Returns every request so far: its method, and the name of its resource.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
         self.state().requests.clone()

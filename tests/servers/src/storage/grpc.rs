@@ -81,7 +81,7 @@ fn resource(request: &v1::TestIamPermissionsRequest) -> &str {
     &request.resource
 }
 
-/// What it is asked about: googleapis: google/storage/control/v2/storage_control.proto.
+/// The resource of a test: googleapis: google/storage/control/v2/storage_control.proto.
 fn test(
     state: &mut State,
     request: v1::TestIamPermissionsRequest,
@@ -175,9 +175,7 @@ fn create_bucket(
     // `CreateBucketRequest`: parent, and bucket.
     let project = bucket.project.strip_prefix("projects/").filter(|project| !project.is_empty());
     if request.parent != "projects/_" || project.is_none() {
-        return Err(Refusal::Invalid(
-            "parent is projects/_, the project stands in the bucket".into(),
-        ));
+        return Err(Refusal::Invalid("parent is projects/_, the project is in the bucket".into()));
     }
     let id = request.bucket_id;
     names::check_bucket(&id)?;

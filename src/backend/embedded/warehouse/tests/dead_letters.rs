@@ -78,7 +78,7 @@ async fn letters_come_back_whole_and_the_newest_first() {
 }
 
 #[tokio::test]
-async fn a_requeued_letter_is_told_from_the_others() {
+async fn a_requeued_letter_is_distinguished_from_the_others() {
     let (_dir, warehouse) = with_letters(3).await;
     let at = Timestamp::from_micros(1_771_338_700_000_000);
     let unknown = Mark { id: "no such id".to_owned(), ..letter(1).mark(at) };
