@@ -51,6 +51,8 @@ pub(super) struct Subscription {
     /// As REST describes it.
     pub(super) resource: Value,
     places: Vec<Place>,
+    /// How many places are not acknowledged.
+    waiting: usize,
     ready: VecDeque<usize>,
     /// By ordering key with a message on loan: those behind it.
     behind: HashMap<String, VecDeque<usize>>,
@@ -76,6 +78,7 @@ impl Subscription {
         Self {
             resource,
             places: Vec::new(),
+            waiting: 0,
             ready: VecDeque::new(),
             behind: HashMap::new(),
             leases: HashMap::new(),
@@ -113,6 +116,7 @@ impl Subscription {
         // <https://cloud.google.com/pubsub/docs/replay-overview>: a seek to the future passes over
         // messages published until then.
         let acknowledged = micros(&message) < self.skip_before;
+        self.waiting += usize::from(!acknowledged);
         self.places.push(Place { message, acknowledged, queued: false, attempts: 0 });
         self.enqueue(self.places.len() - 1);
     }
@@ -174,7 +178,7 @@ impl Subscription {
     }
 
     pub(super) fn unacknowledged_count(&self) -> usize {
-        self.places.iter().filter(|place| !place.acknowledged).count()
+        self.waiting
     }
 
     pub(super) fn acknowledged_count(&self) -> usize {
@@ -259,6 +263,7 @@ impl Subscription {
                     let place_ref = &mut self.places[place];
                     if !place_ref.acknowledged {
                         place_ref.acknowledged = true;
+                        self.waiting -= 1;
                         self.acknowledged.push(place);
                     }
                 }
@@ -345,6 +350,7 @@ impl Subscription {
                 self.enqueue(number);
             }
         }
+        self.waiting = self.places.iter().filter(|place| !place.acknowledged).count();
     }
 }
 
