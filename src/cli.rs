@@ -7,6 +7,7 @@ pub mod archive;
 pub mod audit;
 pub mod check;
 pub mod config;
+mod costs;
 pub mod dead_letters;
 pub mod demo;
 pub mod diff;

@@ -102,6 +102,7 @@ impl Blueprint {
             observes: false,
             restart: actors.processor.of(rule.plan.name()).restart.clone(),
             writer: actors.writer.of(&rule.plan.table().name).clone(),
+            freshness: rule.plan.freshness(),
         };
         Plan {
             envelope: Arc::clone(&self.envelope),

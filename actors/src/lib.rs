@@ -9,6 +9,7 @@ pub mod audit;
 pub mod dead_letter_table;
 pub mod delivery;
 pub mod envelope;
+pub mod fault_class;
 mod json;
 pub mod message;
 pub mod pipeline;

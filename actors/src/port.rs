@@ -16,7 +16,9 @@ pub use archive_store::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, St
 pub use auditable::{
     Age, AuditError, Auditable, Current, CurrentRows, KeyCount, LetterMark, LetterQuery,
 };
-pub use dead_letter_store::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
+pub use dead_letter_store::{
+    DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable, LetterGroup,
+};
 pub use event_log::{
     Acknowledged, Backlog, EventLog, LogError, LogFault, PublishError, Pulled, Room, Sought,
 };
@@ -24,6 +26,6 @@ pub use reprocessing::{
     ColumnDiff, Comparison, Diff, Example, Manner, MergeOptions, Merged, ReprocessError,
     Reprocessing, Scope, Shown, Staged, StagingTables, replayed_events, staging_name,
 };
-pub use warehouse::{EnsureError, Ensured, Refusal, Warehouse, WriteError, Written};
+pub use warehouse::{EnsureError, Ensured, Refusal, RefusalKind, Warehouse, WriteError, Written};
 pub use watched::watched_log;
 pub(crate) use watched::{watched_archive, watched_pulls, watched_warehouse};

@@ -83,6 +83,9 @@ pub struct TableSpec {
     pub partition_by: Option<usize>,
     /// Indexes of the columns to cluster by, where the warehouse can.
     pub cluster_by: Vec<usize>,
+    /// Whether the key holds the event's id, so that each event has its own rows. Otherwise the table
+    /// keeps the latest state of each key.
+    pub keeps_events: bool,
 }
 
 impl TableSpec {

@@ -42,7 +42,7 @@ pub fn serve() {
         }
     });
     servers.pubsub.control().create(TOPIC, SUBSCRIPTION, &json!({}));
-    servers.bigquery.control().keep_keys_only();
+    servers.bigquery.control().keep_only("event_id");
     servers.storage.control().create_bucket(BUCKET, "STANDARD");
     let mut out = BufWriter::new(std::io::stdout().lock());
     let [pubsub, bigquery] = [servers.pubsub.grpc_endpoint(), servers.bigquery.grpc_endpoint()];

@@ -20,6 +20,7 @@ mod tables;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -41,6 +42,8 @@ pub struct BigQueryWarehouse {
     rest: Rest,
     /// Takes the payloads of dead letters that are too large for a row.
     payloads: Option<Arc<dyn ArchiveStore>>,
+    /// The table of dead letters is known to have every column.
+    letters_complete: AtomicBool,
     writers: Mutex<HashMap<String, Arc<TableWriter>>>,
 }
 
@@ -66,6 +69,7 @@ impl BigQueryWarehouse {
             rest: Rest::new(&options)?,
             options: Arc::new(options),
             payloads,
+            letters_complete: AtomicBool::default(),
             writers: Mutex::default(),
         })
     }
@@ -77,7 +81,11 @@ impl BigQueryWarehouse {
             // Letters are marked as requeued, and read from the table itself.
             (false, _) if table.name == dead_letter_table::NAME => WriteMode::Upsert,
             (false, None) => WriteMode::Upsert,
-            (false, Some(_)) => self.table_options(&table.name).mode,
+            (false, Some(_)) => {
+                let default =
+                    if table.keeps_events { WriteMode::Append } else { WriteMode::Upsert };
+                self.table_options(&table.name).mode.unwrap_or(default)
+            }
         }
     }
 
@@ -111,8 +119,8 @@ impl BigQueryWarehouse {
 }
 
 impl BigQueryWarehouse {
-    /// Removes from a table that takes upserts the rows of these keys whose version is not higher
-    /// than that of the given row; see [`Warehouse::write`] for what is answered.
+    /// Removes from an upserted table the rows of these keys whose version is not higher than that of the given row; the
+    /// answers are those of [`Warehouse::write`].
     async fn remove(&self, table: &Arc<TableSpec>, rows: Vec<Row>) -> Result<Written, WriteError> {
         self.writer(table).await.write(&Arc::new(rows), Change::Removal).await.map(Written::from)
     }

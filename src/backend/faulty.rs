@@ -271,6 +271,7 @@ mod tests {
             order_by: None,
             partition_by: None,
             cluster_by: Vec::new(),
+            keeps_events: true,
         })
     }
 

@@ -78,7 +78,7 @@ async fn run(args: &Args, settings: Settings, blueprint: &Blueprint) -> Result<(
         }
     };
     let acknowledged = board.counters().acked.get();
-    let dead_letters = board.counters().dead_lettered.get();
+    let dead_letters = board.counters().dead_lettered();
     let Stopped { given_back, archive_closed } = stopped;
     tracing::info!(acknowledged, dead_letters, given_back, archive_closed, "stopped");
     ended?;

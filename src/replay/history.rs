@@ -67,13 +67,8 @@ impl History {
         rate: Option<NonZeroU32>,
     ) -> anyhow::Result<Self> {
         let Some(store) = store else { anyhow::bail!("no dead letters: there is no warehouse") };
-        let filter = DeadLetterFilter {
-            id_prefix: None,
-            reason: None,
-            requeued: Some(false),
-            live_only: true,
-            limit: usize::MAX,
-        };
+        let filter =
+            DeadLetterFilter { requeued: Some(false), live_only: true, ..DeadLetterFilter::ALL };
         let mut ids = store.find(&filter).await?;
         ids.reverse();
         let selection = Selection { requeued_too: false, marks: false, range: Some(range) };

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kappa_actors::row::TableSpec;
 use kappa_actors::settings::duration;
 use serde::{Deserialize, Deserializer};
 
@@ -93,6 +94,8 @@ pub struct BigQuerySettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TableMode {
+    /// Appended to if the key holds the event's id, otherwise upserted.
+    Auto,
     /// BigQuery keeps the newest row of a key.
     Upsert,
     /// Every row is added; a view shows the newest of a key.
@@ -121,7 +124,24 @@ pub struct TableSettings {
     pub labels: BTreeMap<String, String>,
 }
 
+impl TableSettings {
+    /// Whether rows of a table with a key are appended.
+    #[must_use]
+    pub fn appends(&self, table: &TableSpec) -> bool {
+        match self.mode {
+            TableMode::Auto => table.keeps_events,
+            mode => mode == TableMode::Append,
+        }
+    }
+}
+
 impl BigQuerySettings {
+    /// The settings of one table.
+    #[must_use]
+    pub fn of(&self, table: &str) -> TableSettings {
+        self.each().remove(table).unwrap_or_else(|| self.tables())
+    }
+
     /// Returns the settings of the tables without overrides.
     #[must_use]
     pub fn tables(&self) -> TableSettings {
@@ -151,7 +171,7 @@ pub struct GcsSettings {
     pub bucket: String,
     /// The prefix of every object's name.
     pub prefix: String,
-    /// The storage class of new objects; `None` takes the bucket's.
+    /// The storage class of final objects from their second day on; `None` leaves them as they are.
     #[serde(deserialize_with = "optional")]
     pub storage_class: Option<String>,
     /// Where the bucket is made.

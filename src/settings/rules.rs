@@ -95,7 +95,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("warehouse.bigquery.location", Kind::Id("-", 64)),
     ("warehouse.bigquery.endpoint", Kind::Endpoint),
     ("warehouse.bigquery.write_endpoint", Kind::Endpoint),
-    ("warehouse.bigquery.mode", Kind::Choice(&["upsert", "append"])),
+    ("warehouse.bigquery.mode", Kind::Choice(&["auto", "upsert", "append"])),
     ("warehouse.bigquery.max_staleness", Kind::Span(Duration::ZERO, DAY)),
     ("warehouse.bigquery.labels.*", Kind::Label),
     ("warehouse.bigquery.max_requests_in_flight", Kind::Integer(1, 1_000)),

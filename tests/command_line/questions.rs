@@ -54,7 +54,7 @@ fn check_shows_what_would_run_and_creates_nothing() {
         "warehouse: embedded, there/warehouse.db",
         "archive: embedded, there/archive, annotated lines, compression none",
         "envelope: id /event_id, type /event_type, time /timestamp",
-        "processor orders: match order., table orders, key event_id, revision 0, 11 columns",
+        "processor orders: match order., table orders, key event_id event_timestamp, revision 0, 11 columns",
         "warning: processors.users has no key: redelivery may add a row to users twice",
     ] {
         assert!(checked.stdout.lines().any(|it| it == line), "no {line:?} in {checked}");
@@ -104,7 +104,8 @@ fn a_running_daemon_is_found_by_its_folder_and_shares_it_with_the_other_commands
     let status = folder.run("status --json").done();
     assert_eq!(status.json()[0]["state"], "running", "{status}");
     let plain = folder.run("status").done();
-    assert!(plain.stdout.starts_with("state running\n"), "{plain}");
+    assert!(plain.stdout.starts_with("freshness orders: "), "{plain}");
+    assert!(plain.stdout.contains("\nstate running\n"), "{plain}");
     folder.feed("publish -", b"{}\n").done().says("published 1 event\n");
     folder.run("dead-letters list").done();
     drop(daemon);

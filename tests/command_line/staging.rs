@@ -8,10 +8,14 @@ use kappa::wiring::Blueprint;
 use kappa_actors::port::Reprocessing as _;
 use kappa_actors::processor::Processor as _;
 use kappa_actors::row::{Row, Value};
+use kappa_actors::time::Timestamp;
 use kappa_actors::version::Version;
 
 use super::replay::{publish, query, with_orders};
 use super::util::Folder;
+
+/// When all events were.
+const TIME: &str = "2026-02-17T14:30:00.000000Z";
 
 /// Two orders in the live table; staging has the first with another `item_count`, and not the
 /// second, whose event was replayed.
@@ -40,6 +44,7 @@ fn with_staging() -> Folder {
         "event_id" => Value::Text("a".into()),
         "event_type" => Value::Text("order.placed".into()),
         "item_count" => Value::Integer(7),
+        "event_timestamp" => Value::Timestamp(Timestamp::parse_rfc3339(TIME).unwrap()),
         "_version" => Value::Version(Box::new(mended)),
         _ => Value::Null,
     });
@@ -61,10 +66,12 @@ fn a_diff_shows_the_wrong_column_and_reports_by_its_exit_code_on_request() {
     let folder = with_staging();
     let diff = folder.run("diff orders").done().tells("of the replay r1, ended");
     assert!(
-        diff.stdout.starts_with("added\t0\nmissing\t1\tb\nmay hide an older row\t1\nchanged\t1\n"),
+        diff.stdout.starts_with(&format!(
+            "added\t0\nmissing\t1\tb/{TIME}\nmay hide an older row\t1\nchanged\t1\n"
+        )),
         "{diff}"
     );
-    assert!(diff.stdout.contains("column item_count\t1\n  a\t1 -> 7\n"), "{diff}");
+    assert!(diff.stdout.contains(&format!("column item_count\t1\n  a/{TIME}\t1 -> 7\n")), "{diff}");
     assert!(!diff.stdout.contains("processed_at") && !diff.stdout.contains("_version"), "{diff}");
     let json = folder.run("diff orders --json --exit-code").ended_with(1).json();
     assert_eq!((&json[0]["changed"], &json[0]["missing"]), (&1.into(), &1.into()));

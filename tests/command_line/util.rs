@@ -40,6 +40,14 @@ impl Folder {
         self.feed(line, b"")
     }
 
+    /// Runs `line`, with the option `--class`, whose value has spaces.
+    pub(crate) fn run_of_class(&self, line: &str, class: &str) -> Ran {
+        let mut words: Vec<_> = line.split(' ').collect();
+        words.extend(["--class", class]);
+        let output = kappa(&words).current_dir(self.0.path()).output().unwrap();
+        Ran::new(&format!("{line} --class '{class}'"), output)
+    }
+
     /// Runs `line` with `input` on its standard input.
     pub(crate) fn feed(&self, line: &str, input: &[u8]) -> Ran {
         let mut child = self.spawn(line);

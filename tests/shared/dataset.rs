@@ -25,7 +25,7 @@ pub(crate) struct Dataset {
 
 impl Dataset {
     pub(crate) fn open(options: BigQueryOptions, payloads: Option<Arc<dyn ArchiveStore>>) -> Self {
-        let (mode, sql) = (options.tables.mode, Sql::new(&options));
+        let (mode, sql) = (options.tables.mode.unwrap(), Sql::new(&options));
         let warehouse = BigQueryWarehouse::connect(options, payloads).unwrap();
         Self { warehouse, mode, sql }
     }

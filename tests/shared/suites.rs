@@ -116,7 +116,7 @@ pub(crate) async fn history(project: &Project, mode: WriteMode) {
 fn dataset(project: &Project, mode: WriteMode) -> BigQueryOptions {
     let settings = project.settings("warehouse.backend=bigquery", &[project.dataset()]);
     let mut options = bigquery_options(&settings).unwrap();
-    options.tables.mode = mode;
+    options.tables.mode = Some(mode);
     options
 }
 
@@ -158,8 +158,8 @@ pub(crate) async fn setup(project: &Project) {
         let (code, told, error) = project.kappa(arguments, &set).await;
         assert_eq!((code, &*error), (Some(0), ""), "{told}");
         let things: Vec<_> = told.lines().filter(|line| line.starts_with(state)).collect();
-        // Topic, subscription, dataset, the dead letters, four processors' tables, bucket.
-        assert_eq!((things.len(), told.lines().count()), (9, 9), "{told}");
+        // Topic, subscription, dataset, the dead letters, four processors' tables and views, bucket.
+        assert_eq!((things.len(), told.lines().count()), (13, 13), "{told}");
     };
     made("missing", &["setup", "--dry-run"]).await;
     made("created", &["setup"]).await;

@@ -17,10 +17,12 @@ use super::dead_letter::DeadLetters;
 use super::writer::{Rows, WriterMessage};
 use crate::dead_letter_table::Stage;
 use crate::delivery::{Claim, Ledger, Posting, Salvaged, Verdict};
+use crate::fault_class::FaultClass;
 use crate::processor::{BadRow, EventView, Processor, make_rows_within};
 use crate::row::Row;
 use crate::supervision::{Address, Me, Role, RoleError};
 use crate::time::Timestamp;
+use crate::vitals::{Board, Outcome, Step};
 
 /// Claims of events for this processor.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct ProcessorActor {
     pub dead_letters: DeadLetters,
     /// Events to fail at: fault injection.
     pub faults: Arc<EventFaults>,
+    /// Where attempts are counted.
+    pub board: Arc<Board>,
 }
 
 impl Role for ProcessorActor {
@@ -113,17 +117,21 @@ impl ProcessorActor {
                     posting.charge(&mut claim, cost);
                     made.claims.push((claim, count));
                 }
-                Err(reason) => bad.push(self.condemn(claim, reason.to_string(), me.path())),
+                Err(reason) => bad.push(self.condemn(claim, &reason, me.path())),
             }
         }
         drop(posting);
         drop(reserved);
+        let handled = (before - claims.len()) as u64;
+        let attempts = &self.board.counters().attempts;
+        attempts.add(Step::Process, Outcome::Done, handled - bad.len() as u64);
+        attempts.add(Step::Process, Outcome::Refused, bad.len() as u64);
         self.dead_letters.store(bad);
         if !made.claims.is_empty() {
             // A send that fails drops the claims: they come round again.
             let _ = self.writer.send(WriterMessage::Write(made));
         }
-        me.vitals().handled((before - claims.len()) as u64);
+        me.vitals().handled(handled);
     }
 
     /// Appends the event's rows, all or none. Answers how many.
@@ -155,12 +163,13 @@ impl ProcessorActor {
         }
     }
 
-    fn condemn(&self, claim: Claim, reason: String, actor: &str) -> Claim {
+    fn condemn(&self, claim: Claim, bad: &BadRow, actor: &str) -> Claim {
         claim.condemn(Verdict {
             stage: Stage::Process,
+            class: FaultClass::bad_row(&*self.processor, bad),
             actor: actor.to_owned(),
             processor: Some(self.processor.name().to_owned()),
-            reason,
+            reason: bad.to_string(),
             salvaged: Salvaged::default(),
             attempts: 1,
         })

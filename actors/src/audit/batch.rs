@@ -74,6 +74,8 @@ pub(super) struct Outcome {
     pub(super) findings: Vec<(usize, Option<usize>, Finding)>,
     /// What dead letters account for, by the place of the window.
     pub(super) letters: Vec<(usize, u64)>,
+    /// What purged dead letters explain, by the place of the window.
+    pub(super) purged: Vec<(usize, u64)>,
 }
 
 impl Batch {
@@ -132,7 +134,7 @@ impl Batch {
         let answers = try_join_all(asked.map(|(rule, asked)| asked.ask(rule, warehouse))).await?;
         let damaged = std::mem::take(&mut self.damaged).into_iter();
         let findings = damaged.map(|(at, finding)| (at, None, finding)).collect();
-        let mut outcome = Outcome { findings, letters: Vec::new() };
+        let mut outcome = Outcome { findings, ..Outcome::default() };
         let mut absent = Vec::new();
         for (processor, (asked, current)) in answers.into_iter().enumerate() {
             let rule = &rules.processors[processor];

@@ -162,6 +162,9 @@ pub struct Tally {
     pub rows: u64,
     /// Rows, and events without any, that a dead letter accounts for.
     pub dead_letters: u64,
+    /// Rows, and events without any, whose dead letter was purged: they are missing, and the purge is
+    /// why nothing waits to be requeued.
+    pub purged: u64,
     /// Rows that are missing.
     pub missing: u64,
     /// Doubled rows.
@@ -187,6 +190,7 @@ impl Tally {
             repeated: 0,
             rows: 0,
             dead_letters: 0,
+            purged: 0,
             missing: 0,
             twice: 0,
             stale: 0,
@@ -197,7 +201,7 @@ impl Tally {
         }
     }
 
-    /// Whether everything is as it should be.
+    /// Whether everything is as it should be; what was purged is not looked at.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
         self.missing + self.twice + self.stale == 0
@@ -210,6 +214,7 @@ impl Tally {
         self.repeated += other.repeated;
         self.rows += other.rows;
         self.dead_letters += other.dead_letters;
+        self.purged += other.purged;
         self.missing += other.missing;
         self.twice += other.twice;
         self.stale += other.stale;

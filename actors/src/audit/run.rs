@@ -176,6 +176,9 @@ impl<'a> Run<'a> {
         for (at, letters) in outcome.letters {
             self.tallies[at].dead_letters += letters;
         }
+        for (at, purged) in outcome.purged {
+            self.tallies[at].purged += purged;
+        }
         for (at, processor, finding) in outcome.findings {
             self.report_windows(at);
             self.find(at, processor, finding);

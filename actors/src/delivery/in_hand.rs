@@ -15,6 +15,7 @@ use std::task::Poll;
 
 use super::doubt::Doubt;
 use super::{Crash, Held};
+use crate::fault_class::CrashKind;
 use crate::vitals::Vitals;
 
 thread_local! {
@@ -46,7 +47,8 @@ fn accuse(actor: &Vitals, panic: &(dyn Any + Send), suspects: Vec<Held>) -> Arc<
     let isolated = are_of_one_event(&suspects);
     let explained = AtomicBool::new(false);
     let reason = format!("panicked: {}", words_of(panic));
-    let crash = Crash { actor: actor.path().to_owned(), reason, isolated, explained };
+    let kind = CrashKind::Panic;
+    let crash = Crash { actor: actor.path().to_owned(), kind, reason, isolated, explained };
     let in_call = actor.calls().take_panic();
     let crash = Arc::new(crash);
     for mut held in suspects {

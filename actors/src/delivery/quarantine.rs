@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::doubt::Doubt;
 use super::{Claim, Crash, Duty, Ledger, Salvaged, Verdict};
-use crate::dead_letter_table::Stage;
+use crate::dead_letter_table::{self, Stage};
+use crate::fault_class::{CrashKind, FaultClass};
 
 /// How claims that came back are delivered again.
 #[derive(Clone, Debug)]
@@ -28,8 +29,8 @@ pub struct RedeliveryPolicy {
 /// Suspects of a panic go one at a time for each duty: the next only once the one before was
 /// settled or came back. So a panic identifies the event that caused it. A suspect that came back
 /// without a panic has met a dead actor or a sink in trouble: it goes again first, after a pause
-/// that grows, and the others wait. A suspect that panicked its sink often enough, while nothing proves
-/// that the sink works, goes again behind the others, after such a pause.
+/// that grows, and the others wait. One that panicked its sink often enough, while nothing
+/// proves that the sink works, goes again behind the others, after such a pause.
 #[derive(Debug)]
 pub struct Redelivery {
     policy: RedeliveryPolicy,
@@ -204,10 +205,17 @@ impl Claim {
         let duties = self.held().delivery.ledger.duties();
         let history = self.held().history.as_deref();
         let crash = history.and_then(|history| history.crash.clone());
+        let processor = duties.processor(self.duty());
+        let place = match self.duty() {
+            Duty::Archive => dead_letter_table::ARCHIVE,
+            Duty::Process(_) | Duty::Route | Duty::DeadLetter => "event",
+        };
+        let kind = crash.as_ref().map_or(CrashKind::Panic, |crash| crash.kind);
         let verdict = Verdict {
             stage: Stage::Poison,
+            class: FaultClass::crash(processor, place, kind),
             actor: crash.as_ref().map_or_else(String::new, |crash| crash.actor.clone()),
-            processor: duties.processor(self.duty()).map(str::to_owned),
+            processor: processor.map(str::to_owned),
             reason: crash.map_or_else(String::new, |crash| crash.reason.clone()),
             salvaged: Salvaged::default(),
             attempts: self.strikes(),

@@ -32,7 +32,7 @@ pub(super) async fn keep_watch(tree: Arc<Tree>, root: ActorRef<Order>) -> bool {
         let step = last.elapsed().min(LONGEST_STEP);
         last = Instant::now();
         let board = tree.board();
-        board.sample(std::time::Instant::now());
+        board.sample();
         let looked = watchdog.look(board, step).and_then(|()| find_ended(board, tree.ports()));
         board.announce();
         if let Err(Fatal { reason, is_endless }) = looked {
@@ -53,7 +53,7 @@ fn find_ended(board: &Board, ports: &Ports) -> Result<(), Fatal> {
     Err(Fatal { reason: format!("the {what} has ended: {reason}"), is_endless: false })
 }
 
-/// Asks the log for its faults and its backlog, each second.
+/// Asks the log for its faults, its lost acknowledgements and its backlog, each second.
 pub(super) async fn inquire(tree: Arc<Tree>) {
     let log = watched_log(&tree.ports().log, &tree.board().calls("event log (backlog)"));
     let mut tick = interval(SAMPLE);
@@ -64,7 +64,9 @@ pub(super) async fn inquire(tree: Arc<Tree>) {
         if let Ok(faults) = log.faults().await {
             show_faults(tree.board(), &mut faulty, faults);
         }
-        // A log that cannot tell shows as trouble where it is read.
+        let lost = tree.ports().log.lost_acknowledgements();
+        tree.board().counters().lost_acknowledgements.set(lost);
+        // A log that does not answer is reported as trouble by the reader.
         if let Ok(backlog) = log.backlog().await {
             tree.board().counters().set_backlog(backlog);
         }

@@ -20,7 +20,7 @@ use crate::port::{watched_archive, watched_pulls, watched_warehouse};
 use crate::processor::Matcher;
 use crate::settings::WatchdogSettings;
 use crate::supervision::{Address, Child, Order, group, worker};
-use crate::vitals::{Board, Vitals};
+use crate::vitals::{Board, Step, Vitals};
 
 /// Path of the root.
 const ROOT: &str = "kappa";
@@ -120,14 +120,18 @@ impl Tree {
     }
 
     fn dead_letter_children(&self) -> Vec<Child> {
-        let board = Arc::clone(&self.board);
         let calls = self.dead_letter.vitals().calls();
+        let table = dead_letter_table::spec();
         let ports = WriterPorts {
             warehouse: watched_warehouse(&self.ports.warehouse, calls),
-            table: Arc::new(dead_letter_table::spec()),
+            meter: self.board.table(&table.name, None),
+            board: Arc::clone(&self.board),
+            step: Step::DeadLetter,
+            table: Arc::new(table),
             ledger: Arc::clone(&self.ledger),
             on_refusal: OnRefusal::Again,
-            count_written: Arc::new(move |rows| board.counters().dead_lettered.add(rows)),
+            // Counted by class when it is settled.
+            count_written: Arc::new(|_| {}),
             superseded: Arc::default(),
         };
         let settings = self.plan.actors.dead_letter.clone();
@@ -154,6 +158,9 @@ impl Tree {
             },
             count_written: Arc::new(move |rows| written.add(rows)),
             superseded: self.board.counters().rows_superseded(&table.name),
+            meter: self.board.table(&table.name, spec.freshness),
+            board: Arc::clone(&self.board),
+            step: Step::Commit,
         };
         let settings = spec.writer.clone();
         worker(address, &spec.writer.restart, move || Writer::new(ports.clone(), &settings))
@@ -170,6 +177,7 @@ impl Tree {
                     ledger: Arc::clone(&self.ledger),
                     dead_letters: self.dead_letters.clone(),
                     faults: Arc::clone(&faults),
+                    board: Arc::clone(&self.board),
                 };
                 worker(address, &spec.restart, move || role.clone())
             })

@@ -96,9 +96,12 @@ pub struct LetterMark {
     pub processor: Option<String>,
     /// The message's payload, if it was asked for and is in the letter's row.
     pub payload: Option<Bytes>,
+    /// The letter was purged: it shows why there is no row, and nothing can be requeued.
+    pub purged: bool,
 }
 
-/// Which dead letters are shown: open ones that no staging replay left.
+/// Which dead letters are shown: open and purged ones that no staging replay left and that were not
+/// requeued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LetterQuery {
     /// When their messages were published.

@@ -148,6 +148,11 @@ pub trait EventLog: Send + Sync + 'static {
     /// [`LogError::Unavailable`]: ask later.
     async fn backlog(&self) -> Result<Backlog, LogError>;
 
+    /// The number of acknowledgements so far that were sent and not taken: their messages come again.
+    fn lost_acknowledgements(&self) -> u64 {
+        0
+    }
+
     /// Reports faults that fail no call. The daemon is degraded while there is one.
     ///
     /// # Errors

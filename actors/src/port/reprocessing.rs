@@ -53,6 +53,7 @@ pub fn replayed_events(replay: &str) -> TableSpec {
         order_by: None,
         partition_by: None,
         cluster_by: vec![],
+        keeps_events: true,
     }
 }
 

@@ -33,8 +33,23 @@ pub enum EnsureError {
 pub struct Refusal {
     /// Index of the row in the call's `rows`.
     pub row: usize,
+    /// The kind of the refusal, for the class of the dead letter.
+    pub kind: RefusalKind,
     /// Why, in the warehouse's words.
     pub reason: String,
+}
+
+/// The kinds of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The row is larger than the warehouse takes.
+    TooLarge,
+    /// A constraint or a trigger of the table forbids it.
+    Constraint,
+    /// The table cannot hold one of its values.
+    Value,
+    /// The warehouse refuses the row alone and names no fault of it.
+    Unexplained,
 }
 
 /// The result of a write: its refused rows and its superseded ones.

@@ -1,8 +1,7 @@
-//! Starts its children, and starts again the one that died.
+//! Starts its children, and restarts the one that died.
 //!
-//! Receives [`Order`]s, and from ractor the deaths of its children. Owns nothing but their
-//! restart history. If it crashes, its children are stopped and its own supervisor starts the
-//! whole group anew.
+//! Receives [`Order`]s, and from ractor the deaths of its children. Owns their restart history. If it
+//! crashes, its children are stopped and its own supervisor restarts the whole group.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use super::restart::Restarts;
 use super::role::{RoleFailure, fault, span};
 use crate::vitals::{ActorState, Vitals};
 
-/// What a supervisor can be told.
+/// An order to a supervisor.
 #[derive(Debug)]
 pub enum Order {
     /// Take over and start this child.
@@ -51,7 +50,7 @@ pub struct Spent {
 #[derive(Debug)]
 pub struct Supervisor;
 
-/// What a supervisor remembers.
+/// The state of a supervisor.
 #[derive(Debug)]
 pub struct Children {
     vitals: Arc<Vitals>,

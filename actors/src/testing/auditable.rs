@@ -183,6 +183,9 @@ fn letter(message: &str, published: i64) -> DeadLetter {
         requeued_at: None,
         replay_id: None,
         ordering_key: "".into(),
+        class: None,
+        payload_object: None,
+        purged_at: None,
     }
 }
 
@@ -218,6 +221,7 @@ pub async fn letters_are_shown_by_the_time_they_were_published(
         stage: letter.stage,
         processor: letter.processor,
         payload: None,
+        purged: false,
     });
     assert_eq!(shown, marks.collect::<Vec<_>>());
     let mut count = 0;
@@ -230,17 +234,20 @@ pub async fn letters_are_shown_by_the_time_they_were_published(
     assert_eq!(count, 1);
 }
 
-/// A requeued letter and one that a staging replay left account for nothing. Payloads are returned
-/// on request.
+/// A requeued letter and one that a staging replay left account for nothing; a purged one is shown as
+/// such. Payloads are returned on request.
 pub async fn only_open_letters_of_live_runs_are_shown(
     warehouse: &dyn Warehouse,
     audited: &dyn Auditable,
 ) {
     let start = 1_781_338_600_000_000;
     let mut letters: Vec<_> =
-        (0..3).map(|number| letter(&format!("open{number}"), start + number)).collect();
+        (0..5).map(|number| letter(&format!("open{number}"), start + number)).collect();
     letters[1].requeued_at = Some(Timestamp::from_micros(start + 9));
     letters[2].replay_id = Some("r1".to_owned());
+    letters[3] = letters[3].clone().purged(Timestamp::from_micros(start + 9));
+    letters[4].requeued_at = Some(Timestamp::from_micros(start + 8));
+    letters[4] = letters[4].clone().purged(Timestamp::from_micros(start + 9));
     let spec = Arc::new(dead_letter_table::spec());
     store(warehouse, &spec, letters.iter().map(DeadLetter::row).collect()).await;
     for payloads in [false, true] {
@@ -248,12 +255,14 @@ pub async fn only_open_letters_of_live_runs_are_shown(
         let published = ReplayRange { from, to: Timestamp::from_micros(start + 9) };
         let mut shown = Vec::new();
         let mut take = |mark: LetterMark| {
-            shown.push((mark.message_id, mark.publish_time, mark.payload));
+            shown.push((mark.message_id, mark.publish_time, mark.payload, mark.purged));
             true
         };
         audited.letters(LetterQuery { published, payloads }, &mut take).await.expect("shown");
         let payload = payloads.then(|| Bytes::from_static(b"{}"));
-        assert_eq!(shown, [("open0".into(), from, payload)]);
+        shown.sort();
+        let purged = ("open3".into(), Timestamp::from_micros(start + 3), None, true);
+        assert_eq!(shown, [("open0".into(), from, payload, false), purged]);
     }
 }
 

@@ -74,6 +74,7 @@ pub fn table(name: &str, columns: &[(&str, ColumnType)], key: usize) -> Arc<Tabl
         order_by: None,
         partition_by: None,
         cluster_by: vec![],
+        keeps_events: true,
     })
 }
 

@@ -13,11 +13,11 @@ use super::rate::RateWindow;
 use super::snapshot::{ActorReport, LastError};
 use crate::time::Timestamp;
 
-/// What an actor is doing.
+/// The state of an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActorState {
-    /// It opens what it needs and takes no message yet.
+    /// It opens its resources and takes no message yet.
     Starting,
     /// It takes messages.
     Running,
@@ -32,14 +32,14 @@ pub enum ActorState {
 pub struct Trouble {
     /// When it was first met.
     pub since: Timestamp,
-    /// What the other side answers.
+    /// The answer of the other side.
     pub reason: String,
     /// Events that wait for it to pass.
     pub waiting: u64,
 }
 
 impl Trouble {
-    /// What stands after one more failed try: the fault's beginning stays.
+    /// Returns the trouble after one more failed try: the beginning stays.
     pub(super) fn after(before: Option<&Self>, reason: String, waiting: u64) -> Self {
         Self { since: before.map_or_else(Timestamp::now, |trouble| trouble.since), reason, waiting }
     }
@@ -118,7 +118,7 @@ impl Vitals {
         }
     }
 
-    /// Where the actor stands in the tree, as in `kappa/warehouse/writer.orders`.
+    /// Returns the actor's path in the tree, such as `kappa/warehouse/writer.orders`.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
@@ -130,18 +130,18 @@ impl Vitals {
         self.kind
     }
 
-    /// What the actor is doing.
+    /// Returns the state of the actor.
     #[must_use]
     pub fn state(&self) -> ActorState {
         lock(&self.condition).state
     }
 
-    /// Notes what the actor does now; [`Vitals::crashed`] notes a crash.
+    /// Sets the state of the actor; [`Vitals::crashed`] records a crash.
     pub fn set_state(&self, state: ActorState) {
         lock(&self.condition).state = state;
     }
 
-    /// Notes a crash that will be followed by a restart. What waited in the mailbox is gone with
+    /// Records a crash that will be followed by a restart. The mailbox is gone with
     /// it, and so is any trouble: the next life meets its own.
     pub fn crashed(&self, error: impl Into<String>) {
         self.restarts.fetch_add(1, Relaxed);

@@ -24,7 +24,11 @@ async fn a_refused_row_never_takes_its_batch_with_it() {
         assert_eq!(world.warehouse.rows("orders").len(), 4);
         assert_eq!(world.warehouse.writes("orders"), 1, "no other row is written twice for it");
         assert_eq!(board.counters().rows_by_table()["orders"], 4);
-        assert_eq!(board.counters().dead_lettered.get(), 1);
+        assert_eq!(board.counters().dead_lettered(), 1);
+        let classes = board.counters().letters_by_class().into_iter();
+        let classes: Vec<_> = classes.map(|((_, class), n)| (class.to_string(), n)).collect();
+        assert_eq!(classes, [("orders: refused by a constraint of the table".to_owned(), 1)]);
+        assert_eq!(letter["class"], classes[0].0);
     })
     .await;
 }

@@ -6,6 +6,7 @@ pub mod thread;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kappa_actors::port::RefusalKind;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 /// How long a call waits for a file that another process is writing, before it counts as
@@ -137,13 +138,15 @@ fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// Whether the row itself is at fault, so that writing it again can never succeed.
+/// The kind of the refusal, if the row itself is at fault: writing it again can never succeed.
 #[must_use]
-pub fn refuses_the_row(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
-    )
+pub fn refusal_of_the_row(error: &rusqlite::Error) -> Option<RefusalKind> {
+    match error.sqlite_error_code()? {
+        ErrorCode::ConstraintViolation => Some(RefusalKind::Constraint),
+        ErrorCode::TooBig => Some(RefusalKind::TooLarge),
+        ErrorCode::TypeMismatch => Some(RefusalKind::Value),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

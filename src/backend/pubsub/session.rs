@@ -18,6 +18,7 @@ use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior};
 use kappa_actors::message::{Lease, Message};
 use kappa_actors::port::{LogError, Pulled, Room};
 use kappa_actors::time::Timestamp;
+use kappa_actors::vitals::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,7 @@ pub(super) struct Session {
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     account_units: u32,
+    lost_acknowledgements: Arc<Counter>,
     since: Instant,
     tasks: TaskTracker,
 }
@@ -93,6 +95,7 @@ impl Session {
         subscriber: Subscriber,
         admin: Arc<Admin>,
         numbers: Numbers,
+        lost_acknowledgements: Arc<Counter>,
     ) -> Arc<Self> {
         let units = (options.max_outstanding_bytes / UNIT_BYTES).clamp(1, u64::from(u32::MAX));
         let messages = options.max_outstanding_messages.clamp(1, u64::from(u32::MAX));
@@ -105,6 +108,7 @@ impl Session {
             messages: Arc::new(Semaphore::new(messages as usize)),
             bytes: Arc::new(Semaphore::new(account_units as usize)),
             account_units,
+            lost_acknowledgements,
             since: Instant::now(),
             tasks: TaskTracker::new(),
             options,
@@ -157,7 +161,7 @@ impl Session {
             Err(late) => Some(late.to_string()),
         };
         if let Some(error) = lost {
-            metrics::counter!("kappa_pubsub_lost_acknowledgements_total").increment(1);
+            self.lost_acknowledgements.add(1);
             tracing::debug!(error, "an acknowledgement was not taken; its message comes again");
         }
         self.loans.confirmed(lease);

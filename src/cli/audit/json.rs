@@ -95,6 +95,7 @@ fn counts(tally: &Tally) -> Map<String, Json> {
         ("events", tally.events),
         ("rows", tally.rows),
         ("dead_letters", tally.dead_letters),
+        ("purged", tally.purged),
         ("repeated_lines", tally.repeated),
         ("missing", tally.missing),
         ("twice", tally.twice),

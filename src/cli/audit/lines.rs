@@ -245,11 +245,12 @@ fn minute(time: Timestamp) -> String {
 }
 
 /// Returns the counts of a window, with their words.
-fn counts(tally: &Tally) -> [(u64, &'static str); 11] {
+fn counts(tally: &Tally) -> [(u64, &'static str); 12] {
     [
         (tally.events, "events"),
         (tally.rows, "rows"),
         (tally.dead_letters, "dead letters"),
+        (tally.purged, "purged"),
         (tally.repeated, "repeated"),
         (tally.missing, "missing"),
         (tally.twice, "twice"),

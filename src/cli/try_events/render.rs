@@ -184,6 +184,7 @@ mod tests {
             order_by: None,
             partition_by: None,
             cluster_by: vec![],
+            keeps_events: true,
         };
         let rows = vec![Row(Box::new([text("\u{9b}31m"), Value::Null]))];
         let outcome = Outcome {

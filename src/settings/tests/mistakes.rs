@@ -282,6 +282,7 @@ fn a_slip_is_found_at_any_depth_of_a_processor_and_where_it_is_switched_off_too(
         ("processors.orders.columns.currency.defalt=EUR", "\nhint: did you mean default?"),
         ("processors.orders.columns.currency.type=STRIN", "\nhint: did you mean STRING?"),
         ("processors.orders.tabel=x", "\nhint: did you mean table?"),
+        ("processors.orders.freshnes=1m", "\nhint: did you mean freshness?"),
         ("processors.orders={ enabled = false, tabel = 'x' }", "\nhint: did you mean table?"),
         ("processors.ordres.enabled=false", "error: --set: processors.ordres is wrong: missing"),
     ] {

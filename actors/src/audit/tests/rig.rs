@@ -304,6 +304,9 @@ impl Rig {
             requeued_at: None,
             replay_id: None,
             ordering_key: "".into(),
+            class: None,
+            payload_object: None,
+            purged_at: None,
         };
         change(&mut letter);
         let spec = Arc::new(dead_letter_table::spec());

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use self::gate::Post;
 use self::table::Table;
-use crate::port::{EnsureError, Ensured, Refusal, Warehouse, WriteError, Written};
+use crate::port::{EnsureError, Ensured, Refusal, RefusalKind, Warehouse, WriteError, Written};
 use crate::row::{Row, TableSpec};
 use crate::testing::warehouse::ReadBack;
 
@@ -166,7 +166,10 @@ impl State {
         let mut written = Written::default();
         for (index, row) in rows.iter().enumerate() {
             match self.refusals.get(&spec.name).and_then(|refuses| refuses(row)) {
-                Some(reason) => written.refusals.push(Refusal { row: index, reason }),
+                Some(reason) => {
+                    let kind = RefusalKind::Constraint;
+                    written.refusals.push(Refusal { row: index, kind, reason });
+                }
                 None => written.superseded += u64::from(table.put(spec, &places, row)),
             }
         }
@@ -255,7 +258,10 @@ mod tests {
         warehouse.ensure_table(&spec).await.unwrap();
         warehouse.refuse("t", |row| (row.0[0] == text("1")).then(|| "a one".to_owned()));
         let refused = warehouse.write(&spec, ids(3)).await.unwrap();
-        assert_eq!(refused.refusals, [Refusal { row: 1, reason: "a one".to_owned() }]);
+        assert_eq!(
+            refused.refusals,
+            [Refusal { row: 1, kind: RefusalKind::Constraint, reason: "a one".to_owned() }]
+        );
         assert_eq!(warehouse.rows("t"), [row([text("0")]), row([text("2")])]);
     }
 

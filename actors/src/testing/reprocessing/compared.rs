@@ -255,6 +255,9 @@ fn letter(event: &str, processor: &str, micros: i64) -> DeadLetter {
         requeued_at: None,
         replay_id: None,
         ordering_key: CompactString::default(),
+        class: None,
+        payload_object: None,
+        purged_at: None,
         duty: processor.to_owned(),
     }
 }

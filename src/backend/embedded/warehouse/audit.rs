@@ -299,7 +299,8 @@ fn put(key: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
     key.extend_from_slice(bytes);
 }
 
-/// Shows the open letters of a time that no staging replay left, as long as they are taken.
+/// Shows the open and purged letters of a time that no staging replay left, as long as they are
+/// taken.
 fn letters(
     connection: &Connection,
     LetterQuery { published, payloads }: LetterQuery,
@@ -311,8 +312,14 @@ fn letters(
         return Ok(());
     }
     let payload = if payloads { "payload" } else { "NULL" };
+    // A table from an earlier version has no purged letters.
+    let purges = "SELECT 1 FROM pragma_table_info(?) WHERE name = ?";
+    let has_purges = connection
+        .prepare_cached(purges)?
+        .exists([dead_letter_table::NAME, dead_letter_table::PURGED_AT])?;
+    let purged = if has_purges { "purged_at IS NOT NULL" } else { "FALSE" };
     let sql = format!(
-        "SELECT message_id, publish_time, stage, processor, {payload} FROM dead_letters \
+        "SELECT message_id, publish_time, stage, processor, {payload}, {purged} FROM dead_letters \
          WHERE publish_time >= ? AND publish_time < ? AND requeued_at IS NULL \
          AND replay_id IS NULL"
     );
@@ -329,6 +336,7 @@ fn letters(
             stage,
             processor: row.get(3)?,
             payload: row.get::<_, Option<Vec<u8>>>(4)?.map(Bytes::from),
+            purged: row.get(5)?,
         };
         if show.blocking_send(mark).is_err() {
             break;
