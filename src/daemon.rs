@@ -48,6 +48,10 @@ impl Daemon {
         let board = Board::new();
         board.set_instance(&settings.instance);
         let ports = open_ports(&settings).await?;
+        #[cfg(feature = "gcp")]
+        for warning in crate::backend::gcp::proxy::ignored(&settings) {
+            tracing::warn!("{warning}");
+        }
         ports.log.repairs().await?.into_iter().for_each(|repair| board.warn(repair));
         let rules = RuleBook::of(&settings).await?;
         rules.check(&blueprint.processors, &*ports.warehouse).await?;

@@ -291,6 +291,8 @@ pub async fn open_archive(settings: &Settings) -> anyhow::Result<Arc<dyn Archive
 pub async fn open_ports(settings: &Settings) -> anyhow::Result<Ports> {
     let log = open_log(settings).await?;
     let archive = open_archive(settings).await?;
+    #[cfg(feature = "gcp")]
+    let log = cloud::tried(settings, log, &archive);
     let warehouse = open_warehouse(settings, Arc::clone(&archive)).await?;
     Ok(with_faults(settings, Ports { log, warehouse, archive }))
 }

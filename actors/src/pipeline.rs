@@ -332,7 +332,7 @@ fn tell(table: &str, ensured: &Ensured) {
     }
 }
 
-/// Shows what is on loan, for the processors of these tables.
+/// Registers the messages on loan with the board, for the processors of these tables.
 fn show_on_loan(board: &Board, ledger: &Arc<Ledger>, tables: Vec<String>) {
     // The board must not keep the ledger alive, which holds the board.
     let ledger: Weak<Ledger> = Arc::downgrade(ledger);

@@ -64,8 +64,7 @@ pub(super) async fn inquire(tree: Arc<Tree>) {
         if let Ok(faults) = log.faults().await {
             show_faults(tree.board(), &mut faulty, faults);
         }
-        let lost = tree.ports().log.lost_acknowledgements();
-        tree.board().counters().lost_acknowledgements.set(lost);
+        tree.board().counters().lost_acknowledgements.set(log.lost_acknowledgements());
         // A log that does not answer is reported as trouble by the reader.
         if let Ok(backlog) = log.backlog().await {
             tree.board().counters().set_backlog(backlog);

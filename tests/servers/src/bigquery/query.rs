@@ -4,6 +4,7 @@
 //! <https://cloud.google.com/bigquery/docs/error-messages>.
 
 mod functions;
+mod jobs;
 mod limits;
 mod parameters;
 
@@ -18,7 +19,7 @@ use sqlparser::ast::Statement;
 use super::dialect::{Translated, changed, translate};
 use super::merge::{self, Affected};
 use super::rest::Refused;
-use super::state::State;
+use super::state::{State, path_of};
 use super::table::Table;
 
 fn invalid(error: impl std::fmt::Display) -> Refused {
@@ -49,6 +50,27 @@ fn held(kind: &str, value: &Value) -> Sql {
             BASE64_STANDARD.decode(text).map_or_else(|_| sql(value), Sql::Blob)
         }
         value => sql(value),
+    }
+}
+
+/// Refuses a query of tables that the caller may not read, or change. Of a view the tables below it
+/// count: <https://cloud.google.com/bigquery/docs/views#required_permissions>.
+fn permit(state: &State, text: &str, changes: Option<&str>) -> Result<(), Refused> {
+    let mut texts = vec![text.to_owned()];
+    let mut seen = Vec::new();
+    while let Some(text) = texts.pop() {
+        for (name, table) in &state.tables {
+            if seen.contains(&name) || !text.contains(&format!("`{name}`")) {
+                continue;
+            }
+            seen.push(name);
+            state.require("bigquery.tables.getData", &path_of(name))?;
+            texts.extend(table.resource["view"]["query"].as_str().map(str::to_owned));
+        }
+    }
+    match changes {
+        Some(name) => state.require("bigquery.tables.updateData", &path_of(name)),
+        None => Ok(()),
     }
 }
 
@@ -117,6 +139,7 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
     let text = body["query"].as_str().unwrap_or_default();
     let db = Connection::open_in_memory().map_err(invalid)?;
     functions::register(&db).map_err(invalid)?;
+    let text = &jobs::offer(state, &db, text)?;
     let text = &parameters::unnest(&db, text, &body["queryParameters"])?;
     let Translated { statement, arrays } = translate(text).map_err(invalid)?;
     let changes = changed(&statement);
@@ -131,6 +154,7 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
         );
         return Err(invalid(message));
     }
+    permit(state, text, changes.as_deref())?;
     for (name, table) in &state.tables {
         load(&db, name, table).map_err(invalid)?;
     }
