@@ -9,6 +9,7 @@
 //!   a time is how it is kept here.
 
 mod control;
+mod filter;
 mod publish;
 mod rest;
 mod snapshot;
