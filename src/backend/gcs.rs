@@ -1,9 +1,4 @@
-//! Cloud Storage as the archive.
-//!
-//! Every object is written under the precondition that its name is free, and every source of a
-//! composition is named with its generation, so no call can replace or join anything but what is
-//! meant, however often it is repeated. What is stored is compared, size and checksum, with what
-//! was sent; what is read, with the checksum of the store. No call waits for ever for an answer.
+#![doc = include_str!("gcs/README.md")]
 
 mod clients;
 mod compose;
@@ -31,13 +26,12 @@ use super::object_name;
 use clients::Clients;
 use trouble::{Trouble, store_error, trouble};
 
-/// One bucket, or what stands below a prefix of it.
+/// One bucket, or the objects below a prefix of it.
 #[derive(Clone)]
 pub struct GcsArchive {
     clients: Arc<Clients>,
     bucket: String,
     prefix: String,
-    storage_class: Option<String>,
 }
 
 impl fmt::Debug for GcsArchive {
@@ -58,7 +52,6 @@ impl GcsArchive {
         Ok(Self {
             bucket: format!("projects/_/buckets/{}", options.bucket),
             prefix: options.prefix.clone(),
-            storage_class: options.storage_class.clone(),
             clients: Arc::new(Clients::connect(options).await?),
         })
     }
@@ -84,7 +77,7 @@ impl GcsArchive {
         store_error(error, &self.bucket, name)
     }
 
-    /// Takes back an object that is not what was sent: the name must be free for the next try.
+    /// Removes an object that differs from the sent bytes: its name must be free for the next try.
     async fn take_back(&self, stored: &ObjectInfo) -> StoreError {
         let object = ObjectRef { name: stored.name.clone(), generation: stored.generation };
         let gone = match self.delete(&object).await {
@@ -106,9 +99,6 @@ impl ArchiveStore for GcsArchive {
         let storage = self.clients.storage();
         let mut write = storage.write_object(&self.bucket, full, body);
         write = write.set_if_generation_match(0_i64);
-        if let Some(class) = &self.storage_class {
-            write = write.set_storage_class(class);
-        }
         // Not buffered: google-cloud-storage 1.21 takes up a buffered upload that broke inside a
         // chunk with the wrong bytes, and then never ends.
         let sent = write.with_known_crc32c(crc32c).send_unbuffered();

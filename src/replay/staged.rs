@@ -11,8 +11,8 @@ use kappa_actors::port::{
 };
 use kappa_actors::row::{Row, TableSpec};
 
-/// Writes what is made for a live table into its staging table. Dead letters are those of the live
-/// warehouse: whoever mends them looks there.
+/// Writes the rows for a live table into its staging table. Dead letters go to the live warehouse, where operators look
+/// for them.
 pub(super) struct StagedWarehouse {
     live: Arc<dyn Warehouse>,
     staging: Arc<dyn Warehouse>,
@@ -71,6 +71,10 @@ impl Warehouse for StagedWarehouse {
     ) -> Result<Written, WriteError> {
         let (warehouse, _) = self.place(table);
         warehouse.write(self.tables.get(&table.name).unwrap_or(table), rows).await
+    }
+
+    fn ended(&self) -> Option<String> {
+        self.live.ended().or_else(|| self.staging.ended())
     }
 
     async fn close(&self) {

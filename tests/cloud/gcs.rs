@@ -30,7 +30,6 @@ fn options(server: &StorageServer, prefix: &str) -> GcsOptions {
     GcsOptions {
         bucket: BUCKET.to_owned(),
         prefix: prefix.to_owned(),
-        storage_class: None,
         endpoint: Some(server.rest_endpoint()),
         control_endpoint: Some(server.grpc_endpoint()),
         credentials: anonymous::Builder::new().build(),
@@ -41,7 +40,7 @@ fn options(server: &StorageServer, prefix: &str) -> GcsOptions {
 async fn stored(archive: &GcsArchive, name: &str, body: impl Into<Bytes>) -> ObjectInfo {
     match archive.put_if_absent(name, body.into()).await.unwrap() {
         Put::Stored(info) => info,
-        Put::Exists(info) => panic!("{info:?} stood there"),
+        Put::Exists(info) => panic!("{info:?} existed"),
     }
 }
 
@@ -69,7 +68,7 @@ async fn an_answer_that_is_lost_is_found_to_be_ones_own() {
     let server = server().await;
     let archive = archive(&server, "").await;
     server.control().lose_answers(1);
-    // The client repeats it, and meets its own object: whoever compares the checksum knows.
+    // The client repeats it, and meets its own object: the checksum shows it.
     match archive.put_if_absent("a", Bytes::from_static(b"one")).await.unwrap() {
         Put::Stored(info) | Put::Exists(info) => {
             assert_eq!(info.crc32c, Some(crc32c::crc32c(b"one")));

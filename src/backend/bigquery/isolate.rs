@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kappa_actors::port::Refusal;
+use kappa_actors::port::{Refusal, RefusalKind};
 use kappa_actors::row::{Row, TableSpec};
 use tokio::time::Instant;
 
@@ -179,7 +179,8 @@ impl Isolated {
         self.refused += usize::from(!explained);
         match piece[..] {
             [row] if explained || left.is_zero() => {
-                self.refusals.push(Refusal { row, reason: why });
+                let kind = RefusalKind::Unexplained;
+                self.refusals.push(Refusal { row, kind, reason: why });
             }
             [_] => self.waiting = Some(why),
             _ => {

@@ -1,10 +1,10 @@
-//! Compositions, also of sources in other storage classes than the configured one.
+//! Compositions, also of sources in other storage classes than the bucket's.
 //!
 //! All sources of one composition have one storage class, and the object that results has the same:
-//! <https://cloud.google.com/storage/docs/composite-objects>. Parts of another class exist where the
-//! setting or the bucket's default changed, or where a rule of the bucket's lifecycle changed them. So:
+//! <https://cloud.google.com/storage/docs/composite-objects>. Parts of another class exist if the bucket's
+//! default changed, or a rule of the bucket's lifecycle changed them. So:
 //!
-//! - A composition is tried in the configured class, which costs one call. Only when that fails the
+//! - A composition is tried in the bucket's class, which costs one call. Only when that fails the
 //!   sources are looked at, and the composition gets their class.
 //! - Sources of several classes are copied into the class that most of their bytes have. The copies
 //!   are intermediates of the same window and incarnation, so a copy that is left over is swept with them.
@@ -27,6 +27,9 @@ use super::trouble::{Trouble, trouble};
 /// Sources that one call may compose: <https://cloud.google.com/storage/docs/composite-objects>
 const MAX_SOURCES: usize = 32;
 
+/// The storage class of a new object that takes the bucket's default.
+const BUCKETS_OWN: &str = "";
+
 /// A source and its storage class.
 struct Classed {
     object: ObjectRef,
@@ -47,8 +50,7 @@ impl GcsArchive {
             let reason = format!("{count} sources to compose: 1 to {MAX_SOURCES} can be");
             return Err(StoreError::Refused(reason));
         }
-        let configured = self.storage_class.as_deref().unwrap_or_default();
-        let error = match self.compose_as(name, sources, configured).await {
+        let error = match self.compose_as(name, sources, BUCKETS_OWN).await {
             Ok(object) => return Ok(Put::Stored(self.info_of(object))),
             Err(error) => error,
         };
@@ -57,10 +59,6 @@ impl GcsArchive {
         }
         let found = self.classed(name, sources).await?;
         let class = common_class(&found);
-        let mixed = found.iter().any(|source| source.class != class);
-        if class == configured && !mixed {
-            return Err(self.error(&error, name));
-        }
         let (exact, copies) = self.in_class(&found, &class).await?;
         let made = self.compose_as(name, &exact, &class).await;
         let put = match made {

@@ -12,7 +12,7 @@ fn refusal(sources: &Sources) -> String {
     Settings::load(sources).unwrap_err().to_string()
 }
 
-/// A setting, and what is told about it.
+/// A setting, and the expected error.
 const MISTAKES: &[(&str, &str)] = &[
     (
         "actors.writer.max_batch_rows=0",
@@ -112,6 +112,23 @@ const MISTAKES: &[(&str, &str)] = &[
              hint: lower actors.writer.retry_backoff, or raise actors.writer.max_retry_backoff",
     ),
     (
+        "actors.watchdog.degraded_after=10m",
+        "error: --set: actors.watchdog.degraded_after is \"10m\", more than \
+             actors.watchdog.restart_after, \"5m\"\n\
+             hint: lower actors.watchdog.degraded_after, or raise actors.watchdog.restart_after",
+    ),
+    (
+        "actors.watchdog.exit_after=2m",
+        "error: --set: actors.watchdog.restart_after is \"5m\", more than \
+             actors.watchdog.exit_after, \"2m\"\n\
+             hint: lower actors.watchdog.restart_after, or raise actors.watchdog.exit_after",
+    ),
+    (
+        "faults.hang={ sink = \"archive\", for = \"5s\" }",
+        "error: --set: faults.hang is set, and faults are not enabled\n\
+             hint: set faults.enabled = true, in a chaos test only",
+    ),
+    (
         "faults.fail={ sink = \"writer.orders\", for = \"5s\" }",
         "error: --set: faults.fail is set, and faults are not enabled\n\
              hint: set faults.enabled = true, in a chaos test only",
@@ -138,7 +155,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
 ];
 #[test]
-fn every_mistake_is_told_with_its_place_and_a_way_out() {
+fn every_mistake_is_reported_with_its_place_and_a_hint() {
     for (text, told) in MISTAKES {
         assert_eq!(refusal(&set(&[text])), *told, "{text}");
     }
@@ -153,6 +170,18 @@ fn a_fault_wants_its_sink_and_its_span() {
     let whole = set(&["faults.enabled=true", "faults.slow={ sink = \"archive\", for = \"5s\" }"]);
     let slow = Settings::load(&whole).unwrap().faults.slow.unwrap();
     assert_eq!((slow.sink.to_string().as_str(), slow.lasting), ("archive", Duration::from_secs(5)));
+}
+
+#[cfg(feature = "gcp")]
+#[test]
+fn a_call_may_not_take_longer_than_the_watchdog_waits_before_a_restart() {
+    let timeout = "archive.gcs.attempt_timeout=10m";
+    let of_gcs = set(&["archive.backend=gcs", "archive.gcs.bucket=events", timeout]);
+    let told = "error: --set: archive.gcs.attempt_timeout is \"10m\", more than \
+                actors.watchdog.restart_after, \"5m\"\n\
+                hint: lower archive.gcs.attempt_timeout, or raise actors.watchdog.restart_after";
+    assert_eq!(refusal(&of_gcs), told);
+    assert!(Settings::load(&set(&[timeout])).is_ok(), "nothing is stored there");
 }
 
 #[test]
@@ -186,7 +215,7 @@ fn a_folder_of_processors_that_was_asked_for_must_exist() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_reported_together() {
     let dir = tempfile::tempdir().unwrap();
     let mut sources =
         with_file(dir.path(), "a.toml", "colour = 1\n[actors.reader]\nmax_attempts = 0\n");
@@ -200,7 +229,7 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
-fn what_a_compiler_refuses_is_told_at_the_place_it_was_written() {
+fn a_compilers_fault_is_reported_with_its_place() {
     #[derive(Deserialize)]
     struct Rule {
         table: String,
@@ -253,6 +282,7 @@ fn a_slip_is_found_at_any_depth_of_a_processor_and_where_it_is_switched_off_too(
         ("processors.orders.columns.currency.defalt=EUR", "\nhint: did you mean default?"),
         ("processors.orders.columns.currency.type=STRIN", "\nhint: did you mean STRING?"),
         ("processors.orders.tabel=x", "\nhint: did you mean table?"),
+        ("processors.orders.freshnes=1m", "\nhint: did you mean freshness?"),
         ("processors.orders={ enabled = false, tabel = 'x' }", "\nhint: did you mean table?"),
         ("processors.ordres.enabled=false", "error: --set: processors.ordres is wrong: missing"),
     ] {

@@ -1,48 +1,30 @@
-//! Storage classes: of new objects, and of compositions whose sources have others.
+//! Storage classes of compositions whose sources have others than the bucket's.
 
 use super::windows::{assert_once, closed, store_lines};
 use super::*;
 use kappa_actors::archive::{Incarnation, Limits};
 
-async fn of_class(server: &StorageServer, class: Option<&str>) -> GcsArchive {
-    let storage_class = class.map(str::to_owned);
-    GcsArchive::connect(GcsOptions { storage_class, ..options(server, "") }).await.unwrap()
+/// Gives new objects of the bucket this class.
+async fn of_class(server: &StorageServer, class: &str) -> GcsArchive {
+    server.control().create_bucket(BUCKET, class);
+    GcsArchive::connect(options(server, "")).await.unwrap()
 }
 
 #[tokio::test]
-async fn the_storage_class_is_that_of_the_configuration_for_parts_and_finals() {
+async fn a_composition_has_the_class_of_its_sources_after_the_buckets_has_changed() {
     let server = server().await;
-    let nearline =
-        GcsOptions { storage_class: Some("NEARLINE".to_owned()), ..options(&server, "") };
-    let archive = GcsArchive::connect(nearline).await.unwrap();
-    let part = stored(&archive, "part", &b"x"[..]).await;
-    archive.compose("final", &[exactly(&part)]).await.unwrap();
-    for name in ["part", "final"] {
-        let class = server.control().storage_class(BUCKET, name);
-        assert_eq!(class.as_deref(), Some("NEARLINE"), "{name}");
-    }
-}
-
-#[tokio::test]
-async fn a_composition_has_the_class_of_its_sources_whatever_is_configured_by_now() {
-    let server = server().await;
-    let before = of_class(&server, Some("NEARLINE")).await;
+    let before = of_class(&server, "NEARLINE").await;
     let part = stored(&before, "parts/w/x-0", &b"x"[..]).await;
-    for (name, class) in [("a", Some("COLDLINE")), ("b", None), ("c", Some("NEARLINE"))] {
+    for (name, class) in [("a", "COLDLINE"), ("b", "STANDARD"), ("c", "NEARLINE")] {
         let now = of_class(&server, class).await;
         let put = now.compose(name, &[exactly(&part)]).await.unwrap();
         assert!(matches!(&put, Put::Stored(info) if info.crc32c == part.crc32c), "{put:?}");
         let class = server.control().storage_class(BUCKET, name);
         assert_eq!(class.as_deref(), Some("NEARLINE"), "{name}");
     }
-    // The bucket's default may change too.
-    let (archive, sources) = (of_class(&server, None).await, [exactly(&part)]);
-    server.control().create_bucket(BUCKET, "ARCHIVE");
-    archive.compose("d", &sources).await.unwrap();
-    assert_eq!(server.control().storage_class(BUCKET, "d").as_deref(), Some("NEARLINE"));
     // Where a composition works at once, nothing else is asked.
     let asked = server.control().requests().len();
-    before.compose("e", &sources).await.unwrap();
+    before.compose("d", &[exactly(&part)]).await.unwrap();
     assert_eq!(server.control().requests().len(), asked + 1);
 }
 
@@ -50,12 +32,12 @@ async fn a_composition_has_the_class_of_its_sources_whatever_is_configured_by_no
 async fn sources_of_several_classes_are_composed_and_their_copies_removed() {
     let server = server().await;
     let mut sources = Vec::new();
-    for (at, class) in [Some("NEARLINE"), None, Some("COLDLINE"), None].into_iter().enumerate() {
+    for (at, class) in ["NEARLINE", "STANDARD", "COLDLINE", "STANDARD"].into_iter().enumerate() {
         let archive = of_class(&server, class).await;
         let body = format!("{at}").repeat(at + 1);
         sources.push(exactly(&stored(&archive, &format!("parts/w/x-{at}"), body).await));
     }
-    let archive = of_class(&server, Some("ARCHIVE")).await;
+    let archive = of_class(&server, "ARCHIVE").await;
     archive.compose("final", &sources).await.unwrap();
     assert_eq!(read(&archive, "final").await.unwrap(), b"0112223333");
     // Four bytes and two of ten are STANDARD.
@@ -73,11 +55,11 @@ async fn sources_of_several_classes_are_composed_and_their_copies_removed() {
 async fn a_window_whose_class_was_changed_is_finished_by_replicas_and_through_lost_answers() {
     let server = server().await;
     let who = Incarnation::random();
-    let before = of_class(&server, Some("NEARLINE")).await;
+    let before = of_class(&server, "NEARLINE").await;
     for part in 0..40 {
         store_lines(&before, windows::window(), &who, part).await;
     }
-    let after = of_class(&server, None).await;
+    let after = of_class(&server, "STANDARD").await;
     for part in 40..70 {
         store_lines(&after, windows::window(), &who, part).await;
     }

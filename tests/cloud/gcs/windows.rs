@@ -41,7 +41,7 @@ pub(super) async fn store_lines(
     }
 }
 
-/// The lines of `parts` parts stand in finals, each once, and nothing else stands anywhere.
+/// Checks that the lines of `parts` parts are in finals, each once, and that no other object exists.
 pub(super) async fn assert_once(server: &StorageServer, parts: u32) {
     let reader = archive(server, "").await;
     let mut lines: Vec<_> =

@@ -332,7 +332,7 @@ impl Writer {
     }
 }
 
-/// `StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS`, or as malformed as `AppendRowsResponse.error` says.
+/// `StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS`, or malformed as described at `AppendRowsResponse.error`.
 fn misfit_refusal(name: &str, misfit: Misfit) -> Refusal {
     match misfit {
         Misfit::Extra(fields) => Refusal {

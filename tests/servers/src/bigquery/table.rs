@@ -55,7 +55,7 @@ impl Row {
 /// A row of which only this was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// The values of its key, with a slash between two.
+    /// The value of the column.
     pub key: String,
     /// When its append was answered.
     pub visible: SystemTime,
@@ -75,14 +75,14 @@ pub(super) struct Table {
     pub(super) columns: Vec<Column>,
     /// How many of the columns the write API knows already.
     pub(super) known: usize,
-    /// Raised with every change of what the write API knows.
+    /// Raised with every change that the write API can see.
     pub(super) version: u64,
     pub(super) key: Vec<usize>,
     /// Whether changes were ever streamed into it.
     pub(super) upserted: bool,
     /// Every row in the order of arrival.
     pub(super) rows: Vec<Row>,
-    /// Rows of which only the key was kept, in the order of arrival.
+    /// Rows of which only one column was kept, in the order of arrival.
     pub(super) arrivals: Vec<Arrival>,
     /// What queries see while changes are not applied.
     pub(super) stale: Option<Vec<Map<String, Value>>>,
@@ -147,19 +147,20 @@ impl Table {
         self.rows.push(Row::Wire(Arc::clone(plan), bytes.to_vec()));
     }
 
-    /// Keeps the key of a row whose cells were found good.
-    pub(super) fn note(&mut self, plan: &Plan, cells: &[Cell<'_>], visible: SystemTime) {
+    /// Keeps one column of a row whose cells were found good.
+    pub(super) fn note(
+        &mut self,
+        plan: &Plan,
+        cells: &[Cell<'_>],
+        column: &str,
+        visible: SystemTime,
+    ) {
         self.upserted |= plan.changes;
-        let mut key = String::new();
-        for (nth, &column) in self.key.iter().enumerate() {
-            if nth > 0 {
-                key.push('/');
-            }
-            match cells[column] {
-                Cell::Text(text) => key.push_str(text),
-                other => key.push_str(&other.json().to_string()),
-            }
-        }
+        let at = plan.columns().iter().position(|known| known.name == column);
+        let key = match at.map(|at| cells[at]) {
+            Some(Cell::Text(text)) => text.to_owned(),
+            other => other.map_or_else(String::new, |other| other.json().to_string()),
+        };
         self.arrivals.push(Arrival { key, visible });
     }
 
@@ -181,7 +182,7 @@ impl Table {
         self.stale.clone().unwrap_or_else(|| self.visible())
     }
 
-    /// Puts what a query made of the table in its place.
+    /// Replaces the table's rows by those that a statement left.
     pub(super) fn replace(&mut self, records: Vec<Map<String, Value>>) {
         self.latest.clear();
         self.plain = (0..records.len()).collect();

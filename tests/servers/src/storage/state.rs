@@ -108,7 +108,7 @@ impl State {
         }
     }
 
-    /// Whether the answer to what was just done gets lost.
+    /// Returns whether the answer to the last change is to be lost.
     pub(super) fn loses_answer(&mut self) -> bool {
         let ordered = self.lost_answers > 0;
         self.lost_answers -= usize::from(ordered);
