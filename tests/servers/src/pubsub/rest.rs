@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use chrono::DateTime;
 use serde_json::{Value, json};
 
+use super::filter::Filter;
 use super::state::State;
 use super::subscription::Subscription;
 use super::{Shared, snapshot};
@@ -122,6 +123,9 @@ fn resource(state: &mut State, method: &Method, name: &str, mut asked: Value) ->
             }
             if !of_topics && !state.topics.contains_key(topic) {
                 return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", topic);
+            }
+            if let Err(why) = Filter::read(asked["filter"].as_str().unwrap_or_default()) {
+                return refusal(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", &why);
             }
             asked["name"] = json!(name);
             create(state, name, asked.clone());
