@@ -163,7 +163,7 @@ impl Delivery {
         self.publish_time
     }
 
-    /// When the event says that it happened, once a parser has read it.
+    /// The event's own time, once a parser has read it.
     #[must_use]
     pub fn event_time(&self) -> Option<Timestamp> {
         let micros = self.event_time.load(Ordering::Relaxed);

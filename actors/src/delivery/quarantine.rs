@@ -29,8 +29,8 @@ pub struct RedeliveryPolicy {
 /// Suspects of a panic go one at a time for each duty: the next only once the one before was
 /// settled or came back. So a panic identifies the event that caused it. A suspect that came back
 /// without a panic has met a dead actor or a sink in trouble: it goes again first, after a pause
-/// that grows, and the others wait. One that panicked its sink often enough, while nothing
-/// proves that the sink works, goes again behind the others, after such a pause.
+/// that grows, and the others wait. A suspect that panicked its sink often enough, while nothing proves
+/// that the sink works, goes again behind the others, after such a pause.
 #[derive(Debug)]
 pub struct Redelivery {
     policy: RedeliveryPolicy,

@@ -113,12 +113,12 @@ impl Counters {
         Arc::clone(lock(&self.rows_superseded).entry(table.to_owned()).or_default())
     }
 
-    /// Notes what waits in the log, as it answers now.
+    /// Records the backlog that the log reports now.
     pub fn set_backlog(&self, backlog: Backlog) {
         *lock(&self.backlog) = Some((Timestamp::now(), backlog));
     }
 
-    /// What waits in the log, and when it was noted.
+    /// Returns the last recorded backlog of the log, with the time of the record.
     #[must_use]
     pub fn backlog(&self) -> Option<(Timestamp, Backlog)> {
         *lock(&self.backlog)
