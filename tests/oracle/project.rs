@@ -122,7 +122,7 @@ impl Project {
                 assert!(staged.completed.is_some(), "{} is not complete", table.name);
                 let how = Comparison {
                     passed_over: vec!["at".to_owned()],
-                    scope: Some(Scope { revision: rule.plan.revision() }),
+                    scope: Some(Scope { revision: staged.revision }),
                     examples: 3,
                 };
                 let book = RuleBook::of(&settings).await.unwrap();
