@@ -89,6 +89,7 @@ mod tests {
             order_by: None,
             partition_by: Some(0),
             cluster_by: vec![],
+            keeps_events: false,
         }
     }
 
