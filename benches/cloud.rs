@@ -1,8 +1,8 @@
-//! What the README claims about speed on Google Cloud: the daemon as a process, configured as
-//! `config/gcp.toml` ships it, against the servers of `tests/servers` in a process of their own.
+//! The README's figures of speed on Google Cloud: the daemon as a process, configured by `config/gcp.toml`, against the
+//! servers of `tests/servers` in a process of their own.
 //!
-//! `cargo bench --bench cloud` runs everything and ends non-zero when a figure is missed, or when a
-//! row is. `cargo bench --bench cloud -- latency` runs the named parts. `KAPPA_BENCH_EVENTS` scales
+//! `cargo bench --bench cloud` runs everything and ends non-zero when a figure or a row is
+//! missed. `cargo bench --bench cloud -- latency` runs the named parts. `KAPPA_BENCH_EVENTS` scales
 //! the million down, for a quick look; the claims are about the million.
 
 #![expect(unreachable_pub, reason = "a bench has no callers")]

@@ -1,5 +1,5 @@
-//! What the README claims about reprocessing: history replayed, compared, merged and audited, by the
-//! commands, on a folder whose every event has been processed.
+//! The README's figures of reprocessing: history replayed, compared, merged and audited, by the commands, on a folder
+//! whose events have all been processed.
 //!
 //! `cargo bench --bench history` ends non-zero when a figure is missed. `KAPPA_BENCH_EVENTS` scales
 //! the million down, for a quick look; the claims are about the million.
@@ -31,7 +31,7 @@ const PEAK_MB: f64 = 200.0;
 /// Each replay is measured so often, in turn with the live run, and the best is taken: a busy neighbour
 /// makes any of them slower, and none faster.
 const ROUNDS: usize = 3;
-/// What an audit, a diff and a merge of a million may take, in seconds.
+/// Greatest time of an audit, a diff and a merge of a million events, in seconds.
 const SECONDS: f64 = 10.0;
 /// All that ever was, and will be.
 const EVER: [&str; 4] = ["--from", "2020-01-01", "--to", "2100-01-01"];
@@ -122,7 +122,7 @@ fn tables(report: &mut Report) {
     }
 }
 
-/// Publishes, and has a daemon work all of it off; how long that took, and what it cost.
+/// Publishes, and has a daemon process all events; returns the time and the cost.
 fn process(folder: &Path, events: u64, settings: &[&str]) -> (Duration, Cost) {
     log::publish(folder, events, Ids::Ordered);
     let arguments = [&["--until-idle"], settings].concat();
@@ -131,7 +131,7 @@ fn process(folder: &Path, events: u64, settings: &[&str]) -> (Duration, Cost) {
     (wall, daemon.finish())
 }
 
-/// Replays all history; how long that took by the same clock, and what it cost.
+/// Replays all history; returns the time by the same clock, and the cost.
 fn history(folder: &Path, into: &str) -> (Duration, Cost) {
     let told = ["--into", into, "--set", "logging.filter=info"];
     let mut replay = Daemon::start_command("replay", folder, &[&EVER[..], &told].concat());
@@ -149,7 +149,7 @@ struct Ran {
     peak_mb: f64,
 }
 
-/// Runs a command, which has to do what it is asked.
+/// Runs a command, which must succeed.
 fn kappa(folder: &Path, command: &str, arguments: &[&[&str]]) -> Ran {
     let began = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_kappa"))

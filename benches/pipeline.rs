@@ -1,5 +1,5 @@
-//! What the README claims about speed, as ratios in one run: the daemon as a process, beside a
-//! tight loop that does the same work with no promise kept.
+//! The README's figures of speed, as ratios in one run: the daemon as a process, beside a tight loop that does its
+//! work without its promises.
 //!
 //! `cargo bench --bench pipeline` runs everything and ends non-zero when a figure is missed.
 //! `cargo bench --bench pipeline -- ordered latency` runs the named parts. `KAPPA_BENCH_EVENTS`

@@ -1,4 +1,4 @@
-//! What stands behind the ports.
+//! The backends: implementations of the ports.
 
 #[cfg(feature = "gcp")]
 pub mod bigquery;

@@ -1,4 +1,4 @@
-//! The command line: what each command takes, and how it ends.
+//! The command line: the arguments of each command, and its exit code.
 //!
 //! Exit codes are 0 for done, 1 for failed and 2 for wrong usage or configuration. A reader that
 //! stops reading what a command writes (`kappa generate | head`) ends it quietly.
@@ -7,6 +7,7 @@ pub mod archive;
 pub mod audit;
 pub mod check;
 pub mod config;
+mod costs;
 pub mod dead_letters;
 pub mod demo;
 pub mod diff;
@@ -63,7 +64,7 @@ pub struct Cli {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-#[expect(missing_docs, reason = "a doc here would replace the help that stands at the arguments")]
+#[expect(missing_docs, reason = "a doc here would replace the help of the arguments")]
 pub enum Command {
     Run(run::Args),
     Demo(demo::Args),
@@ -96,14 +97,14 @@ pub fn main() -> ExitCode {
             Err(failure) => failure.report(),
         },
         Err(error) => {
-            // Nobody is left to be told of an error on stderr itself.
+            // An error on stderr itself cannot be reported.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
     }
 }
 
-/// Reads the command line; the settings on it may stand before and after the command.
+/// Reads the command line; its settings may come before and after the command.
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, GlobalArgs), clap::Error> {
     let matches = GlobalArgs::on_every(Cli::command()).try_get_matches_from(args)?;
     Ok((Cli::from_arg_matches(&matches)?, GlobalArgs::gather(&matches)?))
@@ -127,7 +128,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
         Command::Replay(args) => replay::main(&args, settings()?, &mut output::stdout()),
         Command::Merge(args) => merge::main(&args, &settings()?, &mut output::stdout()),
         Command::Diff(args) => diff::main(&args, &settings()?, &mut output::stdout()),
-        // Needs no configuration, and shows what one may hold when one's own is broken.
+        // Needs no valid configuration, so it can help to correct one.
         Command::Config(config::Args { command: config::Command::Reference }) => {
             config::reference(&mut output::stdout())
         }

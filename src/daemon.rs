@@ -37,7 +37,7 @@ impl Daemon {
     /// Takes the data folder, opens the backends, and starts everything.
     ///
     /// # Errors
-    /// Whatever is not as it should be: at start nothing is waited for.
+    /// Any fault: the start waits for nothing.
     pub async fn start(
         settings: Settings,
         blueprint: &Blueprint,
@@ -72,7 +72,7 @@ impl Daemon {
         self.address
     }
 
-    /// What runs, and how it fares.
+    /// Returns the board of all actors.
     #[must_use]
     pub fn board(&self) -> &Arc<Board> {
         &self.board
@@ -104,7 +104,7 @@ impl Daemon {
     pub async fn stop(self) -> Stopped {
         let stopped = self.pipeline.stop(self.settings.drain_timeout).await;
         if self.lock.is_some() {
-            // Only a hint for `kappa status`: a leftover misleads nobody for long.
+            // Only a hint for `kappa status`: a leftover file is harmless.
             let _ = std::fs::remove_file(self.settings.data_dir.join(ADDRESS_FILE));
         }
         self.files.close().await;

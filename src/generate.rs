@@ -1,9 +1,8 @@
 //! Generated events: the same bytes for the same seed and start, on every machine.
 //!
-//! Six in ten events are of an order, the rest of users, products and other things, as
-//! `order.placed` of the tutorial is: 300 to 500 bytes of JSON on one line. Some are invalid, each
-//! in one of the ways of [`Defect`]. An event comes with what it should become, so that a test can
-//! hold a pipeline to it.
+//! Six in ten events are about orders, the rest about users, products and other things, in the form of the tutorial's
+//! `order.placed`: 300 to 500 bytes of JSON on one line. Some are invalid, each by one [`Defect`]. Each event has its
+//! expected result, so that a test can compare it with the pipeline's.
 
 mod body;
 mod defect;
@@ -19,7 +18,7 @@ use body::Body;
 use random::SplitMix64;
 use text::Clock;
 
-/// When the first event of a generator happens unless told otherwise: 2026-02-17T14:30:00Z.
+/// The default time of a generator's first event: 2026-02-17T14:30:00Z.
 pub const DEFAULT_START: Timestamp = Timestamp::from_micros(1_771_338_600_000_000);
 
 /// The time between two events, in milliseconds.
@@ -47,7 +46,7 @@ pub struct Options {
     pub start: Timestamp,
 }
 
-/// What an event should become.
+/// The expected result of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// The event's id, as it would be without the defect.
@@ -56,7 +55,7 @@ pub struct Expected {
     pub kind: &'static str,
     /// When the event happened.
     pub time: Timestamp,
-    /// What makes it invalid; `None` for a valid event.
+    /// Its defect; `None` for a valid event.
     pub defect: Option<Defect>,
 }
 
@@ -65,7 +64,7 @@ pub struct Expected {
 pub struct Event {
     /// The bytes, without a line end.
     pub payload: Vec<u8>,
-    /// What they should become.
+    /// Their expected result.
     pub expected: Expected,
 }
 
@@ -98,7 +97,7 @@ impl Generator {
         }
     }
 
-    /// Appends the next event to `buffer`, without a line end, and tells what it should become.
+    /// Appends the next event to `buffer`, without a line end, and returns its expected result.
     pub fn write_next(&mut self, buffer: &mut Vec<u8>) -> Expected {
         let begin = buffer.len();
         let defect = self.random.chance(self.invalid_share).then(|| Defect::any(&mut self.random));

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Batches are made on one thread and freed on another all the time; the system's allocator keeps
-/// what that leaves behind.
+/// Batches are made on one thread and freed on another; the system's allocator keeps the memory that this leaves
+/// behind.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,8 +1,7 @@
 //! A replay: history through the whole pipeline, by the present rules, as a job with an end.
 //!
-//! A job is a tree of actors of its own, beside the daemon's. It archives nothing. It may be killed
-//! at any time: what it has done is in its journal, what was half done comes again, and the key
-//! makes that harmless.
+//! A job is a tree of actors of its own, beside the daemon's. It archives no event. It may be killed at any time: its
+//! journal records the finished part, the rest is processed again, and the key makes that harmless.
 
 mod error;
 mod files;

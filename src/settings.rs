@@ -43,7 +43,7 @@ use schema::Schema;
 /// The one place where defaults live.
 const DEFAULT_TOML: &str = include_str!("../config/default.toml");
 
-/// The place of a setting that nobody set.
+/// The place of a setting that is not set.
 const DEFAULT: &str = "default";
 
 /// A configuration without mistakes, its processors not yet compiled.
@@ -54,7 +54,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// This daemon's name; never empty.
     pub instance: String,
-    /// How long a stop may take to settle what is in flight.
+    /// How long a stop may take to settle the events in flight.
     #[serde(deserialize_with = "duration")]
     pub drain_timeout: Duration,
     /// For how long freed memory is kept from the system.
@@ -85,7 +85,7 @@ pub struct Settings {
     /// The enabled processors.
     #[serde(skip)]
     pub processors: Vec<RawProcessor>,
-    /// Those that are switched off: their keys are checked, and nothing more.
+    /// Processors that are switched off: only their keys are checked.
     #[serde(skip)]
     switched_off: Vec<RawProcessor>,
     /// Where each setting came from.

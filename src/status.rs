@@ -1,6 +1,6 @@
-//! The status endpoint: what runs, told over HTTP.
+//! The status endpoint: the state of the daemon over HTTP.
 //!
-//! It reads the [`Board`] and is never waited for by the pipeline. Only two requests change
+//! It reads the [`Board`], and the pipeline never waits for it. Only two requests change
 //! anything, `POST /v1/events` and `POST /faults/kill`. Every request but a probe passes `access`
 //! first, whatever its path. Connections, their deadlines and the memory for bodies are bounded.
 
@@ -58,7 +58,7 @@ pub struct StatusOptions {
 }
 
 impl StatusOptions {
-    /// Those of a configuration.
+    /// Reads the options from a configuration.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
         let tls = &settings.status.tls;
@@ -74,7 +74,7 @@ impl StatusOptions {
         }
     }
 
-    /// The same, on whichever port is free.
+    /// Changes the address to any free port.
     #[must_use]
     pub fn on_a_free_port(mut self) -> Self {
         self.listen.set_port(0);
@@ -105,7 +105,7 @@ pub enum BindError {
     Io {
         /// Where it was to listen.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -146,8 +146,9 @@ impl StatusServer {
         if options.faults {
             board.warn("fault injection is on (faults.enabled): not for production");
         }
-        let ingest = options.ingest.then(|| Arc::new(Ingest::new(log, options.max_event_bytes)));
-        let router = routes::router(board, access, ingest, options.faults);
+        let ingest = || Arc::new(Ingest::new(Arc::clone(&log), options.max_event_bytes));
+        let ingest = options.ingest.then(ingest);
+        let router = routes::router(board, log, access, ingest, options.faults);
         Ok(Self { listener, address, router, tls })
     }
 

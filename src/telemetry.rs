@@ -1,6 +1,6 @@
 //! Logs: one line an event of the daemon's life, on standard error.
 //!
-//! What is global (the subscriber, the panic hook) is installed by `main` and by nobody else.
+//! Only `main` installs the global parts, the subscriber and the panic hook.
 
 mod panic;
 
@@ -35,7 +35,7 @@ pub enum TelemetryError {
     Filter {
         /// As configured.
         filter: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// There is a subscriber already.
@@ -54,7 +54,7 @@ pub fn install(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Installed)
 }
 
-/// Sets the process up as `logging` says: its lines, and one line for a panic.
+/// Configures the log lines of the process by `logging`, and logs a panic as one line.
 ///
 /// # Errors
 /// [`TelemetryError`]; nothing is installed then.
@@ -78,7 +78,7 @@ pub fn wants_colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// The spans of the actor library would stand before every line, and tell numbers only.
+/// The spans of the actor library would precede every line, and hold only numbers.
 const QUIET: &str = "ractor=warn";
 
 fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
@@ -100,7 +100,7 @@ where
         .with_env_filter(parse(filter)?)
         .with_writer(writer)
         .with_ansi(colour)
-        // A standard error that is gone must not panic whoever logs.
+        // A closed standard error must not panic the code that logs.
         .log_internal_errors(false);
     Ok(match format {
         LogFormat::Text => Box::new(lines.finish()),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_of_the_actor_library_stand_before_a_line_only_when_asked_for() {
+    fn spans_of_the_actor_library_precede_a_line_only_on_request() {
         for (filter, shown) in [("info", false), ("info,ractor=info", true)] {
             let lines = logged(LogFormat::Text, filter, || {
                 let span = tracing::info_span!(target: "ractor::actor", "Actor", id = "0.7");

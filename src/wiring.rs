@@ -1,7 +1,7 @@
-//! From settings to what runs: the plan of the pipeline, and the backends behind its ports.
+//! Makes the plan of the pipeline and its backends from the settings.
 //!
-//! [`Blueprint::of`] finds every mistake that can be found without touching the world; only a
-//! blueprint starts anything.
+//! [`Blueprint::of`] finds every mistake that can be found without files and services; a pipeline starts from a
+//! blueprint only.
 
 mod audit;
 #[cfg(feature = "gcp")]
@@ -33,7 +33,8 @@ use crate::backend::embedded::log::{EmbeddedLog, LogOptions};
 use crate::backend::embedded::warehouse::{self, EmbeddedWarehouse};
 use crate::backend::faulty::{Faults, Sink, SinkFault};
 use crate::settings::{
-    ArchiveBackend, EventLogBackend, Fault, Problem, Problems, Settings, WarehouseBackend,
+    ArchiveBackend, EventLogBackend, Fault, FaultSettings, Problem, Problems, Settings,
+    WarehouseBackend,
 };
 pub use audit::{acknowledged, open_audit};
 pub use rules::{RuleBook, RuleChange};
@@ -53,7 +54,7 @@ pub struct Blueprint {
 /// One processor.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// What makes the rows.
+    /// The rule that makes the rows.
     pub plan: Arc<ProcessorPlan>,
     /// As configured.
     pub config: ProcessorConfig,
@@ -92,7 +93,7 @@ impl Blueprint {
         Problems::none_or(problems, Self { envelope: Arc::new(envelope), processors })
     }
 
-    /// What the pipeline is told.
+    /// Returns the plan of the pipeline.
     #[must_use]
     pub fn plan(&self, settings: &Settings) -> Plan {
         let actors = &settings.actors;
@@ -101,6 +102,7 @@ impl Blueprint {
             observes: false,
             restart: actors.processor.of(rule.plan.name()).restart.clone(),
             writer: actors.writer.of(&rule.plan.table().name).clone(),
+            freshness: rule.plan.freshness(),
         };
         Plan {
             envelope: Arc::clone(&self.envelope),
@@ -119,6 +121,7 @@ impl Blueprint {
                 archive_window: actors.archive_window.clone(),
                 dead_letter: actors.dead_letter.clone(),
                 supervisor: actors.supervisor.clone(),
+                watchdog: actors.watchdog.clone(),
             },
             faults: EventFaults {
                 panic_on: settings.faults.panic_on.iter().cloned().collect(),
@@ -153,7 +156,7 @@ fn shared_tables(processors: &[Rule]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for rule in processors {
         let (name, table) = (rule.plan.name(), &rule.plan.table().name);
-        // Warehouses differ in whether case tells tables apart: it must not.
+        // Some warehouses ignore case in table names, so names must differ in more than case.
         if let Some(owner) = owners.insert(table.to_lowercase(), name) {
             faults.push(Fault {
                 key: format!("processors.{name}.table"),
@@ -165,7 +168,7 @@ fn shared_tables(processors: &[Rule]) -> Vec<Fault> {
     faults
 }
 
-/// A payload line does not hold what the log knows of a message.
+/// Refuses columns from the message's metadata in an archive of payloads, which does not hold them.
 fn unreplayable_columns(settings: &Settings, processors: &[Rule]) -> Vec<Fault> {
     if settings.archive.format != LineFormat::Payload {
         return Vec::new();
@@ -183,7 +186,12 @@ fn unreplayable_columns(settings: &Settings, processors: &[Rule]) -> Vec<Fault> 
 /// A fault aimed at a sink that is not there would test nothing.
 fn missing_sinks(settings: &Settings, processors: &[Rule]) -> Vec<Fault> {
     let tables: HashSet<&str> = processors.iter().map(|rule| &*rule.plan.table().name).collect();
-    let aimed = [("faults.fail", &settings.faults.fail), ("faults.slow", &settings.faults.slow)];
+    let ordered = &settings.faults;
+    let aimed = [
+        ("faults.fail", &ordered.fail),
+        ("faults.slow", &ordered.slow),
+        ("faults.hang", &ordered.hang),
+    ];
     aimed
         .into_iter()
         .filter_map(|(key, fault)| match fault {
@@ -208,7 +216,7 @@ impl From<PlanError> for Fault {
 /// The log of a configuration.
 ///
 /// # Errors
-/// What is wrong with the files, naming them, or what the service refuses.
+/// Names the file and its fault, or the service's refusal.
 pub async fn open_log(settings: &Settings) -> anyhow::Result<Arc<dyn EventLog>> {
     match settings.event_log.backend {
         EventLogBackend::Embedded => {
@@ -224,11 +232,10 @@ pub async fn open_log(settings: &Settings) -> anyhow::Result<Arc<dyn EventLog>> 
     }
 }
 
-/// The dead letters of a configuration; `None` where there is no warehouse, which is not made for
-/// this.
+/// The dead letters of a configuration; `None` if there is no warehouse, which is not created for this.
 ///
 /// # Errors
-/// What is wrong with the file, naming it, or what the service refuses.
+/// Names the file and its fault, or the service's refusal.
 pub async fn open_dead_letters(
     settings: &Settings,
 ) -> anyhow::Result<Option<Arc<dyn DeadLetterStore>>> {
@@ -263,7 +270,7 @@ fn bigquery(
 /// The archive of a configuration.
 ///
 /// # Errors
-/// What is wrong with the folder, naming it, or what the service refuses.
+/// Names the folder and its fault, or the service's refusal.
 pub async fn open_archive(settings: &Settings) -> anyhow::Result<Arc<dyn ArchiveStore>> {
     match settings.archive.backend {
         ArchiveBackend::Embedded => Ok(Arc::new(blocking(settings, embedded_archive).await?)),
@@ -280,7 +287,7 @@ pub async fn open_archive(settings: &Settings) -> anyhow::Result<Arc<dyn Archive
 /// All backends of a configuration, with its faults. Each may be of another kind.
 ///
 /// # Errors
-/// What is wrong with the files, naming them, or what the services refuse.
+/// Names the file and its fault, or the service's refusal.
 pub async fn open_ports(settings: &Settings) -> anyhow::Result<Ports> {
     let log = open_log(settings).await?;
     let archive = open_archive(settings).await?;
@@ -288,10 +295,10 @@ pub async fn open_ports(settings: &Settings) -> anyhow::Result<Ports> {
     Ok(with_faults(settings, Ports { log, warehouse, archive }))
 }
 
-/// The warehouse of a configuration. What no row of it can hold goes to `payloads`.
+/// The warehouse of a configuration. Payloads that are too large for a row go to `payloads`.
 ///
 /// # Errors
-/// What is wrong with the file, naming it, or what the service refuses.
+/// Names the file and its fault, or the service's refusal.
 pub async fn open_warehouse(
     settings: &Settings,
     payloads: Arc<dyn ArchiveStore>,
@@ -305,15 +312,16 @@ pub async fn open_warehouse(
     }
 }
 
-/// The same ports with the faults that are ordered.
+/// Wraps the ports with the configured faults.
 #[must_use]
 pub fn with_faults(settings: &Settings, ports: Ports) -> Ports {
-    let faults = Faults::armed(settings.faults.fail.as_ref(), settings.faults.slow.as_ref());
+    let FaultSettings { fail, slow, hang, .. } = &settings.faults;
+    let faults = Faults::armed(fail.as_ref(), slow.as_ref(), hang.as_ref());
     let Ports { log, warehouse, archive } = ports;
     Ports { log, warehouse: faults.warehouse(warehouse), archive: faults.archive(archive) }
 }
 
-/// A service is never stood in for by files on this machine.
+/// A service is never replaced by files on this machine.
 #[cfg(not(feature = "gcp"))]
 fn no_connection(key: &str, backend: &str) -> String {
     format!("{key} is \"{backend}\", which this version of kappa does not connect to")
@@ -323,7 +331,7 @@ fn no_connection(key: &str, backend: &str) -> String {
 /// when it was not used for `life`.
 ///
 /// # Errors
-/// What is wrong with the files, naming them.
+/// Names the file and its fault.
 pub async fn open_embedded_log(
     settings: &Settings,
     subscription: &str,

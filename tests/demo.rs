@@ -1,4 +1,4 @@
-//! `kappa demo` as a process, held to what stands in the files it leaves.
+//! `kappa demo` as a process, compared with the files that it writes.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use rusqlite::Connection;
 
-/// A demo on `dir`, untouched by the settings of whoever runs the tests.
+/// A demo on `dir`, independent of the settings in the environment of the tests.
 fn demo(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
     command.arg("demo").arg("--data-dir").arg(dir).args(["--set", "status.listen=127.0.0.1:0"]);
@@ -63,7 +63,7 @@ fn archived(dir: &Path) -> (u64, u64) {
 }
 
 #[test]
-fn the_demo_tells_what_stands_in_its_files() {
+fn the_demo_reports_the_contents_of_its_files() {
     let dir = tempfile::tempdir().unwrap();
     for run in 1..=2 {
         let output = demo(dir.path(), &["--events", "2000", "--exit"]).output().unwrap();
@@ -111,7 +111,7 @@ fn an_interrupted_demo_ends_gracefully_and_leaves_a_folder_that_goes_on() {
     let mut child = endless.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut told = String::new();
-    // It tells how many are published: it is in the middle of its work.
+    // It reports published events: it is in the middle of its work.
     while !told.contains(" published") {
         assert_ne!(stderr.read_line(&mut told).unwrap(), 0, "{told}");
     }

@@ -1,7 +1,8 @@
-//! The actors, a file each: what it receives, sends and owns, and what its crash costs.
+//! The actors, one file each. A file begins with the messages that its actor receives and sends, its state, and the
+//! cost of its crash.
 //!
-//! They exchange batches of claims, a few hundred at a time, never single events: at that size a
-//! hop costs nothing that can be measured.
+//! Actors exchange batches of a few hundred claims, never single events: at that size the cost of a hop cannot be
+//! measured.
 
 pub mod archive;
 pub mod dead_letter;

@@ -4,23 +4,23 @@
 //! Nothing is written. A row at least as new as the expected one is right. A row that the same
 //! message made under a lower revision is reported, and is no fault. A row of an older message is
 //! stale. An open dead letter of the same message and processor accounts for a missing or stale row;
-//! an event of which the present rules make no row is expected to be one, unless a row of its key is
+//! an event of which the present rules make no row must be a dead letter, unless a row of its key is
 //! at least as new. Everything else is a [`Finding`]. Values are compared on request, at equal
-//! versions only. Rows of tables without keys are counted by their event's or message's id.
+//! versions only. Rows of tables without keys are counted by the id of their event or message.
 //!
-//! A line of an archive of payloads does not hold its message's id and publish time. There a row of
-//! the key is right whatever log wrote it, unless its `order_by` value is lower; only a row that was
-//! imported can be older, by its event time. A dead letter is found by its payload.
+//! A line of an archive of payloads has no message id and no publish time. There a row of the key
+//! counts as right, whichever log wrote it, unless its `order_by` value is lower; only an imported row
+//! can be older, by its event time. A dead letter is found by its payload.
 //!
 //! The indexes of the archive's finals show lost files, and lost and edited lines.
 //!
-//! Only what must be whole is audited: windows that are sealed, acknowledged, and no fresher than
-//! their tables may be stale. What is left out is told before all else. A line that repeats another
-//! is counted and is no fault: the archive is at-least-once.
+//! Only complete windows are audited: sealed, acknowledged, and older than the staleness of their
+//! tables. The windows left out are reported first. A repeated line is counted and is no fault: the
+//! archive is at least once.
 //!
-//! Events are compared batch by batch, whatever the range: one batch is collected while the one
-//! before is asked for. Of a window that is being read a hash of each line is kept, so that
-//! repetitions show, and one of each missing row, so that it is named once.
+//! Events are compared in batches, whatever the range: one batch is collected while the warehouse
+//! answers for the previous one. For the window being read a hash of each line is kept, to notice
+//! repetitions, and a hash of each missing row, to name it once.
 
 mod account;
 mod batch;
@@ -60,7 +60,7 @@ pub enum AuditFailure {
     /// The archive cannot be read on.
     #[error(transparent)]
     Read(#[from] StoreError),
-    /// The log does not tell what is acknowledged.
+    /// The log cannot report which messages are acknowledged.
     #[error(transparent)]
     Log(#[from] LogError),
     /// The warehouse has no answer.
@@ -71,7 +71,7 @@ pub enum AuditFailure {
     Broken(String),
 }
 
-/// What is compared with what.
+/// The archive, rules and tables of an audit.
 pub struct Audit {
     /// The archive.
     pub archive: Arc<dyn ArchiveStore>,
@@ -101,7 +101,7 @@ impl Audit {
     /// `false`. `acknowledged` is awaited after the archive was listed, not before.
     ///
     /// # Errors
-    /// [`AuditFailure`]: what was told until then is true, and not all there is.
+    /// [`AuditFailure`]: the results passed until then are true, but incomplete.
     pub async fn run(
         &self,
         Selection { published: range, event_time }: Selection,

@@ -4,10 +4,14 @@
 //! and the replay that it failed in, if that was a staging replay. A second delivery that fails the
 //! same way is the same letter.
 //!
-//! A letter is open until it is requeued. Its version is (time of the failure, position of the
-//! message, 1 once it is requeued), and the greatest version of an id counts: so the mark counts for
-//! the failure that it was set on, and a failure that follows makes the letter open again. Whoever
-//! requeues a letter writes a new failure with a later time than the one before.
+//! A letter is open until it is requeued or purged. Its version is (time of the failure, position of
+//! the message, 1 once it is requeued and 2 once it is purged), and the greatest version of an id
+//! counts: so a mark counts for the failure that it was set on, and a failure that follows makes the
+//! letter open again. Whoever requeues a letter writes a new failure with a later time than the one
+//! before.
+//!
+//! A purge removes the content of a letter: payload, attributes, ordering key, event id and type, and
+//! reason. The rest stays, so that an audit can explain why the event has no row.
 
 use std::sync::Arc;
 
@@ -25,7 +29,7 @@ use crate::version::Version;
 pub const NAME: &str = "dead_letters";
 
 /// The columns, in the order of [`DeadLetter::row`].
-const COLUMNS: [(&str, ColumnType, &str); 19] = [
+const COLUMNS: [(&str, ColumnType, &str); 21] = [
     ("id", ColumnType::String, "hash of message, stage, duty and staging replay"),
     ("event_id", ColumnType::String, "the event's id, where it could be read"),
     ("event_type", ColumnType::String, "the event's type, where it could be read"),
@@ -52,7 +56,9 @@ const COLUMNS: [(&str, ColumnType, &str); 19] = [
         ColumnType::String,
         "failed duty: a processor's name, archive, or route for all duties",
     ),
-    (VERSION_COLUMN, ColumnType::Bytes, "time of failure, position, requeued: the greatest counts"),
+    (VERSION_COLUMN, ColumnType::Bytes, "time of failure, position, state: the greatest counts"),
+    (CLASS, ColumnType::String, "class of the fault: place and kind, no value of an event"),
+    (PURGED_AT, ColumnType::Timestamp, "when its content was removed"),
 ];
 
 /// The duty of an event that never was valid, or that no actor could route: all duties failed.
@@ -62,6 +68,10 @@ pub const ARCHIVE: &str = "archive";
 
 /// The column that names where a payload is that no row of the warehouse can hold.
 pub const PAYLOAD_OBJECT: &str = "payload_object";
+/// The column with the class of the fault. Tables from before classes lack it.
+pub const CLASS: &str = "class";
+/// The column with the time of the purge. Tables from before purges lack it.
+pub const PURGED_AT: &str = "purged_at";
 
 /// Index of the payload among the columns.
 const PAYLOAD: usize = 7;
@@ -71,6 +81,10 @@ const OBJECT: usize = 16;
 const DUTY: usize = 17;
 /// Index of the version among the columns.
 const VERSION: usize = 18;
+/// Index of the class among the columns.
+const CLASS_AT: usize = 19;
+/// Index of the time of the purge among the columns.
+const PURGED: usize = 20;
 /// Index of the time of the mark among the columns.
 const REQUEUED_AT: usize = 13;
 
@@ -93,6 +107,7 @@ pub fn spec() -> TableSpec {
         order_by: Some(ORDER_BY.to_owned()),
         partition_by: None,
         cluster_by: vec![],
+        keeps_events: true,
     }
 }
 
@@ -148,10 +163,14 @@ pub struct DeadLetter {
     pub processor: Option<String>,
     /// The duty that failed: a processor's name, [`ARCHIVE`], or [`ROUTE`] for all duties.
     pub duty: String,
+    /// Class of the fault; `None` in letters from before classes.
+    pub class: Option<CompactString>,
     /// What went wrong, in words.
     pub reason: String,
-    /// The event as it arrived, whole.
+    /// The event as it arrived, whole; empty where the payload is an object, or purged.
     pub payload: Bytes,
+    /// The archive's object that holds the payload, if the row does not.
+    pub payload_object: Option<String>,
     /// The message's attributes, as the message holds them.
     pub attributes: Option<Arc<Attributes>>,
     /// The log's name for the message.
@@ -164,6 +183,8 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// When it was requeued after this failure; `None`: it is open.
     pub requeued_at: Option<Timestamp>,
+    /// When its content was removed.
+    pub purged_at: Option<Timestamp>,
     /// The staging replay that it failed in, if it was one.
     pub replay_id: Option<String>,
     /// The message's ordering key; empty where there is none.
@@ -192,9 +213,18 @@ impl DeadLetter {
     /// The version of the letter's row.
     #[must_use]
     pub fn version(&self) -> Version {
-        let position = Position::of(&self.message_id, self.publish_time, 0);
-        let requeued = u16::from(self.requeued_at.is_some());
-        Version::new(Some(self.failed_at.micros()), position, requeued)
+        let state = match (self.requeued_at, self.purged_at) {
+            (_, Some(_)) => PURGED_STATE,
+            (Some(_), None) => 1,
+            (None, None) => 0,
+        };
+        version((&self.message_id, self.publish_time), self.failed_at, state)
+    }
+
+    /// The version of the row of a letter of this message and time of failure, once it is purged.
+    #[must_use]
+    pub fn purged_version(message: (&str, Timestamp), failed_at: Timestamp) -> Version {
+        version(message, failed_at, PURGED_STATE)
     }
 
     /// The mark that this failure was requeued at this time.
@@ -205,10 +235,35 @@ impl DeadLetter {
         Mark { id: self.id.clone(), at, version }
     }
 
+    /// Whether the event still waits to be requeued.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.requeued_at.is_none() && self.purged_at.is_none()
+    }
+
+    /// What is left of the letter after a purge at this time.
+    #[must_use]
+    pub fn purged(self, at: Timestamp) -> Self {
+        Self {
+            event_id: None,
+            event_type: None,
+            reason: String::new(),
+            payload: Bytes::new(),
+            attributes: None,
+            ordering_key: CompactString::default(),
+            purged_at: Some(at),
+            ..self
+        }
+    }
+
     /// The letter as a row of [`spec`].
     #[must_use]
     pub fn row(&self) -> Row {
         let attributes = self.attributes.as_ref().map(|all| serde_json::json!(**all).to_string());
+        let payload = match (&self.payload_object, self.purged_at) {
+            (None, None) => Value::Bytes(self.payload.clone().into()),
+            _ => Value::Null,
+        };
         let ordering_key = (!self.ordering_key.is_empty()).then_some(&self.ordering_key);
         Row(Box::new([
             text(&self.id),
@@ -218,7 +273,7 @@ impl DeadLetter {
             text(&self.actor),
             optional(self.processor.as_ref()),
             text(&self.reason),
-            Value::Bytes(self.payload.clone().into()),
+            payload,
             optional(attributes),
             text(&self.message_id),
             Value::Timestamp(self.publish_time),
@@ -227,13 +282,15 @@ impl DeadLetter {
             self.requeued_at.map_or(Value::Null, Value::Timestamp),
             optional(self.replay_id.as_ref()),
             optional(ordering_key),
-            Value::Null,
+            optional(self.payload_object.as_ref()),
             text(&self.duty),
             version_value(&self.version()),
+            optional(self.class.as_ref()),
+            self.purged_at.map_or(Value::Null, Value::Timestamp),
         ]))
     }
 
-    /// The letter that a row of [`spec`] holds; empty where its payload is an object.
+    /// The letter that a row of [`spec`] holds.
     ///
     /// # Errors
     /// The name of the column that holds what no letter has there.
@@ -276,6 +333,9 @@ impl DeadLetter {
             replay_id: text(14).map(String::from),
             ordering_key: text(15).unwrap_or_default(),
             duty: text(DUTY).unwrap_or_default().into(),
+            class: text(CLASS_AT),
+            payload_object: text(OBJECT).map(String::from),
+            purged_at: time(PURGED),
         })
     }
 }
@@ -305,16 +365,23 @@ impl Mark {
     }
 }
 
+/// The state in the version of a purged letter.
+const PURGED_STATE: u16 = 2;
+
+fn version((id, published): (&str, Timestamp), failed_at: Timestamp, state: u16) -> Version {
+    Version::new(Some(failed_at.micros()), Position::of(id, published, 0), state)
+}
+
 fn version_value(version: &Version) -> Value {
     Value::Version(Box::new(*version))
 }
 
-/// A row of dead letters that somebody else wrote.
+/// A row of dead letters that another program wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("column {0} of {NAME} holds what no dead letter has there")]
+#[error("column {0} of {NAME} has a value that no dead letter has")]
 pub struct UnreadableLetter(&'static str);
 
-/// The payload that stands in a row of [`spec`] itself.
+/// Returns the payload that a row of [`spec`] holds itself.
 #[must_use]
 pub fn payload(row: &Row) -> Option<&Bytes> {
     match row.0.get(PAYLOAD) {

@@ -1,7 +1,7 @@
-//! JSON text taken apart by pointers, without building a document.
+//! Reads values from JSON text by pointers, without building a document.
 //!
-//! All that is captured here is text as it stands in the event: numbers keep their digits. Of a
-//! repeated key the last one counts, and it replaces all that an earlier one held.
+//! Captured values are the event's own text: numbers keep their digits. The last of several equal keys counts, and it
+//! replaces all values of an earlier one.
 
 mod minify;
 mod pointer;
@@ -16,7 +16,7 @@ pub(crate) use minify::{minify, without_huge_numbers};
 pub(crate) use pointer::Pointer;
 pub(crate) use trie::{Key, Node, Trie};
 
-/// The text that the JSON string `raw` stands for; `None` where `raw` is no string.
+/// Decodes the JSON string `raw`; `None` if `raw` is no string.
 pub(crate) fn unquote(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {

@@ -1,8 +1,7 @@
-//! The actors of Kappa, and everything they promise.
+//! The actors of kappa and their guarantees.
 //!
-//! Start reading at [`delivery`]: what it says about deliveries and claims is what makes an
-//! acknowledged event a durable one. The three ports in [`port`] are all this crate knows of the
-//! world; it has no cloud, HTTP or command-line dependency.
+//! Start reading at [`delivery`]: its rules on deliveries and claims make every acknowledged event durable. The crate
+//! reaches the world through the traits in [`port`] only; it has no cloud, HTTP or command-line dependency.
 
 pub mod actor;
 pub mod archive;
@@ -10,6 +9,7 @@ pub mod audit;
 pub mod dead_letter_table;
 pub mod delivery;
 pub mod envelope;
+pub mod fault_class;
 mod json;
 pub mod message;
 pub mod pipeline;

@@ -1,4 +1,4 @@
-//! What the log hands out and takes in.
+//! Messages that the log hands out and takes in.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -18,10 +18,9 @@ pub type Attributes = BTreeMap<String, String>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lease(pub u64);
 
-/// What a log keeps of each lease, where it numbers them one after another.
+/// A table by lease, for a log that numbers its leases in sequence.
 ///
-/// They are found by their numbers as they are: those on loan lie close together, and so do their
-/// places in the table.
+/// The number itself is the hash: leases on loan have close numbers, so their entries are close in memory.
 pub type LeaseMap<T> = HashMap<Lease, T, BuildHasherDefault<NumberHasher>>;
 
 /// The hasher of a [`LeaseMap`].
@@ -40,7 +39,7 @@ impl Hasher for NumberHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // The table finds a place by the low bits, and tells neighbours apart by the highest seven.
+        // The table finds an entry by the low bits, and compares the highest seven of its neighbours.
         self.0 = number ^ (number << 57);
     }
 }
@@ -77,7 +76,7 @@ impl Message {
         Position::of(&self.id, self.publish_time, 0)
     }
 
-    /// What the message costs in memory, in bytes: payload and metadata.
+    /// Returns the memory that the message needs, in bytes: payload and metadata.
     #[must_use]
     pub fn cost_bytes(&self) -> u64 {
         let attributes = self

@@ -4,6 +4,7 @@
 //! settled in time is given back to the log. Whoever kills a pipeline instead only causes
 //! deliveries to come again.
 
+mod housekeeping;
 mod tree;
 
 use std::fmt;
@@ -20,33 +21,29 @@ pub use crate::actor::processor::EventFaults;
 pub use crate::actor::reader::{Idle, Intake};
 use crate::archive::{Compression, LineFormat};
 use crate::dead_letter_table;
-use crate::delivery::{Account, Ledger};
+use crate::delivery::{Account, Duty, Ledger};
 use crate::envelope::EnvelopePlan;
 use crate::port::{
-    ArchiveStore, EnsureError, Ensured, EventLog, LogError, LogFault, StoreError, Warehouse,
+    ArchiveStore, EnsureError, Ensured, EventLog, LogError, StoreError, Warehouse, watched_log,
 };
 use crate::processor::Processor;
 use crate::replay::{OpenLetters, ReplayRange};
 use crate::settings::{ActorSettings, RestartPolicy, WriterSettings};
 use crate::supervision::{Child, Order, Supervisor};
-use crate::vitals::{Board, Phase};
+use crate::vitals::{Board, OnLoan, Phase};
 use tree::Tree;
-
-/// How often rates are sampled and the backlog is asked for.
-const SAMPLE: Duration = Duration::from_secs(1);
 
 /// How long a stop waits for the last give-backs and acknowledgements, behind all else.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Everything a pipeline is told at its start.
+/// The plan of a pipeline at its start.
 #[derive(Clone)]
 pub struct Plan {
     /// Where an event keeps its identity.
     pub envelope: Arc<EnvelopePlan>,
     /// The processors, each with its table's writer.
     pub processors: Vec<ProcessorSpec>,
-    /// The patterns of processors that are configured and have no part in this: what they take is
-    /// not left over for `*`.
+    /// The patterns of processors that are configured and not run here: their event types are not left over for `*`.
     pub elsewhere: Vec<Vec<String>>,
     /// The archive branch; history that is replayed is not archived again.
     pub archive: Option<ArchivePlan>,
@@ -65,7 +62,7 @@ pub struct Plan {
 /// One processor of a pipeline.
 #[derive(Clone)]
 pub struct ProcessorSpec {
-    /// What makes the rows.
+    /// The rule that makes the rows.
     pub processor: Arc<dyn Processor>,
     /// It sees every valid event, besides the processors that take it; its patterns do not count.
     pub observes: bool,
@@ -73,16 +70,18 @@ pub struct ProcessorSpec {
     pub restart: RestartPolicy,
     /// How its table's writer works.
     pub writer: WriterSettings,
+    /// How far the table's rows may be behind: only watched.
+    pub freshness: Option<Duration>,
 }
 
 /// The form of the archive.
 #[derive(Clone, Copy, Debug)]
 pub struct ArchivePlan {
-    /// What a line holds.
+    /// The format of a line.
     pub format: LineFormat,
     /// How a part is compressed.
     pub compression: Compression,
-    /// Nobody else writes this archive: what is unfinished at the start is finished at once.
+    /// This process is the only writer of the archive: windows that are unfinished at the start are finished at once.
     pub exclusive: bool,
 }
 
@@ -148,10 +147,11 @@ pub struct Pipeline {
     intake: watch::Sender<Intake>,
     idle: watch::Receiver<Option<Idle>>,
     acknowledger: JoinHandle<()>,
-    housekeeping: JoinHandle<()>,
+    watch: JoinHandle<()>,
+    inquiry: JoinHandle<()>,
 }
 
-/// Further children of the root, such as the status endpoint; made anew for each life of the root.
+/// Further children of the root, such as the status endpoint; made again for each life of the root.
 pub type OtherGroups = Arc<dyn Fn() -> Vec<Child> + Send + Sync>;
 
 impl Pipeline {
@@ -173,7 +173,8 @@ impl Pipeline {
         );
         let names = plan.processors.iter().map(|spec| spec.processor.name().to_owned());
         let ledger = Ledger::new(account, names, Arc::clone(&board));
-        show_holdings(&board, &ledger);
+        let tables = plan.processors.iter().map(|spec| spec.processor.table().name.clone());
+        show_on_loan(&board, &ledger, tables.collect());
         let (intake, asked) = watch::channel(intake);
         let (idle_now, idle) = watch::channel(None);
         let tree = Tree::plant(plan, ports, ledger, board, (asked, idle_now), others);
@@ -181,8 +182,9 @@ impl Pipeline {
         let (root, root_ended) = Actor::spawn(None, Supervisor, arguments).await?;
         tree.board().set_phase(Phase::Running);
         let acknowledger = tokio::spawn(acknowledge(Arc::clone(&tree)));
-        let housekeeping = tokio::spawn(keep_house(Arc::clone(&tree)));
-        Ok(Self { tree, root, root_ended, intake, idle, acknowledger, housekeeping })
+        let watch = tokio::spawn(housekeeping::keep_watch(Arc::clone(&tree), root.clone()));
+        let inquiry = tokio::spawn(housekeeping::inquire(Arc::clone(&tree)));
+        Ok(Self { tree, root, root_ended, intake, idle, acknowledger, watch, inquiry })
     }
 
     /// Waits until the log has nothing more and nothing is unacknowledged, or the pipeline fails.
@@ -214,7 +216,7 @@ impl Pipeline {
         Failed(self.tree.root_vitals().last_error().unwrap_or_else(|| "the root ended".to_owned()))
     }
 
-    /// Stops: settles what is in flight within `drain_timeout`, gives back the rest.
+    /// Stops: settles the events in flight within `drain_timeout`, and returns the rest to the log.
     pub async fn stop(mut self, drain_timeout: Duration) -> Stopped {
         self.tree.board().set_phase(Phase::Draining);
         self.intake.send_replace(Intake::Closed);
@@ -232,7 +234,7 @@ impl Pipeline {
             futures::join!(log.close(), warehouse.close());
         })
         .await;
-        // What is settled, but could not be acknowledged in time, comes again too.
+        // Settled messages that could not be acknowledged in time come again too.
         let given_back = usize::try_from(ledger.account().messages()).unwrap_or(usize::MAX);
         Stopped { given_back, archive_closed }
     }
@@ -279,7 +281,8 @@ impl Drop for Pipeline {
     fn drop(&mut self) {
         self.root.kill();
         self.acknowledger.abort();
-        self.housekeeping.abort();
+        self.watch.abort();
+        self.inquiry.abort();
         self.tree.ledger().abandon();
     }
 }
@@ -299,7 +302,7 @@ async fn ready(plan: &Plan, ports: &Ports) -> Result<(), StartError> {
         tell(&table.name, &ensured);
     }
     if plan.archive.is_some() {
-        // Any listing tells whether the store answers; this one is short.
+        // Any listing shows whether the store answers; this one is short.
         ports.archive.list("manifests/").await?;
     }
     Ok(())
@@ -321,49 +324,22 @@ fn tell(table: &str, ensured: &Ensured) {
     }
 }
 
-/// The board must not keep the ledger alive, which holds the board.
-fn show_holdings(board: &Arc<Board>, ledger: &Arc<Ledger>) {
+/// Shows what is on loan, for the processors of these tables.
+fn show_on_loan(board: &Board, ledger: &Arc<Ledger>, tables: Vec<String>) {
+    // The board must not keep the ledger alive, which holds the board.
     let ledger: Weak<Ledger> = Arc::downgrade(ledger);
-    board.set_holdings(Box::new(move || {
-        ledger.upgrade().map(|ledger| ledger.holdings()).unwrap_or_default()
+    board.set_on_loan(Box::new(move || {
+        let Some(ledger) = ledger.upgrade() else { return OnLoan::default() };
+        // In the order of an event's way: one that moves on meanwhile is seen in either place.
+        let unrouted = ledger.oldest(Duty::Route);
+        let oldest =
+            |(index, table): (usize, &String)| (table.clone(), ledger.oldest(Duty::Process(index)));
+        let tables = tables.iter().enumerate().map(oldest).collect();
+        OnLoan { holdings: ledger.holdings(), unrouted, tables }
     }));
 }
 
 async fn acknowledge(tree: Arc<Tree>) {
-    tree.ledger().acknowledge_finished(&*tree.ports().log).await;
-}
-
-/// Shows the faults of the log, and that those of last time are over.
-fn show_faults(board: &Board, shown: &mut Vec<&'static str>, faults: Vec<LogFault>) {
-    shown.retain(|what| {
-        let lasts = faults.iter().any(|fault| fault.what == *what);
-        if !lasts {
-            board.recovered(what);
-        }
-        lasts
-    });
-    for LogFault { what, reason, waiting } in faults {
-        board.trouble(what, reason, waiting);
-        if !shown.contains(&what) {
-            shown.push(what);
-        }
-    }
-}
-
-/// Samples rates and asks for the backlog, each second.
-async fn keep_house(tree: Arc<Tree>) {
-    let mut tick = tokio::time::interval(SAMPLE);
-    let mut faulty = Vec::new();
-    loop {
-        tick.tick().await;
-        tree.board().sample(std::time::Instant::now());
-        if let Ok(faults) = tree.ports().log.faults().await {
-            show_faults(tree.board(), &mut faulty, faults);
-        }
-        // A log that cannot tell shows as trouble where it is read.
-        if let Ok(backlog) = tree.ports().log.backlog().await {
-            tree.board().counters().set_backlog(backlog);
-        }
-        tree.board().announce();
-    }
+    let log = watched_log(&tree.ports().log, &tree.board().calls("event log (acknowledge)"));
+    tree.ledger().acknowledge_finished(&*log).await;
 }

@@ -40,7 +40,7 @@ pub const MAX_REVISION: u16 = u16::MAX;
 pub struct EventView<'a> {
     /// The message that carries it; its payload is the event.
     pub message: &'a Message,
-    /// What the event says about itself.
+    /// The event's id, type and time.
     pub envelope: &'a Envelope,
 }
 
@@ -60,7 +60,7 @@ pub trait Processor: Send + Sync + 'static {
     /// The processor's name, as in its actor's path and in dead letters.
     fn name(&self) -> &str;
 
-    /// Which event types it takes: prefixes, or `*` for what no other processor took.
+    /// Returns the event types that it takes: prefixes, or `*` for types that no other processor takes.
     fn patterns(&self) -> &[String];
 
     /// The table it fills.
@@ -75,8 +75,7 @@ pub trait Processor: Send + Sync + 'static {
         }
     }
 
-    /// The keys of the rows that the event would have, where they can be told though a row cannot
-    /// be made.
+    /// Returns the keys of the event's rows, if they are known although a row cannot be made.
     fn keys(&self, _event: &EventView<'_>) -> Option<Vec<Row>> {
         None
     }

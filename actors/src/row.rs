@@ -60,7 +60,7 @@ pub struct Column {
     pub name: String,
     /// Its type.
     pub kind: ColumnType,
-    /// What it holds, for people.
+    /// A description for people.
     pub description: Option<String>,
 }
 
@@ -83,6 +83,9 @@ pub struct TableSpec {
     pub partition_by: Option<usize>,
     /// Indexes of the columns to cluster by, where the warehouse can.
     pub cluster_by: Vec<usize>,
+    /// Whether the key holds the event's id, so that each event has its own rows. Otherwise the table
+    /// keeps the latest state of each key.
+    pub keeps_events: bool,
 }
 
 impl TableSpec {
@@ -195,7 +198,7 @@ impl Row {
             .unwrap_or(Ordering::Equal)
     }
 
-    /// What the row costs in memory, in bytes.
+    /// Returns the memory that the row needs, in bytes.
     #[must_use]
     pub fn cost_bytes(&self) -> u64 {
         Self::fixed_bytes(self.0.len()) + self.0.iter().map(Value::heap_bytes).sum::<u64>()

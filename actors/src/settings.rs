@@ -1,5 +1,4 @@
-//! What each actor is told at its start. The daemon's configuration gathers these; this crate
-//! holds no default of its own.
+//! Settings of each actor at its start. The daemon's configuration fills them; this crate has no default values.
 
 use std::time::Duration;
 
@@ -40,6 +39,10 @@ pub struct ReaderSettings {
     pub max_redelivery_backoff: Duration,
     /// Panics after which an event becomes a dead letter.
     pub max_attempts: u32,
+    /// How long an event that panics a sink, and nothing else is stored meanwhile, is tried before it
+    /// becomes a dead letter.
+    #[serde(deserialize_with = "duration")]
+    pub panic_grace: Duration,
     /// How long nothing must come before a run until idle ends, where the log does not know its
     /// backlog.
     #[serde(deserialize_with = "duration")]
@@ -134,7 +137,23 @@ pub struct SupervisorSettings {
     pub restart: RestartPolicy,
 }
 
-/// The settings of all actors of which there is one kind, whatever the configuration names.
+/// `actors.watchdog`: what is done about a call without an answer, and about an actor that takes no
+/// message of its mailbox. Each time counts from the beginning of the hang.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchdogSettings {
+    /// When the daemon counts as degraded.
+    #[serde(deserialize_with = "duration")]
+    pub degraded_after: Duration,
+    /// When the actor is restarted, and again after as long.
+    #[serde(deserialize_with = "duration")]
+    pub restart_after: Duration,
+    /// When the process ends, if restarts did not help.
+    #[serde(deserialize_with = "duration")]
+    pub exit_after: Duration,
+}
+
+/// The settings of the actors that every pipeline has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActorSettings {
     /// `actors.reader`
@@ -149,6 +168,8 @@ pub struct ActorSettings {
     pub dead_letter: WriterSettings,
     /// `actors.supervisor`
     pub supervisor: SupervisorSettings,
+    /// `actors.watchdog`
+    pub watchdog: WatchdogSettings,
 }
 
 /// Reads a duration written as text with a unit: `"250ms"`, `"10s"`, `"7d"`.

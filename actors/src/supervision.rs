@@ -2,9 +2,9 @@
 //! that start them again.
 //!
 //! ractor stops a supervisor with any of its children, gives a restarted actor a new reference,
-//! and bounds no mailbox. Here a supervisor restarts the one child that died, others reach a child
-//! by its [`Address`], which stays valid, and what a mailbox may hold is bounded by the
-//! [`Account`](crate::delivery::Account).
+//! and bounds no mailbox. Here a supervisor restarts the child that died, others reach a child
+//! by its [`Address`], which stays valid, and the [`Account`](crate::delivery::Account) bounds the
+//! contents of mailboxes.
 
 mod address;
 mod child;

@@ -74,7 +74,7 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))
     }
 
-    /// The same point in time for calendar questions.
+    /// Converts to a calendar time in UTC.
     #[must_use]
     pub fn to_utc(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or(DateTime::UNIX_EPOCH)

@@ -21,14 +21,14 @@ const REQUEST: usize = 1_000;
 /// slower, and none faster.
 const ROUNDS: usize = 7;
 
-/// Who is late, as the servers are told.
+/// The late service, as a command to the servers.
 const SINKS: [(&str, Option<&str>); 3] = [
     ("punctual sinks", None),
     ("appends answered 50 ms late", Some("delay-appends 50")),
     ("uploads answered 50 ms late", Some("delay-uploads 50")),
 ];
 
-/// What one run came to.
+/// The result of one run.
 struct Run {
     rate: f64,
     cpu_seconds: f64,

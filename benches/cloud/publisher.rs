@@ -1,4 +1,4 @@
-//! Publishes generated events through the API of Pub/Sub, and keeps what should become of them.
+//! Publishes generated events through the API of Pub/Sub, and keeps their expected results.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use super::serve::TOPIC;
 use super::services::Services;
 use crate::load::generator;
 
-/// The publisher, and what it has published.
+/// The publisher, and its published events.
 pub struct Publisher {
     runtime: Runtime,
     client: PublisherClient<Channel>,

@@ -11,7 +11,7 @@ use kappa_test_servers::storage::StorageServer;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-/// What tells this process to serve.
+/// The argument that makes this process serve.
 pub const ARGUMENT: &str = "serve";
 
 /// The project of everything.
@@ -42,7 +42,7 @@ pub fn serve() {
         }
     });
     servers.pubsub.control().create(TOPIC, SUBSCRIPTION, &json!({}));
-    servers.bigquery.control().keep_keys_only();
+    servers.bigquery.control().keep_only("event_id");
     servers.storage.control().create_bucket(BUCKET, "STANDARD");
     let mut out = BufWriter::new(std::io::stdout().lock());
     let [pubsub, bigquery] = [servers.pubsub.grpc_endpoint(), servers.bigquery.grpc_endpoint()];
@@ -86,7 +86,7 @@ impl Servers {
             }
             ("archived", _) => writeln!(out, "{}", self.archived()).unwrap(),
             ("violations", _) => writeln!(out, "{}", bigquery.violations().join("; ")).unwrap(),
-            (other, _) => panic!("nobody here knows {other:?}"),
+            (other, _) => panic!("unknown command {other:?}"),
         }
     }
 

@@ -44,7 +44,7 @@ impl Services {
         self.addresses[0].clone()
     }
 
-    /// The daemon's arguments: what is shipped, but for names and addresses.
+    /// The daemon's arguments: the shipped configuration, except names and addresses.
     pub fn arguments(&self) -> Vec<String> {
         let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/gcp.toml");
         let mut arguments = vec!["--config".to_owned(), shipped.to_str().unwrap().to_owned()];
@@ -73,7 +73,7 @@ impl Services {
         line.trim_end().to_owned()
     }
 
-    /// Waits until a count that the servers tell has come to `count`.
+    /// Waits until a count of the servers has reached `count`.
     pub fn until(&mut self, what: &str, count: usize) {
         let mut last = (0, Instant::now());
         while last.0 < count {

@@ -19,7 +19,7 @@ use crate::report::Report;
 /// Rows in one transaction.
 const COMMIT: u64 = 5_000;
 
-/// The loop must be tight, or a ratio to it says nothing: processor seconds a million, at most.
+/// The loop must be tight, or a ratio to it means nothing: greatest processor seconds for a million events.
 const HONEST_CPU_SECONDS: f64 = 2.5;
 
 #[derive(Deserialize)]
@@ -56,7 +56,7 @@ struct Metadata<'a> {
     source: Cow<'a, str>,
 }
 
-/// What the loop needed.
+/// The cost of the loop.
 pub struct Loop {
     /// Wall time, the events being in memory already.
     pub wall: Duration,

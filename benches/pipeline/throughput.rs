@@ -45,7 +45,7 @@ fn million_of(report: &mut Report, ids: Ids, least: f64) -> f64 {
     rate
 }
 
-/// How long it takes from the daemon's start to the last acknowledgement, and what it costs.
+/// Returns the time from the daemon's start to the last acknowledgement, and the cost.
 fn work_off(events: u64, ids: Ids) -> (Duration, Cost) {
     let dir = tempfile::tempdir().unwrap();
     publish(dir.path(), events, ids);

@@ -1,4 +1,4 @@
-//! The daemon as a process, and what it costs.
+//! The daemon as a process, and its cost.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -13,7 +13,7 @@ pub struct Daemon {
     said: String,
 }
 
-/// What a finished run cost.
+/// The cost of a finished run.
 pub struct Cost {
     /// Processor seconds, until the end of the process.
     pub cpu_seconds: f64,

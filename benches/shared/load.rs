@@ -1,4 +1,4 @@
-//! What is published.
+//! The published events.
 
 use kappa::generate::{Generator, Ids, Options};
 use kappa_actors::time::Timestamp;

@@ -1,11 +1,4 @@
-//! BigQuery as the warehouse, written through the Storage Write API.
-//!
-//! - A table with a key is written in one of two modes. `upsert` lets BigQuery keep the newest row
-//!   of each key; `append` adds every row to a committed stream whose offsets keep a retry from
-//!   doubling, and a view shows the newest row of each key.
-//! - A write is answered when the service has answered for every row of it.
-//! - A table without a key is always appended to; one with a key and no version (the dead letters)
-//!   is always upserted, the first row of a key standing highest.
+#![doc = include_str!("bigquery/README.md")]
 
 mod append;
 mod audit;
@@ -27,6 +20,7 @@ mod tables;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -47,6 +41,8 @@ pub struct BigQueryWarehouse {
     rest: Rest,
     /// Takes the payloads of dead letters that are too large for a row.
     payloads: Option<Arc<dyn ArchiveStore>>,
+    /// The table of dead letters is known to have every column.
+    letters_complete: AtomicBool,
     writers: Mutex<HashMap<String, Arc<TableWriter>>>,
 }
 
@@ -72,6 +68,7 @@ impl BigQueryWarehouse {
             rest: Rest::new(&options)?,
             options: Arc::new(options),
             payloads,
+            letters_complete: AtomicBool::default(),
             writers: Mutex::default(),
         })
     }
@@ -83,7 +80,11 @@ impl BigQueryWarehouse {
             // Letters are marked as requeued, and read from the table itself.
             (false, _) if table.name == dead_letter_table::NAME => WriteMode::Upsert,
             (false, None) => WriteMode::Upsert,
-            (false, Some(_)) => self.table_options(&table.name).mode,
+            (false, Some(_)) => {
+                let default =
+                    if table.keeps_events { WriteMode::Append } else { WriteMode::Upsert };
+                self.table_options(&table.name).mode.unwrap_or(default)
+            }
         }
     }
 
@@ -117,8 +118,8 @@ impl BigQueryWarehouse {
 }
 
 impl BigQueryWarehouse {
-    /// Removes from a table that takes upserts the rows of these keys whose version is not higher
-    /// than that of the given row; see [`Warehouse::write`] for what is answered.
+    /// Removes from an upserted table the rows of these keys whose version is not higher than that of the given row; the
+    /// answers are those of [`Warehouse::write`].
     async fn remove(&self, table: &Arc<TableSpec>, rows: Vec<Row>) -> Result<Written, WriteError> {
         self.writer(table).await.write(&Arc::new(rows), Change::Removal).await.map(Written::from)
     }

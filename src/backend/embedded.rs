@@ -1,4 +1,4 @@
-//! Log, warehouse and archive on one machine: SQLite files and a folder.
+#![doc = include_str!("embedded/README.md")]
 
 pub mod archive;
 pub mod check;

@@ -1,8 +1,8 @@
-//! Sinks that misbehave on purpose for a while after the start: `faults.fail` and `faults.slow`.
+//! Sinks that misbehave on purpose for a while after the start: `faults.fail`, `faults.slow` and
+//! `faults.hang`.
 //!
-//! Only writes are touched: what the start itself asks of a backend is answered truly, for a fault
-//! met there would end the daemon instead of being waited out. Where no fault is aimed at a
-//! backend, it is handed back unwrapped.
+//! Only writes are affected: the queries of the start are answered correctly, because a fault there would end the
+//! daemon instead of being waited out. A backend without a configured fault is returned unwrapped.
 
 use std::fmt;
 use std::str::FromStr;
@@ -92,6 +92,7 @@ pub struct SinkFault {
 pub struct Faults {
     fail: Option<Fault>,
     slow: Option<Fault>,
+    hang: Option<Fault>,
 }
 
 #[derive(Clone, Debug)]
@@ -108,13 +109,18 @@ impl Fault {
 
 impl Faults {
     /// Starts the clock: writes to `fail`'s sink are answered *unavailable* until its time is
-    /// over, those to `slow`'s wait for that.
+    /// over, those to `slow`'s wait for that, and those to `hang`'s are never answered, not even
+    /// afterwards.
     #[must_use]
-    pub fn armed(fail: Option<&SinkFault>, slow: Option<&SinkFault>) -> Self {
+    pub fn armed(
+        fail: Option<&SinkFault>,
+        slow: Option<&SinkFault>,
+        hang: Option<&SinkFault>,
+    ) -> Self {
         let now = Instant::now();
         let arm =
             |fault: &SinkFault| Fault { sink: fault.sink.clone(), until: now + fault.lasting };
-        Self { fail: fail.map(arm), slow: slow.map(arm) }
+        Self { fail: fail.map(arm), slow: slow.map(arm), hang: hang.map(arm) }
     }
 
     /// `inner` with the faults aimed at its tables.
@@ -138,11 +144,14 @@ impl Faults {
     }
 
     fn aim(&self, at: impl Fn(&Sink) -> bool) -> bool {
-        self.fail.iter().chain(&self.slow).any(|fault| at(&fault.sink))
+        self.fail.iter().chain(&self.slow).chain(&self.hang).any(|fault| at(&fault.sink))
     }
 
     /// Waits, and fails, as a write to the sink that is `aimed` at should.
     async fn meet(&self, aimed: impl Fn(&Sink) -> bool) -> Result<(), String> {
+        if self.hang.as_ref().is_some_and(|hang| hang.meets(&aimed)) {
+            return std::future::pending().await;
+        }
         if let Some(slow) = self.slow.as_ref().filter(|slow| slow.meets(&aimed)) {
             sleep_until(slow.until).await;
         }
@@ -177,6 +186,10 @@ impl Warehouse for Faulty<dyn Warehouse> {
         let met = self.faults.meet(|sink| sink.of_table(&table.name)).await;
         met.map_err(WriteError::Unavailable)?;
         self.inner.write(table, rows).await
+    }
+
+    fn ended(&self) -> Option<String> {
+        self.inner.ended()
     }
 
     async fn close(&self) {
@@ -258,6 +271,7 @@ mod tests {
             order_by: None,
             partition_by: None,
             cluster_by: Vec::new(),
+            keeps_events: true,
         })
     }
 
@@ -265,7 +279,7 @@ mod tests {
     async fn a_failing_sink_fails_alone_and_only_for_its_time() {
         let inner = Arc::new(Willing::default());
         let fail = fault("sink = 'writer.orders'\nfor = '5s'");
-        let warehouse = Faults::armed(Some(&fail), None).warehouse(inner.clone());
+        let warehouse = Faults::armed(Some(&fail), None, None).warehouse(inner.clone());
         let rows = Arc::new(Vec::new());
 
         let error = warehouse.write(&table("orders"), rows.clone()).await.unwrap_err();
@@ -282,7 +296,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_sink_waits_until_its_time_is_over() {
         let slow = fault("sink = 'dead-letter'\nfor = '5s'");
-        let warehouse = Faults::armed(None, Some(&slow)).warehouse(Arc::new(Willing::default()));
+        let faults = Faults::armed(None, Some(&slow), None);
+        let warehouse = faults.warehouse(Arc::new(Willing::default()));
         let start = Instant::now();
         let rows = Arc::new(Vec::new());
         warehouse.write(&table("orders"), rows.clone()).await.unwrap();
@@ -294,11 +309,24 @@ mod tests {
         assert_eq!(after.elapsed(), Duration::ZERO);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_hanging_sink_never_answers_the_calls_of_its_time_and_answers_later_ones() {
+        let inner = Arc::new(Willing::default());
+        let hang = fault("sink = 'writer.orders'\nfor = '5s'");
+        let warehouse = Faults::armed(None, None, Some(&hang)).warehouse(inner.clone());
+        let (orders, rows) = (table("orders"), Arc::new(Vec::new()));
+        let within = Duration::from_secs(3600);
+        let hanging = tokio::time::timeout(within, warehouse.write(&orders, rows.clone()));
+        assert!(hanging.await.is_err());
+        assert_eq!(inner.0.load(Relaxed), 0);
+        warehouse.write(&orders, rows).await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_backend_that_no_fault_is_aimed_at_stays_as_it_is() {
         let inner: Arc<dyn Warehouse> = Arc::new(Willing::default());
         let fail = fault("sink = 'archive'\nfor = '5s'");
-        let faults = Faults::armed(Some(&fail), None);
+        let faults = Faults::armed(Some(&fail), None, None);
         assert!(Arc::ptr_eq(&faults.warehouse(inner.clone()), &inner));
         assert!(Arc::ptr_eq(&Faults::default().warehouse(inner.clone()), &inner));
     }

@@ -14,11 +14,11 @@ use serde_json::Value;
 /// What all three services are asked with.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
-/// The credentials for a backend at `endpoints`, those of them that are configured.
+/// Returns the credentials for a backend at the configured ones of `endpoints`.
 ///
 /// `file` holds a service account's key, the configuration of an external account (workload
-/// identity federation), an impersonation or a user's login; where it is empty, application default
-/// credentials are taken. Where any endpoint is plaintext, nobody asks.
+/// identity federation), an impersonation or a user's login; if it is empty, application default
+/// credentials are taken. If any endpoint is plaintext, no credentials are used.
 ///
 /// # Errors
 /// When the file cannot be read or holds no credentials, naming it.
@@ -38,7 +38,7 @@ fn read(path: &Path) -> anyhow::Result<Credentials> {
     let text = std::fs::read(path)?;
     // The parser's own words could quote the key.
     let Ok(json) = serde_json::from_slice::<Value>(&text) else {
-        bail!("the file is not JSON: download the key or the configuration anew");
+        bail!("the file is not JSON: download the key or the configuration again");
     };
     let kind = json.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
     let built = match kind.as_str() {

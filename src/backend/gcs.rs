@@ -1,9 +1,4 @@
-//! Cloud Storage as the archive.
-//!
-//! Every object is written under the precondition that its name is free, and every source of a
-//! composition is named with its generation, so no call can replace or join anything but what is
-//! meant, however often it is repeated. What is stored is compared, size and checksum, with what
-//! was sent; what is read, with the checksum of the store. No call waits for ever for an answer.
+#![doc = include_str!("gcs/README.md")]
 
 mod clients;
 mod options;
@@ -35,13 +30,12 @@ use trouble::{Trouble, store_error, trouble};
 /// Sources that one call may compose: <https://cloud.google.com/storage/docs/composite-objects>
 const MAX_SOURCES: usize = 32;
 
-/// One bucket, or what stands below a prefix of it.
+/// One bucket, or the objects below a prefix of it.
 #[derive(Clone)]
 pub struct GcsArchive {
     clients: Arc<Clients>,
     bucket: String,
     prefix: String,
-    storage_class: Option<String>,
 }
 
 impl fmt::Debug for GcsArchive {
@@ -62,7 +56,6 @@ impl GcsArchive {
         Ok(Self {
             bucket: format!("projects/_/buckets/{}", options.bucket),
             prefix: options.prefix.clone(),
-            storage_class: options.storage_class.clone(),
             clients: Arc::new(Clients::connect(options).await?),
         })
     }
@@ -88,7 +81,7 @@ impl GcsArchive {
         store_error(error, &self.bucket, name)
     }
 
-    /// Takes back an object that is not what was sent: the name must be free for the next try.
+    /// Removes an object that differs from the sent bytes: its name must be free for the next try.
     async fn take_back(&self, stored: &ObjectInfo) -> StoreError {
         let object = ObjectRef { name: stored.name.clone(), generation: stored.generation };
         let gone = match self.delete(&object).await {
@@ -110,9 +103,6 @@ impl ArchiveStore for GcsArchive {
         let storage = self.clients.storage();
         let mut write = storage.write_object(&self.bucket, full, body);
         write = write.set_if_generation_match(0_i64);
-        if let Some(class) = &self.storage_class {
-            write = write.set_storage_class(class);
-        }
         // Not buffered: google-cloud-storage 1.21 takes up a buffered upload that broke inside a
         // chunk with the wrong bytes, and then never ends.
         let sent = write.with_known_crc32c(crc32c).send_unbuffered();
@@ -188,11 +178,7 @@ impl ArchiveStore for GcsArchive {
             let reason = format!("{count} sources to compose: 1 to {MAX_SOURCES} can be");
             return Err(StoreError::Refused(reason));
         }
-        let mut destination =
-            Object::new().set_name(self.full(name)?).set_bucket(self.bucket.clone());
-        if let Some(class) = &self.storage_class {
-            destination = destination.set_storage_class(class);
-        }
+        let destination = Object::new().set_name(self.full(name)?).set_bucket(self.bucket.clone());
         let mut parts = Vec::new();
         for source in sources {
             let exactly = ObjectPreconditions::new().set_if_generation_match(source.generation);
@@ -212,7 +198,7 @@ impl ArchiveStore for GcsArchive {
             Ok(object) => return Ok(Put::Stored(self.info_of(object))),
             Err(error) => error,
         };
-        // It does not say whose precondition failed: the destination tells.
+        // It does not name the failed precondition: the destination shows it.
         match trouble(&error) {
             Trouble::Precondition | Trouble::NotFound => match self.info(name).await {
                 Ok(standing) => Ok(Put::Exists(standing)),

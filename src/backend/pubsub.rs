@@ -1,15 +1,4 @@
-//! Pub/Sub as the event log.
-//!
-//! - Nothing is acknowledged but by [`EventLog::acknowledge`]. A lease that is dropped, unknown or
-//!   from before a seek gives its message back, or does nothing: it never acknowledges.
-//! - The streams belong to this backend's own tasks, not to whoever pulls: a reader's death
-//!   neither stops lease extensions nor the acknowledgement of what is in flight.
-//! - What is on loan, handed out or waiting here, stays inside the account whatever the server
-//!   sends; beyond it each stream holds at most one message in hand and one response of the server.
-//! - A stream that brings nothing for long is opened anew on another connection: one whose other end
-//!   is gone without a word looks like one with nothing to say.
-//! - A seek first gives back all that is on loan and waits until every acknowledgement is sent, so
-//!   that none from before can reach the service after it.
+#![doc = include_str!("pubsub/README.md")]
 
 mod acknowledged;
 mod admin;
@@ -35,6 +24,7 @@ use kappa_actors::port::{
     Acknowledged, Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought,
 };
 use kappa_actors::time::Timestamp;
+use kappa_actors::vitals::Counter;
 use tokio::sync::{OnceCell, RwLock};
 
 use admin::Admin;
@@ -58,6 +48,8 @@ pub struct PubSubLog {
     reading: RwLock<Reading>,
     /// Leases are numbered through all sessions, so that a void one never means another message.
     leases: loans::Numbers,
+    /// Through all sessions too.
+    lost_acknowledgements: Arc<Counter>,
     proven: OnceCell<()>,
 }
 
@@ -82,6 +74,7 @@ impl PubSubLog {
             publisher: OnceCell::new(),
             reading: RwLock::new(Reading::Idle),
             leases: loans::Numbers::default(),
+            lost_acknowledgements: Arc::default(),
             proven: OnceCell::new(),
         })
     }
@@ -100,14 +93,16 @@ impl PubSubLog {
             Reading::Idle => {
                 let (options, admin) = (self.options.clone(), self.admin.clone());
                 let numbers = self.leases.clone();
-                let session = Session::start(options, self.subscriber.clone(), admin, numbers);
+                let lost = Arc::clone(&self.lost_acknowledgements);
+                let session =
+                    Session::start(options, self.subscriber.clone(), admin, numbers, lost);
                 *reading = Reading::Running(session.clone());
                 Some(session)
             }
         }
     }
 
-    /// The session, if one runs: what has none has no leases either.
+    /// Returns the running session, if any: without a session there are no leases.
     async fn running(&self) -> Option<Arc<Session>> {
         match &*self.reading.read().await {
             Reading::Running(session) => Some(session.clone()),
@@ -117,7 +112,7 @@ impl PubSubLog {
 }
 
 impl Drop for PubSubLog {
-    /// Stops the tasks where nobody called [`EventLog::close`]; what was on loan is given back.
+    /// Stops the tasks if [`EventLog::close`] was not called; messages on loan are returned.
     fn drop(&mut self) {
         if let Reading::Running(session) = self.reading.get_mut() {
             session.abandon();
@@ -149,7 +144,7 @@ impl EventLog for PubSubLog {
     }
 
     async fn seek(&self, to: Timestamp) -> Result<Sought, LogError> {
-        // Held throughout: nobody pulls or acknowledges while the epoch changes.
+        // Held throughout: no pull and no acknowledgement happens while the epoch changes.
         let mut reading = self.reading.write().await;
         if let Reading::Running(session) = &*reading
             && !session.end(SEEK_FLUSH).await
@@ -162,7 +157,7 @@ impl EventLog for PubSubLog {
         if !matches!(*reading, Reading::Closed) {
             *reading = Reading::Idle;
         }
-        // Who may not look must still be able to seek.
+        // An account without permission to read the subscription must still be able to seek.
         if let Ok(Some(found)) = self.admin.subscription(&self.options.subscription_name()).await {
             job::check_reach(&found.name, job::reach(&found), to)?;
         }
@@ -195,6 +190,10 @@ impl EventLog for PubSubLog {
         let Some(session) = self.running().await else { return Ok(Backlog::default()) };
         session.loans.trouble()?;
         Ok(Backlog { messages: None, oldest: session.loans.oldest() })
+    }
+
+    fn lost_acknowledgements(&self) -> u64 {
+        self.lost_acknowledgements.get()
     }
 
     async fn acknowledged(&self) -> Result<Acknowledged, LogError> {

@@ -11,6 +11,8 @@ pub struct Thing {
     pub name: String,
     /// How it stands.
     pub state: State,
+    /// Costs and losses that it causes, each a sentence.
+    pub warnings: Vec<String>,
 }
 
 /// How a thing stands.

@@ -25,9 +25,9 @@ pub struct Args {
     pub command: Command,
 }
 
-/// What can be done with the archive.
+/// The commands on the archive.
 #[derive(Clone, Debug, clap::Subcommand)]
-#[expect(missing_docs, reason = "a doc here would replace the help that stands at the arguments")]
+#[expect(missing_docs, reason = "a doc here would replace the help of the arguments")]
 pub enum Command {
     List(ListArgs),
     Cat(CatArgs),
@@ -93,7 +93,7 @@ pub struct VerifyArgs {
     pub range: RangeArgs,
 }
 
-/// Does it, and writes to `out` what was found.
+/// Runs the command and writes its result to `out`.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let archive = Archive { store: wiring::open_archive(settings).await? };
@@ -111,7 +111,7 @@ struct Archive {
 }
 
 impl Archive {
-    /// The files of a range, in the order of their windows; says so when there are none.
+    /// Lists the files of a range, in the order of their windows; prints a note if there are none.
     async fn objects(&self, range: &RangeArgs) -> Result<Vec<ArchiveObject>, Failure> {
         let range = range.range();
         let objects = objects_between(&*self.store, range.from, range.to)

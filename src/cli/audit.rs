@@ -62,7 +62,7 @@ pub struct Args {
     /// Also compare the values of rows that have the expected version, except columns with `now`
     #[arg(long)]
     pub values: bool,
-    /// Take what was published before this time as acknowledged, instead of asking the log
+    /// Take messages published before this time as acknowledged, instead of asking the log
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub acknowledged_before: Option<Timestamp>,
     /// One JSON object

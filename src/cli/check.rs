@@ -17,8 +17,8 @@ use crate::wiring::{Blueprint, RuleBook, RuleChange};
 
 /// Validate the configuration and print what would run
 ///
-/// Starts nothing and creates nothing. All mistakes are told at once, each with its place and a
-/// way out; the exit code is then 2. Warnings do not change it.
+/// Starts and creates nothing. All mistakes are reported together, each with its place and a hint;
+/// the exit code is then 2. Warnings do not change it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,9 +31,9 @@ pub struct Args {
     /// One JSON object
     #[arg(long)]
     pub json: bool,
-    /// Ask the services too: what is missing there, what differs, which permissions are lacking
+    /// Ask the services too, for missing resources, differences and missing permissions
     ///
-    /// Changes nothing. The exit code is 1 where something is missing, lacking or out of reach.
+    /// Changes nothing. The exit code is 1 if a resource or a permission is missing, or a service is out of reach.
     #[cfg(feature = "gcp")]
     #[arg(long, conflicts_with = "json")]
     pub connect: bool,
@@ -56,7 +56,7 @@ async fn changed_rules(
     let changed = async { RuleBook::of(settings).await?.changed(&blueprint.processors).await };
     match (settings.keeps_files(), args.asks_services()) {
         (true, _) => changed.await,
-        // A bucket that is missing or out of reach is told of with the other things.
+        // A bucket that is missing or out of reach is reported with the other resources.
         (false, true) => Ok(changed.await.unwrap_or_default()),
         (false, false) => Ok(Vec::new()),
     }

@@ -9,7 +9,7 @@ use super::Failure;
 use crate::settings::Settings;
 use crate::settings::reference::{Entry, sections};
 
-/// Show the effective settings, or what may be set
+/// Show the effective settings, or all settings
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// What to show.
@@ -17,12 +17,12 @@ pub struct Args {
     pub command: Command,
 }
 
-/// What can be shown.
+/// The commands on the configuration.
 #[derive(Clone, Debug, clap::Subcommand)]
-#[expect(missing_docs, reason = "a doc here would replace the help that stands at the arguments")]
+#[expect(missing_docs, reason = "a doc here would replace the help of the arguments")]
 pub enum Command {
     Show(ShowArgs),
-    /// Print every key with what it means, what it may hold and its default
+    /// Print every key with its meaning, its range and its default
     Reference,
 }
 
@@ -41,7 +41,7 @@ pub struct ShowArgs {
 /// Writes the settings to `out`: as TOML with the places as comments, or as JSON.
 ///
 /// # Errors
-/// Those of `out`.
+/// Errors of `out`.
 pub fn show(args: &ShowArgs, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let all = settings.provenance.iter();
     let text = if args.json {
@@ -65,7 +65,7 @@ pub fn show(args: &ShowArgs, settings: &Settings, out: &mut impl Write) -> Resul
 /// Writes the reference of all settings to `out`.
 ///
 /// # Errors
-/// Those of `out`.
+/// Errors of `out`.
 pub fn reference(out: &mut impl Write) -> Result<(), Failure> {
     for section in sections() {
         if section.name.is_empty() {

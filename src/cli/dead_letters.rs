@@ -4,6 +4,7 @@ mod edit;
 mod render;
 mod requeue;
 mod shelf;
+mod summary;
 mod trial;
 
 use std::io::Write;
@@ -15,7 +16,7 @@ use super::process::{run_to_end, runtime};
 use crate::settings::Settings;
 use crate::telemetry;
 use crate::wiring::Blueprint;
-use shelf::Shelf;
+use shelf::{Shelf, Wanted};
 
 /// List, show, requeue and correct events that could not be processed
 #[derive(Clone, Debug, clap::Args)]
@@ -30,6 +31,7 @@ pub struct Args {
 #[expect(missing_docs, reason = "a doc here would replace the help that stands at the arguments")]
 pub enum Command {
     List(ListArgs),
+    Summary(SummaryArgs),
     Show(ShowArgs),
     Requeue(RequeueArgs),
     Edit(EditArgs),
@@ -44,16 +46,37 @@ pub enum Command {
 Examples:
   kappa dead-letters list
   kappa dead-letters list --reason 'not JSON' --json
-  kappa dead-letters list --limit 1000000 | cut -f8 | sort | uniq -c")]
+  kappa dead-letters list --class 'envelope: not JSON'
+  kappa dead-letters list --limit 1000000 | cut -f8")]
 pub struct ListArgs {
-    /// Only those whose reason contains this text; case counts
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
+    /// Which letters.
+    #[command(flatten)]
+    pub wanted: Wanted,
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 100,
         value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: u64,
     /// One JSON object a line, without the payload
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Count dead letters by the class of their fault
+///
+/// A class names the place and the kind of a fault, such as `orders.total_amount: not a NUMERIC`, and
+/// no value of an event. In a pipe, one a line with tabs between: number of letters, how many of them
+/// are open, how many were purged, first failure, last failure, stage, duty (a processor, archive or
+/// route), class, the id of one of them.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kappa dead-letters summary
+  kappa dead-letters summary --reason 'total_amount' --json")]
+pub struct SummaryArgs {
+    /// Which letters.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// One JSON object a line
     #[arg(long)]
     pub json: bool,
 }
@@ -78,8 +101,8 @@ pub struct ShowArgs {
 /// Each event goes to the duty that failed, with its old position: to one processor, or, if it
 /// never was valid, to all of them and to the archive. Nothing that is stored is stored again, and
 /// a newer row of the same key stays. It works beside a running daemon. A letter whose event fails
-/// again is open again. Without --reason and --id it takes all open letters but those of replays
-/// into staging; a letter that was requeued goes again only by its id. Rows of a table without a
+/// again is open again. Without --reason, --class and --id it takes all open letters but those of
+/// replays into staging; a letter that was requeued goes again only by its id. Rows of a table without a
 /// key may be added twice if the command is killed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
@@ -89,11 +112,11 @@ Examples:
   kappa dead-letters requeue --id 7f3a --id 91bc
   kappa dead-letters requeue")]
 pub struct RequeueArgs {
-    /// Only those whose reason contains this text; case counts
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
+    /// Which letters.
+    #[command(flatten)]
+    pub wanted: Wanted,
     /// Only this one; its beginning will do; may be given again
-    #[arg(long, value_name = "ID", conflicts_with = "reason")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["reason", "class"])]
     pub id: Vec<String>,
     /// Report how many would succeed by the present rules, by reason, and write nothing
     #[arg(long)]
@@ -127,6 +150,7 @@ pub(super) fn main(
 ) -> Result<(), Failure> {
     match &args.command {
         Command::List(args) => list(args, &settings, out),
+        Command::Summary(args) => summary(args, &settings, out),
         Command::Show(args) => show(args, &settings, out),
         Command::Requeue(args) => requeue(args, &mut settings, out),
         Command::Edit(args) => edit(args, &settings, out),
@@ -138,11 +162,11 @@ fn list(args: &ListArgs, settings: &Settings, out: &mut impl Write) -> Result<()
     runtime()?.block_on(async {
         let shelf = Shelf::open(settings).await?;
         // One more than is shown tells whether that is all.
-        let mut ids = shelf.find(args.reason.clone(), limit.saturating_add(1)).await?;
+        let mut ids = shelf.find(&args.wanted, limit.saturating_add(1)).await?;
         let is_all = ids.len() <= limit;
         ids.truncate(limit);
         if ids.is_empty() {
-            tell("note", &shelf.nothing_found(args.reason.as_deref()));
+            tell("note", &shelf.nothing_found(&args.wanted));
         }
         let mut list = render::List::new(output::format(args.json), out);
         for id in &ids {
@@ -156,6 +180,17 @@ fn list(args: &ListArgs, settings: &Settings, out: &mut impl Write) -> Result<()
             tell("note", "there are more: raise --limit");
         }
         Ok(())
+    })
+}
+
+fn summary(args: &SummaryArgs, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+    runtime()?.block_on(async {
+        let shelf = Shelf::open(settings).await?;
+        let groups = shelf.groups(&args.wanted).await?;
+        if groups.is_empty() {
+            tell("note", &shelf.nothing_found(&args.wanted));
+        }
+        Ok(summary::write(&groups, output::format(args.json), out)?)
     })
 }
 
@@ -181,12 +216,12 @@ fn requeue(
     run_to_end(async {
         let shelf = Shelf::open(settings).await?;
         let ids = match &args.id[..] {
-            [] => shelf.waiting(args.reason.clone()).await?,
+            [] => shelf.waiting(&args.wanted).await?,
             prefixes => shelf.resolve(prefixes).await?,
         };
         let store = shelf.store().filter(|_| !ids.is_empty());
         let Some(store) = store else {
-            tell("note", &shelf.nothing_found(args.reason.as_deref()));
+            tell("note", &shelf.nothing_found(&args.wanted));
             writeln!(out, "requeued 0 events")?;
             return Ok(out.flush()?);
         };

@@ -74,7 +74,7 @@ pub(super) fn main(args: &Args, mut settings: Settings) -> Result<(), Failure> {
     run_to_end(run(args, &settings, &blueprint))
 }
 
-/// What is generated must be valid where it is read, or the counts mean nothing.
+/// Generated events must be valid for the configuration, or the counts mean nothing.
 fn try_one(args: &Args, blueprint: &Blueprint) -> Result<(), Failure> {
     let sample = args.generator(0.0).next().unwrap_or_else(|| unreachable!("events never end"));
     blueprint.envelope.read(&sample.payload).map(|_| ()).map_err(|invalid| {
@@ -188,7 +188,7 @@ async fn watch(events: u64, published: &Counter, board: &Board) -> anyhow::Resul
     }
 }
 
-/// Counts what came of it, shows it, and says whether it adds up.
+/// Counts the results, prints them, and returns whether the numbers agree.
 async fn tell(work: Work, settings: &Settings, blueprint: &Blueprint) -> Result<(), Failure> {
     let Work { feed, before, began, took, redelivered } = work;
     let made = Census::take(settings, blueprint, began).await?.since(&before);
@@ -213,7 +213,7 @@ async fn stop(daemon: Daemon, signals: &mut Signals) -> Result<(), Failure> {
             Ok(())
         }
         signal = signals.next() => Err(anyhow!(
-            "a second signal ({signal}) ended the demo at once: what was not acknowledged comes again"
+            "a second signal ({signal}) ended the demo at once: unacknowledged events come again"
         ).into()),
     }
 }
@@ -232,13 +232,13 @@ mod tests {
         for key in ["status.listen", "logging.filter"] {
             assert!(load(&[]).is_default(key));
         }
-        // Also where it says what the default is.
+        // Also if the value is the default.
         assert!(!load(&["status.listen=127.0.0.1:8080"]).is_default("status.listen"));
         assert!(!load(&["logging.filter=info"]).is_default("logging.filter"));
     }
 
     #[test]
-    fn an_address_that_somebody_listens_at_is_in_use() {
+    fn an_address_with_a_listener_is_in_use() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(is_in_use(taken.local_addr().unwrap()));
         assert!(!is_in_use("127.0.0.1:0".parse().unwrap()));

@@ -11,7 +11,7 @@ use super::process::runtime;
 use super::staged::StagedTable;
 use crate::settings::Settings;
 
-/// Compare what a replay has staged with the live table
+/// Compare the staged rows of a replay with the live table
 ///
 /// By key: rows that only staging has, rows that differ and in which columns, live rows of replayed
 /// events that the present rule no longer makes, and staged rows that are older than the live row

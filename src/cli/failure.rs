@@ -11,7 +11,7 @@ use crate::visible;
 pub enum Failure {
     /// Wrong usage or configuration: exit code 2.
     Refused(Problems),
-    /// Done, and the answer is exit code 1, as was asked for; nothing more is said.
+    /// The requested answer is exit code 1, without a message.
     Differs,
     /// Anything else: exit code 1.
     Failed {
@@ -23,7 +23,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The same failure with a way out.
+    /// A failure with a hint.
     #[must_use]
     pub fn with_hint(error: impl Into<anyhow::Error>, hint: impl Into<String>) -> Self {
         Self::Failed { error: error.into(), hint: Some(hint.into()) }
@@ -52,7 +52,7 @@ impl Failure {
         }
     }
 
-    /// Whether whoever read our output has gone away.
+    /// Returns whether the reader of the output has closed it.
     fn is_broken_pipe(&self) -> bool {
         let Self::Failed { error, .. } = self else { return false };
         let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
@@ -74,7 +74,7 @@ fn chain(error: &anyhow::Error) -> String {
 /// Writes one line to stderr; colours are left out where they are not wanted.
 fn print(label: &str, text: &dyn std::fmt::Display) {
     let colour = if label == "error" { "\x1b[1;31m" } else { "\x1b[1;36m" };
-    // Nobody is left to be told of an error on stderr itself.
+    // An error on stderr itself cannot be reported.
     let text = text.to_string();
     let text = visible::lines(&text);
     let _ = writeln!(anstream::stderr(), "{colour}{label}:\x1b[0m {text}");

@@ -14,7 +14,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// Write generated events to standard output, one a line
 ///
 /// In a hundred events, 60 are of orders, 20 of users, 15 of products, 4 of other things and 1 is
-/// invalid; each has 300 to 500 bytes. The same seed gives the same bytes, beginning at
+/// invalid; each has 300 to 500 bytes. A seed always gives the same bytes, beginning at
 /// 2026-02-17T14:30:00Z; without a seed they differ each time and end now.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
@@ -60,7 +60,7 @@ impl Args {
 /// Writes the events to `out`.
 ///
 /// # Errors
-/// Those of `out`.
+/// Errors of `out`.
 pub fn main(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     Ok(write_events(Generator::new(args.options()), args.events, out)?)
 }

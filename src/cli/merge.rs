@@ -10,15 +10,14 @@ use super::process::runtime;
 use super::staged::StagedTable;
 use crate::settings::Settings;
 
-/// What is to be known of a merge that BigQuery can do in no single statement.
-const IN_STEPS: &str = "readers see what is merged so far; if it is interrupted, merge again";
+/// The note on a merge that BigQuery cannot do in one statement.
+const IN_STEPS: &str = "readers see the rows merged so far; if it is interrupted, merge again";
 
-/// Put what a replay has staged into the live table
+/// Copy the staged rows of a replay into the live table
 ///
-/// In one step: readers see all of it or nothing. Only a table of BigQuery that takes upserts is
-/// merged row by row, and that is said. A live row of a higher version stays. Afterwards the
-/// staging table is dropped. If the command is killed, merge again: what was merged is merged no
-/// second time.
+/// A merge is atomic, except into a BigQuery upsert table, which is merged row by row (a note says
+/// so). A live row of a higher version stays. Afterwards the staging table is dropped. If the
+/// command is killed, merge again: the second merge completes the first.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -40,7 +39,7 @@ pub struct Args {
     pub remove_missing: bool,
 }
 
-/// Merges, and writes to `out` what that did.
+/// Merges, and writes the result to `out`.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let options = MergeOptions { remove_missing: args.remove_missing, dry_run: args.dry_run };
     let merged = runtime()?.block_on(async {
@@ -57,7 +56,7 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
             tell("note", &format!("{name} takes upserts: this is not one step, {IN_STEPS}"));
         }
         let merged = staged.store.merge(&staged.table, &staged.how, options).await?;
-        // Only now: what is dropped stands in the live table.
+        // Only now: the dropped rows are in the live table.
         if !args.dry_run && !args.keep_staging {
             staged.store.drop_staging(&args.table).await?;
         }

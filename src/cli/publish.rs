@@ -24,12 +24,12 @@ const MAX_NAMED: u64 = 20;
 
 /// Append the events of files to the log, one event a line
 ///
-/// Lines are taken as they are, whatever bytes they hold; blank ones are skipped. A line over
+/// Lines are published unchanged, whatever bytes they have; blank ones are skipped. A line over
 /// `max_event_bytes` is refused by its number, the others are published, and the exit code is 1.
 /// Lines that are no JSON objects are counted in a warning: they become dead letters. Input without
 /// any JSON object is refused. gzip and zstd are decompressed, a byte-order mark is left out.
-/// It works while a daemon runs and while none does. When the log is full or busy it waits half a
-/// minute; if that does not help, or on Ctrl-C, it says from which line to go on.
+/// It works with and without a running daemon. When the log is full or busy it waits half a
+/// minute; if that does not help, or on Ctrl-C, it prints the line from which to go on.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -77,7 +77,7 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
         tell("warning", &format!("{} of {} are {text}", tally.no_objects, tally.published));
     }
     let said = writeln!(out, "{tally}").and_then(|()| out.flush());
-    // What was not published counts more than that nobody reads what was.
+    // A line that was not published matters more than a closed output.
     done.and(said.map_err(Failure::from))
 }
 

@@ -28,8 +28,8 @@ pub(super) const MEMORY_RELEASE: Duration = Duration::from_millis(100);
 /// Run history through the pipeline again, by the present configuration
 ///
 /// A job with an end, beside a running daemon. Rows go to staging tables, to be compared with `kappa
-/// diff` and put into the live ones with `kappa merge`, or straight over the live rows. Nothing is
-/// archived again; what is invalid becomes a dead letter that names the replay. If it is killed,
+/// diff` and copied into the live ones with `kappa merge`, or straight over the live rows. No event is
+/// archived again; an invalid event becomes a dead letter that names the replay. If it is killed,
 /// --resume goes on with it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
@@ -41,10 +41,10 @@ Examples:
   kappa replay --source files 'events-2026-01-*.jsonl'
   kappa replay --resume 20260217T143000-1f6a9c02")]
 pub struct Args {
-    /// Only what was published at this time or later: 2026-02-17 or 2026-02-17T14:30:00Z
+    /// Only events published at this time or later: 2026-02-17 or 2026-02-17T14:30:00Z
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub from: Option<Timestamp>,
-    /// Only what was published before this time
+    /// Only events published before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub to: Option<Timestamp>,
     /// Only events of this time of their own, as in 2026-01-01..2026-02-01; either end may be left
@@ -66,7 +66,7 @@ pub struct Args {
     /// Events a second, at most
     #[arg(long, value_name = "N")]
     pub rate: Option<NonZeroU32>,
-    /// Drop what an earlier replay, which no longer runs, has staged for these tables
+    /// Drop the rows that an earlier replay, which no longer runs, has staged for these tables
     #[arg(long)]
     pub replace: bool,
     /// Leave out unreadable lines of the archive and events missing from the log, and be complete
@@ -86,7 +86,7 @@ pub struct Args {
     pub resume: Option<String>,
 }
 
-/// Replays to the end, and writes to `out` what that did.
+/// Replays to the end, and writes the result to `out`.
 pub(super) fn main(
     args: &Args,
     mut settings: Settings,
@@ -205,7 +205,7 @@ fn said(job: &Job, resumed: bool) -> String {
     )
 }
 
-/// What it did, a line each.
+/// Prints the result, one fact a line.
 fn report(ended: &Ended, ended_by: Option<EndedBy>, out: &mut impl Write) -> Result<(), Failure> {
     writeln!(out, "replay\t{}", ended.id)?;
     writeln!(out, "events\t{}", ended.events)?;

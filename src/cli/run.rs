@@ -73,12 +73,12 @@ async fn run(args: &Args, settings: Settings, blueprint: &Blueprint) -> Result<(
         stopped = daemon.stop() => stopped,
         signal = signals.next() => {
             return Err(anyhow::anyhow!(
-                "a second signal ({signal}) ended the daemon at once: what was not acknowledged comes again"
+                "a second signal ({signal}) ended the daemon at once: unacknowledged events come again"
             ).into());
         }
     };
     let acknowledged = board.counters().acked.get();
-    let dead_letters = board.counters().dead_lettered.get();
+    let dead_letters = board.counters().dead_lettered();
     let Stopped { given_back, archive_closed } = stopped;
     tracing::info!(acknowledged, dead_letters, given_back, archive_closed, "stopped");
     ended?;

@@ -15,9 +15,9 @@ use crate::wiring::open_log;
 
 /// Move the subscription to a time: a running daemon goes on from there
 ///
-/// Everything published at that time or later is processed again, and nothing before it. Rows
-/// replace those of the same key. An embedded log archives nothing again that was archived; on Pub/Sub
-/// lines stand in the archive once more, which is harmless.
+/// Every event published at that time or later is processed again, and none before it. Rows
+/// replace those of the same key. On an embedded log, archived events are not archived again; on Pub/Sub
+/// their lines are repeated in the archive, which is harmless.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,7 +29,7 @@ pub struct Args {
     pub time: Timestamp,
 }
 
-/// Seeks, and writes to `out` how many events that brings, where the log can tell.
+/// Seeks, and writes the number of events to come to `out`, if the log knows it.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     if settings.event_log.backend == EventLogBackend::Embedded
         && !settings.data_dir.join("log.db").exists()
@@ -50,7 +50,7 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
         _ => error.into(),
     })?;
     if args.time > Timestamp::now() {
-        tell("warning", "the time is in the future: what is published before it is passed over");
+        tell("warning", "the time is in the future: events published before it are passed over");
     }
     let subscription = &settings.event_log.subscription;
     writeln!(out, "sought\t{subscription}\t{}", args.time)?;

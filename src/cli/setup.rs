@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use super::Failure;
 use super::process::runtime;
+use super::{Failure, costs};
 use crate::backend::setup::{State, Thing};
 use crate::settings::Settings;
 use crate::wiring::{Blueprint, set_up};
@@ -12,6 +12,7 @@ use crate::wiring::{Blueprint, set_up};
 ///
 /// Topic, subscription, dataset, tables and bucket are made where they are missing. What is there
 /// is left as it is; where it differs from the configuration, that is told and the exit code is 1.
+/// What costs more than it needs to is a warning.
 /// Backends that are embedded need nothing.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
@@ -19,12 +20,12 @@ Examples:
   kappa setup --config config/gcp.toml --dry-run
   kappa setup --config config/gcp.toml --set gcp.project=acme --set archive.gcs.bucket=acme-events")]
 pub struct Args {
-    /// Make nothing, only tell what is missing
+    /// Make nothing, only print the missing resources
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// Writes to `out` how each thing stands.
+/// Writes the state of each resource to `out`.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let blueprint = Blueprint::of(settings)?;
     let mut things = runtime()?.block_on(set_up(settings, &blueprint, args.dry_run));
@@ -33,6 +34,9 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
     for thing in things.iter().flatten() {
         differs |= matches!(thing.state, State::Differs(_));
         write_thing(thing, out)?;
+    }
+    for warning in costs::warnings(settings, &blueprint) {
+        writeln!(out, "warning\t{warning}")?;
     }
     if things.is_empty() {
         writeln!(out, "all backends are embedded: there is nothing to set up")?;
@@ -45,13 +49,14 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
     }
 }
 
-/// One line for the thing, and one for each difference.
+/// One line for the thing, and one for each difference and each warning.
 pub(super) fn write_thing(thing: &Thing, out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out, "{}\t{}\t{}", thing.state, thing.kind, thing.name)?;
-    let State::Differs(differences) = &thing.state else { return Ok(()) };
-    for difference in differences {
-        let (what, is, wanted) = (difference.what, &difference.is, &difference.wanted);
-        writeln!(out, "\t{what}\tis {is}\tconfigured {wanted}")?;
+    if let State::Differs(differences) = &thing.state {
+        for difference in differences {
+            let (what, is, wanted) = (difference.what, &difference.is, &difference.wanted);
+            writeln!(out, "\t{what}\tis {is}\tconfigured {wanted}")?;
+        }
     }
-    Ok(())
+    thing.warnings.iter().try_for_each(|warning| writeln!(out, "warning\t{warning}"))
 }

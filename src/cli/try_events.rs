@@ -37,7 +37,7 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Tries the events of the file, and writes to `out` what they become.
+/// Tries the events of the file, and writes their rows and dead letters to `out`.
 pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
     let trial = Trial::new(Blueprint::of(settings)?, settings.max_event_bytes);
     let source = Source::open(&args.file)?;
@@ -52,18 +52,18 @@ pub(super) fn main(args: &Args, settings: &Settings, out: &mut impl Write) -> Re
         summary.add(&outcome);
         renderer.outcome(&outcome)?;
         if lines.may_wait() {
-            // Whoever types events sees what becomes of each.
+            // Events typed by hand are answered one by one.
             renderer.flush()?;
         }
     }
     renderer.end(&summary)?;
     if is_spread {
-        output::tell("note", "an event stands on one line; `jq -c . FILE` puts it there");
+        output::tell("note", "an event is one line; `jq -c . FILE` writes it so");
     }
     Ok(())
 }
 
-/// Whether the line only opens what others are to close: JSON laid out for people.
+/// Returns whether the line opens an object or array that a later line closes, as in pretty-printed JSON.
 fn opens_only(line: &Line) -> bool {
     matches!(line, Line::Event { payload, .. } if matches!(payload.trim_ascii(), b"{" | b"["))
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kappa_actors::pipeline::OtherGroups;
-use kappa_actors::port::EventLog;
+use kappa_actors::port::{EventLog, watched_log};
 use kappa_actors::supervision::{Address, Me, Role, RoleError, group, worker};
 use kappa_actors::vitals::Board;
 use tokio::task::JoinHandle;
@@ -26,6 +26,7 @@ pub(crate) async fn status_branch(
     board: &Arc<Board>,
     log: &Arc<dyn EventLog>,
 ) -> Result<(SocketAddr, OtherGroups), BindError> {
+    let log = &watched_log(log, &board.calls("event log (publish)"));
     let server = StatusServer::bind(options.clone(), Arc::clone(board), Arc::clone(log)).await?;
     let address = server.address();
     let options = StatusOptions { listen: address, ..options };
@@ -43,7 +44,7 @@ pub(crate) async fn status_branch(
     Ok((address, Arc::new(branch)))
 }
 
-/// What it takes to serve, life after life.
+/// The parts that every life of the endpoint needs.
 #[derive(Clone)]
 struct Endpoint {
     /// Bound before the tree started; the first life takes it.

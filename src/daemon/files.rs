@@ -1,7 +1,7 @@
-//! The files behind the ports, closed without keeping the daemon waiting.
+//! Closes the files of the ports without delaying the daemon.
 //!
-//! Closing one waits for its thread, which may be waiting for another process's lock. What is not
-//! committed by then is not acknowledged either, so nothing is lost by ending without it.
+//! Closing one waits for its thread, which may wait for another process's lock. Uncommitted rows are not
+//! acknowledged, so ending without them loses no event.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 /// How long a stop waits for the files to be closed.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// Keeps the files open, so that nobody else has to close them.
+/// Keeps the files open, so that no other owner has to close them.
 #[derive(Debug)]
 pub(crate) struct Files(Option<Ports>);
 
@@ -43,12 +43,12 @@ impl Drop for Files {
     }
 }
 
-/// Drops the ports, and then `told`, on a thread of its own.
-fn close_aside(ports: Option<Ports>, told: impl Send + 'static) {
+/// Drops the ports, and then `done`, on a thread of its own.
+fn close_aside(ports: Option<Ports>, done: impl Send + 'static) {
     if let Some(ports) = ports {
         std::thread::spawn(move || {
             drop(ports);
-            drop(told);
+            drop(done);
         });
     }
 }

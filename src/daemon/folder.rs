@@ -7,8 +7,7 @@ use anyhow::Context as _;
 
 use crate::backend::embedded::folder;
 
-/// The file whose lock says that a daemon runs here. The lock ends with the process, however it
-/// ends.
+/// The file whose lock shows that a daemon runs here. The lock ends with the process.
 const FILE: &str = "daemon.lock";
 
 /// The folder is ours for as long as this lives.

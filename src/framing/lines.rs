@@ -1,5 +1,4 @@
-//! Splits bytes into lines, whatever they hold, in bounded memory: of a line that is too long no
-//! more is ever held than may be.
+//! Splits any bytes into lines, in bounded memory: a line that is too long is not held beyond the limit.
 
 use std::io::{self, BufRead, BufReader, Read};
 

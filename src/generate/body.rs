@@ -18,7 +18,7 @@ const PLANS: [&str; 3] = ["free", "plus", "business"];
 const CATEGORIES: [&str; 4] = ["garden", "kitchen", "outdoor", "stationery"];
 const REASONS: [&str; 3] = ["scheduled run", "customer request", "carrier notice"];
 
-/// What is fixed before an event's data are drawn.
+/// The fields that are fixed before an event's data are drawn.
 pub(super) struct Body<'a> {
     /// The event's id.
     pub(super) id: &'a str,

@@ -15,7 +15,7 @@ pub enum Defect {
     ByteOrderMark,
     /// Half of a surrogate pair, escaped.
     LoneSurrogate,
-    /// The object stands in an array.
+    /// The object is inside an array.
     Array,
     /// No id.
     MissingId,

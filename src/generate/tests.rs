@@ -30,7 +30,7 @@ const FIRST_OF_SEED_7: &str = concat!(
 );
 
 #[test]
-fn the_bytes_of_a_seed_stay_what_they_are() {
+fn a_seed_always_gives_the_same_bytes() {
     let first = generate(OPTIONS, 1).remove(0);
     assert_eq!(String::from_utf8(first.payload).unwrap(), FIRST_OF_SEED_7);
 }

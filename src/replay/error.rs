@@ -14,10 +14,10 @@ pub enum ReplayError {
     Refused {
         /// Why.
         reason: String,
-        /// What can be done.
+        /// A suggested correction.
         hint: String,
     },
-    /// Staging tables stand in the way, or cannot be made.
+    /// Staging tables exist already, or cannot be made.
     #[error(transparent)]
     Staging(#[from] ReprocessError),
     /// Its journal cannot be kept.

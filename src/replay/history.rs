@@ -22,7 +22,7 @@ pub struct Progress {
     pub share: f64,
     /// Archived objects that could not be read to their end.
     pub faults: Vec<Fault>,
-    /// What was taken for the end of the log's range, once it was.
+    /// The sign of the end of the log's range, after it was reached.
     pub ended_by: Option<EndedBy>,
 }
 
@@ -67,13 +67,8 @@ impl History {
         rate: Option<NonZeroU32>,
     ) -> anyhow::Result<Self> {
         let Some(store) = store else { anyhow::bail!("no dead letters: there is no warehouse") };
-        let filter = DeadLetterFilter {
-            id_prefix: None,
-            reason: None,
-            requeued: Some(false),
-            live_only: true,
-            limit: usize::MAX,
-        };
+        let filter =
+            DeadLetterFilter { requeued: Some(false), live_only: true, ..DeadLetterFilter::ALL };
         let mut ids = store.find(&filter).await?;
         ids.reverse();
         let selection = Selection { requeued_too: false, marks: false, range: Some(range) };
@@ -94,7 +89,7 @@ impl History {
         Self::Log(Arc::new(Paced::new(log, rate)), range, own)
     }
 
-    /// Removes what the replay has made to read its history.
+    /// Removes the subscription that the replay made for itself.
     pub(super) async fn remove(&self) {
         let Self::Log(_, _, own) = self else { return };
         if let Err(error) = own.remove().await {

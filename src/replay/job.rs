@@ -28,17 +28,16 @@ use crate::settings::Settings;
 use crate::status::StatusOptions;
 use crate::wiring::{self, Blueprint, Rule};
 
-/// How often it is told how far it is.
+/// The interval of progress reports.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Ticks between two notes in the journal: what is read again after a crash, at most.
+/// Ticks between two notes in the journal: the longest stretch that is read again after a crash.
 const TICKS_A_NOTE: u32 = 10;
 
-/// How long one note may keep the job from being told of; it is tried again.
+/// How long one note may delay the progress report; it is tried again.
 const NOTE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the journal of a replay from the log names as done once its subscription stands where the
-/// range begins.
+/// The name in the journal of a replay from the log after its subscription was moved to the beginning of the range.
 const SOUGHT: &str = "sought";
 
 /// How the job is to work.
@@ -46,7 +45,7 @@ const SOUGHT: &str = "sought";
 pub struct Options {
     /// Events a second, at most.
     pub rate: Option<NonZeroU32>,
-    /// What an earlier replay has staged for these tables is dropped.
+    /// Drop the rows that an earlier replay staged for these tables.
     pub replace: bool,
     /// Unreadable lines of the archive and events missing from the log are left out, and the
     /// replay is complete without them.
@@ -75,7 +74,7 @@ pub struct Job {
     reached_the_end: bool,
 }
 
-/// What a replay has done, as far as this process knows.
+/// The result of a replay, as far as this process knows.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// Its id.
@@ -184,7 +183,7 @@ impl Job {
             }
             Source::Log => {
                 let own = OwnLog::open(settings, &id, plan.from, done.contains(SOUGHT)).await?;
-                // Not before: a subscription that was made and never sought stands at its end.
+                // Not before: a new subscription without a seek begins at the log's end.
                 journal.note(vec![SOUGHT.to_owned()]).await?;
                 History::of_log(own, plan.range(), options.rate)
             }
@@ -228,7 +227,7 @@ impl Job {
         &self.id
     }
 
-    /// What it does.
+    /// Returns its plan.
     #[must_use]
     pub fn plan(&self) -> &ReplayPlan {
         &self.plan
@@ -281,7 +280,7 @@ impl Job {
         }
     }
 
-    /// Notes what is done. A store that does not answer is asked again with the next note.
+    /// Records the finished part. If the store does not answer, the next note repeats it.
     async fn note(&mut self) -> Result<(), JournalError> {
         let done = self.history.take_done();
         match timeout(NOTE_PATIENCE, self.journal.note(done)).await {
@@ -294,11 +293,11 @@ impl Job {
         }
     }
 
-    /// Ends it: settles what is in flight, notes what is done, and, if that is everything, that
-    /// its staging tables are complete.
+    /// Ends it: settles the events in flight, records the finished part, and, if that is the whole range, marks its
+    /// staging tables as complete.
     ///
     /// # Errors
-    /// [`ReplayError`]: what is durable stays so; resume it.
+    /// [`ReplayError`]: durable rows stay; resume it.
     pub async fn end(mut self) -> Result<Ended, ReplayError> {
         let missing = self.files.held_up().await?;
         let stopped = self.pipeline.stop(self.drain_timeout).await;
@@ -316,7 +315,7 @@ impl Job {
         };
         if complete {
             if let Some(staging) = &self.staging {
-                // Of nothing there is nothing to merge, and nothing to stand in the next one's way.
+                // An empty replay has nothing to merge, and must not block the next one.
                 let nothing = self.fresh && events == 0;
                 for table in &self.tables {
                     staging.complete(&table.name, &self.id).await?;
@@ -331,7 +330,7 @@ impl Job {
         self.files.close().await;
         let mut rows = counters.rows_by_table();
         rows.retain(|name, _| self.tables.iter().any(|table| table.name == *name));
-        let dead_letters = counters.dead_lettered.get();
+        let dead_letters = counters.dead_lettered();
         Ok(Ended { id: self.id, complete, events, rows, dead_letters, faults, held })
     }
 }
@@ -350,6 +349,8 @@ fn pipeline_plan(settings: &Settings, blueprint: &Blueprint, plan: &ReplayPlan, 
     let mut live = blueprint.plan(settings);
     let reader = &mut live.actors.reader;
     reader.max_outstanding_messages = reader.max_outstanding_messages.min(MAX_OUTSTANDING);
+    // History is old: how far its rows are behind says nothing.
+    live.processors.iter_mut().for_each(|spec| spec.freshness = None);
     let (here, elsewhere): (Vec<_>, Vec<_>) = live
         .processors
         .into_iter()
@@ -363,6 +364,7 @@ fn pipeline_plan(settings: &Settings, blueprint: &Blueprint, plan: &ReplayPlan, 
             observes: true,
             restart: settings.actors.processor.of(Witness::NAME).restart.clone(),
             writer,
+            freshness: None,
         });
     }
     let patterns = elsewhere.iter().map(|spec| spec.processor.patterns().to_vec());

@@ -14,7 +14,7 @@ use crate::backend::pubsub::PubSubLog;
 use crate::settings::{EventLogBackend, Settings};
 use crate::wiring;
 
-/// How long an embedded subscription is kept while nobody uses it: as Pub/Sub's.
+/// How long an unused embedded subscription is kept: as long as Pub/Sub's.
 const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An embedded log hands out events in order and without delay. In a log of several generations
@@ -88,7 +88,7 @@ impl OwnLog {
         match self.log().seek(from).await {
             Ok(_) => Ok(self),
             Err(error) => {
-                // The seek's error says more; unused, it expires.
+                // The seek's error is more useful; an unused subscription expires.
                 let _ = self.remove().await;
                 Err(error.into())
             }

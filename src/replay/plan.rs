@@ -1,4 +1,4 @@
-//! What a replay is to do, as its journal keeps it.
+//! The plan of a replay, as its journal keeps it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -56,7 +56,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// What is replayed, and how.
+/// The range, sources and target of a replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayPlan {
     /// The first moment of publish time that belongs to it.
@@ -176,7 +176,7 @@ impl ReplayPlan {
     }
 }
 
-/// A rule's name, and what tells it from another rule or revision.
+/// Returns a rule's name, and a text that differs for another rule or revision.
 fn fingerprint(rule: &Rule) -> (String, String) {
     let told = format!("{}:{}", rule.config.revision, rule.fingerprint);
     (rule.plan.name().to_owned(), told)

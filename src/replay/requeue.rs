@@ -91,7 +91,7 @@ impl Requeue {
         Requeued {
             events: counters.acked.get(),
             rows,
-            failed_again: counters.dead_lettered.get(),
+            failed_again: counters.dead_lettered(),
             unfinished: stopped.given_back as u64,
         }
     }

@@ -11,8 +11,8 @@ use kappa_actors::port::{
 };
 use kappa_actors::row::{Row, TableSpec};
 
-/// Writes what is made for a live table into its staging table. Dead letters are those of the live
-/// warehouse: whoever mends them looks there.
+/// Writes the rows for a live table into its staging table. Dead letters go to the live warehouse, where operators look
+/// for them.
 pub(super) struct StagedWarehouse {
     live: Arc<dyn Warehouse>,
     staging: Arc<dyn Warehouse>,

@@ -2,6 +2,7 @@
 
 mod cloud;
 mod status;
+mod watchdog;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub(super) fn problems(tree: &Value, schema: &Schema) -> Vec<Problem> {
     let mut check = Check { tree, schema, problems: Vec::new() };
     check.section("", "", tree);
     check.pauses();
+    check.watchdog();
     check.endpoint();
     check.faults();
     check.cloud();
@@ -103,7 +105,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Checks what can be said of processors before their rules are read.
+    /// Checks the parts of processors that do not depend on their rules.
     fn processors(&mut self, value: &Value) {
         let Some(table) = tree::table(value) else {
             let hint = "it is a section: write [processors.NAME] and its keys below";
@@ -142,7 +144,7 @@ impl<'a> Check<'a> {
             let values = self.effective(&first).zip(self.effective(&most));
             let Some((shortest, longest)) = values else { continue };
             if span(shortest).zip(span(longest)).is_some_and(|(first, most)| first > most) {
-                // Blame what the user wrote, not a default.
+                // Blame the user's value, not a default.
                 let blamed = if is_default(longest) { shortest } else { longest };
                 let (shortest, longest) = (tree::show(shortest), tree::show(longest));
                 let reason = format!("{first} is {shortest}, more than {most}, {longest}");
@@ -165,7 +167,7 @@ impl<'a> Check<'a> {
         let enabled = tree::get(faults, "enabled").map(|value| &value.kind);
         if enabled == Some(&ValueKind::Boolean(true)) {
             for (key, missing) in
-                [("fail", "sink"), ("fail", "for"), ("slow", "sink"), ("slow", "for")]
+                ["fail", "slow", "hang"].into_iter().flat_map(|key| [(key, "sink"), (key, "for")])
             {
                 if let Some(fault) = tree::get(faults, key)
                     && tree::table(fault).is_some_and(|table| !table.contains_key(missing))
@@ -176,7 +178,7 @@ impl<'a> Check<'a> {
             }
             return;
         }
-        for key in ["panic_on", "abort_on", "fail", "slow"] {
+        for key in ["panic_on", "abort_on", "fail", "slow", "hang"] {
             if let Some(value) = tree::get(faults, key).filter(|value| !is_unset(value)) {
                 let reason = format!("faults.{key} is set, and faults are not enabled");
                 self.report(value, reason, "set faults.enabled = true, in a chaos test only");

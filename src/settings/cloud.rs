@@ -1,11 +1,12 @@
 //! The sections of the configuration that only the backends on Google Cloud read, typed.
 //!
-//! An empty text stands for what is not set. Nothing here needs the feature `gcp`: a build without
-//! it reads the same files, and refuses the backends, not their keys.
+//! An empty text means that a key is not set. This module does not need the feature `gcp`: a build without it reads
+//! the same files, and refuses the backends, not their keys.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kappa_actors::row::TableSpec;
 use kappa_actors::settings::duration;
 use serde::{Deserialize, Deserializer};
 
@@ -28,7 +29,7 @@ pub struct PubSubSettings {
     /// Another address than the service's, for gRPC.
     #[serde(deserialize_with = "optional")]
     pub endpoint: Option<String>,
-    /// The same for the administration over REST.
+    /// The endpoint of the administration over REST.
     #[serde(deserialize_with = "optional")]
     pub admin_endpoint: Option<String>,
     /// Streams that messages are pulled on side by side.
@@ -84,7 +85,7 @@ pub struct BigQuerySettings {
     /// Labels of every table.
     #[serde(default)]
     labels: BTreeMap<String, String>,
-    /// What differs for single tables.
+    /// Overrides for single tables.
     #[serde(default)]
     each: BTreeMap<String, TableOverride>,
 }
@@ -93,6 +94,8 @@ pub struct BigQuerySettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TableMode {
+    /// Appended to if the key holds the event's id, otherwise upserted.
+    Auto,
     /// BigQuery keeps the newest row of a key.
     Upsert,
     /// Every row is added; a view shows the newest of a key.
@@ -121,15 +124,32 @@ pub struct TableSettings {
     pub labels: BTreeMap<String, String>,
 }
 
+impl TableSettings {
+    /// Whether rows of a table with a key are appended.
+    #[must_use]
+    pub fn appends(&self, table: &TableSpec) -> bool {
+        match self.mode {
+            TableMode::Auto => table.keeps_events,
+            mode => mode == TableMode::Append,
+        }
+    }
+}
+
 impl BigQuerySettings {
-    /// The settings of all tables that nothing is said of.
+    /// The settings of one table.
+    #[must_use]
+    pub fn of(&self, table: &str) -> TableSettings {
+        self.each().remove(table).unwrap_or_else(|| self.tables())
+    }
+
+    /// Returns the settings of the tables without overrides.
     #[must_use]
     pub fn tables(&self) -> TableSettings {
         let labels = self.labels.clone();
         TableSettings { mode: self.mode, max_staleness: self.max_staleness, labels }
     }
 
-    /// The settings of each table that something is said of.
+    /// Returns the settings of each table with overrides.
     #[must_use]
     pub fn each(&self) -> BTreeMap<String, TableSettings> {
         let over = |over: &TableOverride| {
@@ -149,9 +169,9 @@ impl BigQuerySettings {
 pub struct GcsSettings {
     /// The bucket.
     pub bucket: String,
-    /// What stands before every object's name.
+    /// The prefix of every object's name.
     pub prefix: String,
-    /// The storage class of new objects; `None` takes the bucket's.
+    /// The storage class of final objects from their second day on; `None` leaves them as they are.
     #[serde(deserialize_with = "optional")]
     pub storage_class: Option<String>,
     /// Where the bucket is made.

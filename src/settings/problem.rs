@@ -1,4 +1,4 @@
-//! A user's mistake in the configuration: where it stands, what is wrong, and a way out.
+//! A mistake in the configuration: its place, the fault, and a hint.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Problem {
     /// The file, the environment variable or the flag; `None` where there is no single place.
     pub place: Option<String>,
-    /// What is wrong, beginning with the key.
+    /// The fault, beginning with the key.
     pub reason: String,
     /// What to do about it.
     pub hint: Option<String>,

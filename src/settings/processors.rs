@@ -38,12 +38,12 @@ pub struct RawProcessor {
     pub table: toml::Table,
 }
 
-/// What a compiler finds wrong with a processor.
+/// A fault that a compiler finds in a processor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The full key, as in `processors.orders.columns.total_amount.type`.
     pub key: String,
-    /// What is wrong with it, as a predicate: `is no column`.
+    /// The fault, as a predicate: `is no column`.
     pub reason: String,
     /// What to do about it.
     pub hint: Option<String>,
@@ -53,7 +53,7 @@ impl Settings {
     /// Reads each processor as a `C` and compiles it.
     ///
     /// # Errors
-    /// What is wrong with each of them, with the place it was written at.
+    /// The fault of each of them, with its place.
     pub fn compile_processors<C: DeserializeOwned, P>(
         &self,
         compile: impl Fn(&str, C) -> Result<P, Fault>,
@@ -102,7 +102,7 @@ fn read<C: DeserializeOwned>(name: &str, table: &toml::Table) -> Result<C, Fault
     })
 }
 
-/// What was meant by the unknown word that `message` quotes, among the known ones behind it.
+/// Returns the known word in `message` that is most like the unknown word that it quotes.
 fn meant(message: &str) -> Option<&str> {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = quoted.next()?;

@@ -38,8 +38,8 @@ impl Provenance {
         self.0.iter()
     }
 
-    /// The place of `key`; of what stands below it where it is a section, and of the section
-    /// around it where it is not set.
+    /// Returns the place of `key`: of a key below it if it is a section, and of the section around it if it is not
+    /// set.
     #[must_use]
     pub fn of(&self, key: &str) -> Option<&str> {
         let within = |setting: &&Setting| {

@@ -8,9 +8,9 @@ use super::rules::Kind;
 pub struct Entry {
     /// The full key.
     pub key: String,
-    /// What the comment above it says, in its lines.
+    /// The lines of the comment above it.
     pub doc: String,
-    /// What it may hold.
+    /// Its allowed values.
     pub kind: String,
     /// The default as TOML; where `is_set` is false, an example.
     pub value: String,
@@ -23,13 +23,13 @@ pub struct Entry {
 pub struct Section {
     /// Its full name; empty for the keys on top.
     pub name: String,
-    /// What the comment above it says, in its lines.
+    /// The lines of the comment above it.
     pub doc: String,
     /// Its own keys.
     pub entries: Vec<Entry>,
 }
 
-/// The default file, section by section. The first holds what the whole file says of itself.
+/// Returns the default file, section by section. The first has the comment of the whole file.
 #[must_use]
 pub fn sections() -> Vec<Section> {
     let (mut sections, mut section) = (Vec::new(), Section::default());
@@ -64,12 +64,12 @@ pub fn sections() -> Vec<Section> {
     sections
 }
 
-/// Whether what follows a `#` is a key that is not set by default, and no comment.
+/// Returns whether the text after a `#` is a key that is not set by default, and no comment.
 fn is_key(text: &str) -> bool {
     text.starts_with(char::is_alphabetic)
 }
 
-/// What the key may hold; where it is a table, what each key of its default may.
+/// Returns the allowed values of the key; for a table, those of each key of its default.
 fn kind(key: &str, value: &str) -> String {
     if let Some(kind) = Kind::of(key) {
         return kind.to_string();

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::backend::faulty::Sink;
 
-/// What a key may hold.
+/// The allowed values of a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind {
     /// Any text but the empty one.
@@ -59,19 +59,19 @@ const DAY: Duration = Duration::from_secs(86_400);
 const MONTH: Duration = Duration::from_secs(31 * 86_400);
 const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
 const GIB: i64 = 1 << 30;
-/// What a count or a size may be where nothing but sense bounds it.
+/// The upper bound of counts and sizes without a technical one.
 const MANY: i64 = 1 << 50;
 
 /// Of Cloud Storage; none takes the bucket's.
 const STORAGE_CLASSES: &[&str] = &["", "STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"];
 
-/// Every key with what it may hold. `*` stands for any one segment.
+/// Every key with its allowed values. `*` matches any one segment.
 pub(super) const RULES: &[(&str, Kind)] = &[
     ("data_dir", Kind::Text),
     ("instance", Kind::NameOrEmpty),
     ("drain_timeout", Kind::Span(MS, HOUR)),
     ("memory_release", Kind::Span(MS, HOUR)),
-    // What the embedded warehouse and BigQuery's requests still hold as one value.
+    // The largest value that the embedded warehouse and BigQuery's requests hold.
     ("max_event_bytes", Kind::Integer(1, GIB / 2)),
     ("processors_dir", Kind::Text),
     ("event_log.backend", Kind::Choice(&["embedded", "pubsub"])),
@@ -95,7 +95,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("warehouse.bigquery.location", Kind::Id("-", 64)),
     ("warehouse.bigquery.endpoint", Kind::Endpoint),
     ("warehouse.bigquery.write_endpoint", Kind::Endpoint),
-    ("warehouse.bigquery.mode", Kind::Choice(&["upsert", "append"])),
+    ("warehouse.bigquery.mode", Kind::Choice(&["auto", "upsert", "append"])),
     ("warehouse.bigquery.max_staleness", Kind::Span(Duration::ZERO, DAY)),
     ("warehouse.bigquery.labels.*", Kind::Label),
     ("warehouse.bigquery.max_requests_in_flight", Kind::Integer(1, 1_000)),
@@ -125,6 +125,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("actors.reader.max_redelivery_backoff", Kind::Span(MS, HOUR)),
     ("actors.reader.quiet_period", Kind::Span(MS, HOUR)),
     ("actors.reader.max_attempts", Kind::Integer(1, 1_000)),
+    ("actors.reader.panic_grace", Kind::Span(MS, DAY)),
     ("actors.parser.pool_size", Kind::Integer(1, 1_024)),
     ("actors.processor.max_rows_per_event", Kind::Integer(1, 1_000_000)),
     ("actors.processor.max_bytes_per_event", Kind::Integer(1_024, GIB)),
@@ -146,6 +147,10 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("actors.*.restart.window", Kind::Span(MS, DAY)),
     ("actors.*.restart.backoff", Kind::Span(MS, HOUR)),
     ("actors.*.restart.max_backoff", Kind::Span(MS, HOUR)),
+    // The watchdog looks once a second.
+    ("actors.watchdog.degraded_after", Kind::Span(SECOND, DAY)),
+    ("actors.watchdog.restart_after", Kind::Span(SECOND, DAY)),
+    ("actors.watchdog.exit_after", Kind::Span(SECOND, DAY)),
     ("status.listen", Kind::Address),
     ("status.token", Kind::Secret),
     ("status.ingest", Kind::Flag),
@@ -162,15 +167,17 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("faults.fail.for", Kind::Span(MS, DAY)),
     ("faults.slow.sink", Kind::Sink),
     ("faults.slow.for", Kind::Span(MS, DAY)),
+    ("faults.hang.sink", Kind::Sink),
+    ("faults.hang.for", Kind::Span(MS, DAY)),
 ];
 
 impl Kind {
-    /// What the key of this name may hold.
+    /// Returns the allowed values of the key.
     pub(super) fn of(key: &str) -> Option<Self> {
         RULES.iter().find(|(pattern, _)| matches(pattern, key)).map(|(_, kind)| *kind)
     }
 
-    /// Whether `value` may stand here.
+    /// Returns whether `value` is allowed.
     pub(super) fn allows(self, value: &Value) -> bool {
         match (self, &value.kind) {
             (Self::Flag, ValueKind::Boolean(_)) => true,
@@ -215,7 +222,7 @@ impl Kind {
     }
 }
 
-/// What may stand here, to follow "use" in a hint.
+/// Formats the allowed values, to follow "use" in a hint.
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

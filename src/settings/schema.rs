@@ -1,4 +1,4 @@
-//! Every key there is, as `config/default.toml` has it, with what it may hold.
+//! Every key of `config/default.toml`, with its allowed values.
 
 use config::Value;
 
@@ -11,7 +11,7 @@ use super::{reference, tree};
 pub(super) struct Key {
     /// The full key.
     pub(super) name: String,
-    /// What it may hold.
+    /// Its allowed values.
     pub(super) kind: Kind,
     /// Its default as TOML; `None` where it is not set by default.
     pub(super) default: Option<String>,

@@ -10,7 +10,7 @@ use config::{Map, Value, ValueKind};
 use kappa_actors::archive::{Compression, LineFormat};
 use kappa_actors::settings::{
     ArchiveWindowSettings, ParserSettings, ProcessorSettings, ReaderSettings, RouterSettings,
-    SupervisorSettings, WriterSettings, duration,
+    SupervisorSettings, WatchdogSettings, WriterSettings, duration,
 };
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
@@ -20,7 +20,7 @@ use super::tree::{self, Layer};
 use crate::backend::faulty::SinkFault;
 use crate::telemetry::LogFormat;
 
-/// Which backend stands behind the port of the event log.
+/// The backend of the event log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventLogBackend {
@@ -41,7 +41,7 @@ impl EventLogBackend {
     }
 }
 
-/// Which backend stands behind the port of the warehouse.
+/// The backend of the warehouse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WarehouseBackend {
@@ -62,7 +62,7 @@ impl WarehouseBackend {
     }
 }
 
-/// Which backend stands behind the port of the archive.
+/// The backend of the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ArchiveBackend {
@@ -132,7 +132,7 @@ pub struct WarehouseSettings {
 pub struct ArchiveSettings {
     /// Where events are archived.
     pub backend: ArchiveBackend,
-    /// What a line holds.
+    /// The format of a line.
     pub format: LineFormat,
     /// How archived lines are compressed.
     pub compression: Compression,
@@ -160,6 +160,8 @@ pub struct ActorSettings {
     pub dead_letter: WriterSettings,
     /// `actors.supervisor`
     pub supervisor: SupervisorSettings,
+    /// `actors.watchdog`
+    pub watchdog: WatchdogSettings,
 }
 
 /// Settings of several actors of one kind: the same for all but those named.
@@ -255,7 +257,7 @@ pub struct LoggingSettings {
     pub filter: String,
 }
 
-/// `faults`: what is set besides `enabled` is so only if it is true.
+/// `faults`: the other keys have an effect only if `enabled` is true.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultSettings {
@@ -269,4 +271,6 @@ pub struct FaultSettings {
     pub fail: Option<SinkFault>,
     /// A sink that waits for a while after the start.
     pub slow: Option<SinkFault>,
+    /// A sink that never answers the calls of a while after the start.
+    pub hang: Option<SinkFault>,
 }

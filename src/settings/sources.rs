@@ -16,7 +16,7 @@ const PREFIX: &str = "KAPPA__";
 /// Where the Pub/Sub emulator listens, as `host:port`.
 const EMULATOR: &str = "PUBSUB_EMULATOR_HOST";
 
-/// What the user gave, uninterpreted.
+/// The user's input, uninterpreted.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// Files, each laid over the one before.
@@ -56,8 +56,8 @@ impl Sources {
         Problems::none_or(problems, tree::merge(&all)?)
     }
 
-    /// The endpoint that Google's own tools are told of an emulator by; a setting of kappa's in
-    /// the environment counts more.
+    /// Returns the emulator's endpoint from the variable of Google's own tools; a setting of kappa's in the environment
+    /// has precedence.
     fn emulator(&self) -> Option<Layer> {
         let (_, host) = self.environment.iter().find(|(name, _)| name == EMULATOR)?;
         let host = host.to_str().filter(|host| !host.is_empty())?;
@@ -66,7 +66,7 @@ impl Sources {
         Some(at(&path, toml::Value::String(url), EMULATOR))
     }
 
-    /// Environment and flags on top of the layers `below`, and what is wrong with them.
+    /// Adds environment and flags on top of the layers `below`, and returns their faults.
     fn over(&self, mut below: Vec<Layer>) -> Result<(Vec<Layer>, Vec<Problem>), Problem> {
         let mut problems = Vec::new();
         let known = tree::merge(&below)?;

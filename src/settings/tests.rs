@@ -85,7 +85,7 @@ fn the_emulators_variable_goes_before_files_and_behind_a_setting_of_ones_own() {
 }
 
 #[test]
-fn the_data_folder_flag_stands_for_its_setting() {
+fn the_data_folder_flag_is_its_setting() {
     let sources = Sources { data_dir: Some("/srv/a b".into()), ..Sources::default() };
     let settings = Settings::load(&sources).unwrap();
     assert_eq!(settings.data_dir, Path::new("/srv/a b"));
@@ -218,7 +218,7 @@ fn every_key_of_the_default_file_has_a_doc_a_rule_and_a_field() {
 }
 
 #[test]
-fn no_rule_stands_for_a_key_that_is_not_there() {
+fn every_rule_has_its_key() {
     let defaults =
         tree::merge(&[tree::parse(&reference::with_examples(), DEFAULT).unwrap()]).unwrap();
     let keys: Vec<_> = tree::leaves(&defaults).into_iter().map(|(key, _)| key).collect();

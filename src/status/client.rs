@@ -1,5 +1,6 @@
 //! Asks a running daemon for its status and shows it: `kappa status`.
 
+mod freshness;
 pub(crate) mod render;
 
 use std::fs;
@@ -39,7 +40,7 @@ pub enum Format {
     Json,
 }
 
-/// What is asked for.
+/// The options of the command.
 #[derive(Clone, Debug)]
 pub struct ShowOptions {
     /// The daemon's URL, as from [`default_url`]; `http://` may be left out.
@@ -57,7 +58,7 @@ pub struct ShowOptions {
 /// Why there is no status to show.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowError {
-    /// Nobody listens, or what listens is hung.
+    /// There is no listener, or it does not answer.
     #[error(
         "no daemon answers at {url}: {reason}\n\
          hint: start one with `kappa run`, or name another with --url or --data-dir"
@@ -65,7 +66,7 @@ pub enum ShowError {
     NoAnswer {
         /// Where it was asked.
         url: String,
-        /// What came of it.
+        /// The failure.
         reason: String,
     },
     /// The certificates to trust cannot be read.
@@ -93,7 +94,7 @@ pub enum ShowError {
     Foreign {
         /// Where it was asked.
         url: String,
-        /// What is wrong with the answer.
+        /// The fault of the answer.
         reason: String,
     },
     /// The output cannot be written.
@@ -192,7 +193,7 @@ impl Status {
     fn new(options: &ShowOptions) -> Result<Self, ShowError> {
         let url = options.url.trim_end_matches('/');
         let scheme = if url.contains("://") { "" } else { "http://" };
-        // Never through a proxy: the daemon is here, or where the user says.
+        // Never through a proxy: the daemon is on this machine, or at the user's address.
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
@@ -264,8 +265,8 @@ mod tests {
     }
 
     #[test]
-    fn an_address_where_nobody_listens_is_named_with_a_way_out() {
-        // Nobody can listen on port 0.
+    fn an_address_without_a_listener_is_named_with_a_hint() {
+        // No process can listen on port 0.
         let url = "127.0.0.1:0".to_owned();
         let options =
             ShowOptions { url, ca: None, token: None, watch: false, format: Format::Plain };

@@ -30,7 +30,7 @@ use receipt::Receipt;
 /// Requests under way: half of the connections stay free for others.
 const MAX_REQUESTS: usize = MAX_CONNECTIONS / 2;
 
-/// Events published in one call: what is made of the lines stays small beside the body.
+/// Events published in one call, so that their memory stays small compared with the body.
 const CHUNK_EVENTS: usize = 2_000;
 
 /// Small events share allocations of this size.
@@ -48,7 +48,7 @@ pub(super) struct Ingest {
 }
 
 impl Ingest {
-    /// Publishes to `log` what is at most `max_event_bytes` long.
+    /// Publishes to `log` events of at most `max_event_bytes`.
     pub(super) fn new(log: Arc<dyn EventLog>, max_event_bytes: u64) -> Self {
         let (bodies, requests) =
             (Arc::new(Bodies::new(max_event_bytes)), Semaphore::new(MAX_REQUESTS));

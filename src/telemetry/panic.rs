@@ -15,7 +15,7 @@ pub fn install_panic_hook() {
     }));
 }
 
-// Texts are logged as values, not as what they display: a line break in them is escaped.
+// Texts are logged as values, not displayed: a line break in them is escaped.
 pub(super) fn log(thread: &str, location: &str, panic: &str) {
     tracing::error!(thread, location, panic, "panicked");
     // Capturing is costly: a thousand poison events are a thousand panics.

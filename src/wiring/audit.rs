@@ -1,4 +1,4 @@
-//! What an audit asks.
+//! Opens the backends of an audit.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::settings::{EventLogBackend, Settings, WarehouseBackend};
 /// The archive, the warehouse and the rules of a configuration, to be compared.
 ///
 /// # Errors
-/// What is wrong with the files, naming them, or what the services refuse.
+/// Names the file and its fault, or the service's refusal.
 pub async fn open_audit(
     settings: &Settings,
     blueprint: &Blueprint,
@@ -54,11 +54,11 @@ fn now_columns(blueprint: &Blueprint) -> HashSet<(String, String)> {
     blueprint.processors.iter().flat_map(columns).collect()
 }
 
-/// How much the log of a configuration has acknowledged; `None` where there is no log, which is
-/// not made for this.
+/// Returns up to which time the log of a configuration is acknowledged; `None` if there is no log, which is not
+/// created for this.
 ///
 /// # Errors
-/// What the log says, or what is wrong with its files.
+/// The log's error, or the fault of its files.
 pub async fn acknowledged(settings: &Settings) -> Result<Option<Acknowledged>, LogError> {
     let is_embedded = settings.event_log.backend == EventLogBackend::Embedded;
     if is_embedded && !settings.data_dir.join(log::FILE).exists() {

@@ -1,4 +1,4 @@
-//! What the backends on Google Cloud are told.
+//! Options of the backends on Google Cloud, from the settings.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::settings::{Settings, TableMode, TableSettings};
 /// stream alive.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Where the log is, and how it is read. The reader's account bounds what is on loan.
+/// Options of the log. The reader's memory budget bounds the messages on loan.
 ///
 /// # Errors
 /// When there are no credentials.
@@ -63,8 +63,9 @@ pub fn bigquery_options(settings: &Settings) -> anyhow::Result<BigQueryOptions> 
 
 fn table(settings: TableSettings) -> TableOptions {
     let mode = match settings.mode {
-        TableMode::Upsert => WriteMode::Upsert,
-        TableMode::Append => WriteMode::Append,
+        TableMode::Auto => None,
+        TableMode::Upsert => Some(WriteMode::Upsert),
+        TableMode::Append => Some(WriteMode::Append),
     };
     TableOptions { mode, max_staleness: settings.max_staleness, labels: settings.labels }
 }
@@ -79,7 +80,6 @@ pub fn gcs_options(settings: &Settings) -> anyhow::Result<GcsOptions> {
     Ok(GcsOptions {
         bucket: archive.bucket.clone(),
         prefix: archive.prefix.clone(),
-        storage_class: archive.storage_class.clone(),
         endpoint: archive.endpoint.clone(),
         control_endpoint: archive.control_endpoint.clone(),
         credentials: credentials(&settings.gcp.credentials, &endpoints)?,
@@ -124,17 +124,17 @@ mod tests {
         let warehouse = bigquery_options(&settings).unwrap();
         assert_eq!((&*warehouse.project, &*warehouse.dataset), ("p", "d"));
         assert_eq!(warehouse.write_endpoint.as_deref(), Some("http://b:2"));
-        assert_eq!(warehouse.tables.mode, WriteMode::Upsert);
+        assert_eq!(warehouse.tables.mode, None);
         let orders = &warehouse.each["orders"];
         assert_eq!(
             (orders.mode, orders.max_staleness),
-            (WriteMode::Append, Duration::from_secs(300))
+            (Some(WriteMode::Append), Duration::from_secs(300))
         );
         assert!(orders.labels.keys().eq(["team", "tier"]), "{:?}", orders.labels);
         assert!(warehouse.tables.labels.keys().eq(["team"]), "{:?}", warehouse.tables.labels);
         let archive = gcs_options(&settings).unwrap();
         assert_eq!((&*archive.bucket, &*archive.prefix), ("b", "x/"));
-        assert_eq!((archive.endpoint, archive.storage_class), (None, None));
+        assert_eq!(archive.endpoint, None);
         assert_eq!(archive.control_endpoint.as_deref(), Some("http://c:3"));
     }
 }

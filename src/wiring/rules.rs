@@ -21,7 +21,7 @@ use crate::settings::Settings;
 /// The file in the data folder.
 const FILE: &str = "rules.json";
 
-/// What the names of the notes in an archive store begin and end with.
+/// Prefix and suffix of the notes' names in an archive store.
 const OBJECTS: &str = "rules/";
 const SUFFIX: &str = ".json";
 
@@ -68,7 +68,7 @@ pub enum RuleBook {
 }
 
 impl RuleBook {
-    /// That of a configuration.
+    /// Opens the rules of a configuration.
     ///
     /// # Errors
     /// When the archive cannot be opened.

@@ -1,4 +1,4 @@
-//! What the backends on Google Cloud need, found and made.
+//! Finds and creates the resources of the backends on Google Cloud.
 
 use kappa_actors::dead_letter_table;
 use kappa_actors::processor::Processor as _;
@@ -11,8 +11,8 @@ use crate::backend::pubsub::setup::{PubSubSetup, Wanted};
 use crate::backend::setup::{Lacking, SetupError, Thing};
 use crate::settings::{ArchiveBackend, EventLogBackend, Settings, WarehouseBackend};
 
-/// Looks at what the configured backends need, each by itself: one that fails hides no other. What
-/// is missing is made unless this is a `dry_run`.
+/// Looks at the resources of the configured backends, each by itself: one failure hides no other. Missing resources are
+/// created unless this is a `dry_run`.
 pub async fn set_up(
     settings: &Settings,
     blueprint: &Blueprint,

@@ -16,10 +16,10 @@ use crate::backend::bigquery::{BigQueryStaging, BigQueryWarehouse};
 use crate::backend::embedded::warehouse::{EmbeddedStaging, STAGING_FILE};
 use crate::settings::{Settings, WarehouseBackend};
 
-/// The staging tables of a configuration; where there is no place for them, it is made.
+/// The staging tables of a configuration; a missing file is created.
 ///
 /// # Errors
-/// What is wrong with the file, naming it, or what the service refuses.
+/// Names the file and its fault, or the service's refusal.
 pub async fn open_staging(settings: &Settings) -> anyhow::Result<Arc<dyn Reprocessing>> {
     match settings.warehouse.backend {
         WarehouseBackend::Embedded => Ok(Arc::new(blocking(settings, embedded).await?)),

@@ -50,7 +50,7 @@ fn options(server: &BigQueryServer, mode: WriteMode) -> BigQueryOptions {
     BigQueryOptions {
         endpoint: Some(server.rest_endpoint()),
         write_endpoint: Some(server.grpc_endpoint()),
-        tables: TableOptions { mode, max_staleness: Duration::from_secs(600), labels },
+        tables: TableOptions { mode: Some(mode), max_staleness: Duration::from_secs(600), labels },
         ..loopback::bigquery("p", "d", mode)
     }
 }

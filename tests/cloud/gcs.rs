@@ -29,7 +29,6 @@ fn options(server: &StorageServer, prefix: &str) -> GcsOptions {
     GcsOptions {
         bucket: BUCKET.to_owned(),
         prefix: prefix.to_owned(),
-        storage_class: None,
         endpoint: Some(server.rest_endpoint()),
         control_endpoint: Some(server.grpc_endpoint()),
         credentials: anonymous::Builder::new().build(),
@@ -40,7 +39,7 @@ fn options(server: &StorageServer, prefix: &str) -> GcsOptions {
 async fn stored(archive: &GcsArchive, name: &str, body: impl Into<Bytes>) -> ObjectInfo {
     match archive.put_if_absent(name, body.into()).await.unwrap() {
         Put::Stored(info) => info,
-        Put::Exists(info) => panic!("{info:?} stood there"),
+        Put::Exists(info) => panic!("{info:?} existed"),
     }
 }
 
@@ -68,7 +67,7 @@ async fn an_answer_that_is_lost_is_found_to_be_ones_own() {
     let server = server().await;
     let archive = archive(&server, "").await;
     server.control().lose_answers(1);
-    // The client repeats it, and meets its own object: whoever compares the checksum knows.
+    // The client repeats it, and meets its own object: the checksum shows it.
     match archive.put_if_absent("a", Bytes::from_static(b"one")).await.unwrap() {
         Put::Stored(info) | Put::Exists(info) => {
             assert_eq!(info.crc32c, Some(crc32c::crc32c(b"one")));
@@ -138,18 +137,4 @@ async fn a_listing_has_all_pages_and_nothing_from_beside_the_prefix() {
     let names: Vec<_> = here.list("a/").await.unwrap().into_iter().map(|it| it.name).collect();
     let expected: Vec<_> = (0..30).map(|number| format!("a/{number:02}")).collect();
     assert_eq!(names, expected);
-}
-
-#[tokio::test]
-async fn the_storage_class_is_that_of_the_configuration_for_parts_and_finals() {
-    let server = server().await;
-    let nearline =
-        GcsOptions { storage_class: Some("NEARLINE".to_owned()), ..options(&server, "") };
-    let archive = GcsArchive::connect(nearline).await.unwrap();
-    let part = stored(&archive, "part", &b"x"[..]).await;
-    archive.compose("final", &[exactly(&part)]).await.unwrap();
-    for name in ["part", "final"] {
-        let class = server.control().storage_class(BUCKET, name);
-        assert_eq!(class.as_deref(), Some("NEARLINE"), "{name}");
-    }
 }

@@ -42,7 +42,7 @@ impl Servers {
         Project::new("proj", "EU", endpoints)
     }
 
-    /// Runs a suite; what it left behind.
+    /// Runs a suite; returns the resources that it left.
     async fn left_by(&self, suite: impl AsyncFnOnce(&Project)) -> Vec<String> {
         self.project().lend(PATIENCE, pending(), suite).await;
         self.left()
@@ -120,7 +120,7 @@ async fn a_suite_that_is_stopped_fails_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_removed_is_named_and_keeps_nothing_else() {
+async fn a_resource_that_cannot_be_removed_is_named_and_the_others_are_removed() {
     let servers = Servers::start().await;
     let refusing = servers.left_by(async |project| {
         suites::setup(project).await;

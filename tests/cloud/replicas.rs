@@ -1,7 +1,6 @@
 //! The daemon as a process with all three services, and several of it on one subscription.
 //!
-//! Replicas share the subscription and nothing else: what one held that died comes again to the
-//! others.
+//! Replicas share only the subscription: the messages of a dead one come to the others.
 
 mod audit;
 
@@ -10,6 +9,8 @@ use std::fs::File;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::PubsubMessage;
 use kappa::generate::{DEFAULT_START, Event, Generator, Ids, Options};
 use kappa_actors::archive::{FinalName, PartName};
@@ -17,7 +18,7 @@ use kappa_test_servers::bigquery::BigQueryServer;
 use kappa_test_servers::pubsub::PubSubServer;
 use kappa_test_servers::storage::StorageServer;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 pub(super) const TOPIC: &str = "projects/p/topics/t";
 /// How long anything may take before the test gives up.
@@ -123,7 +124,7 @@ impl Services {
         std::fs::write(&file, configuration.replace(line, with)).unwrap();
     }
 
-    /// Runs a command that does what it is asked; what it wrote to stdout.
+    /// Runs a command that must succeed; returns its stdout.
     pub(super) async fn run(&self, arguments: &str, input: &[u8]) -> String {
         let Output { status, stdout, stderr } = self.output(arguments, input).await;
         assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
@@ -143,7 +144,7 @@ impl Services {
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 
-    /// Runs a command that fails; what it wrote to stderr.
+    /// Runs a command that must fail; returns its stderr.
     pub(super) async fn fail(&self, arguments: &str) -> String {
         let Output { status, stderr, .. } = self.output(arguments, b"").await;
         let stderr = String::from_utf8(stderr).unwrap();
@@ -186,12 +187,28 @@ impl Services {
         }
     }
 
+    /// The rows of a table that is appended to as its view shows them: the newest of each key. Of a
+    /// table that takes upserts, all.
+    pub(super) fn current(&self, table: &str) -> Vec<Map<String, Value>> {
+        let mut newest: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+        let version = |row: &Map<String, Value>| {
+            BASE64_STANDARD.decode(row["_version"].as_str().unwrap()).unwrap()
+        };
+        for row in self.bigquery.control().rows(&format!("p.d.{table}")) {
+            let key = format!("{} {}", row["event_id"], row["event_timestamp"]);
+            if newest.get(&key).is_none_or(|known| version(known) < version(&row)) {
+                newest.insert(key, row);
+            }
+        }
+        newest.into_values().collect()
+    }
+
     /// Every valid event is one row and at least one line, every invalid one a dead letter.
     pub(super) fn check(&self, events: &[Event]) {
         let control = self.bigquery.control();
         let mut rows: BTreeMap<String, usize> = BTreeMap::new();
         for table in ["orders", "users", "products", "other"] {
-            for row in control.rows(&format!("p.d.{table}")) {
+            for row in self.current(table) {
                 *rows.entry(row["event_id"].as_str().unwrap().to_owned()).or_default() += 1;
             }
         }

@@ -49,9 +49,13 @@ impl Project {
     }
 }
 
-/// The things, each line beginning with how it stands.
+/// Returns the resources, one a line, each with its state.
 fn all(state: &str) -> String {
     let things = [
+        "view\tproj.kappa.orders_deduplicated",
+        "view\tproj.kappa.users_deduplicated",
+        "view\tproj.kappa.products_deduplicated",
+        "view\tproj.kappa.other_deduplicated",
         "topic\tprojects/proj/topics/events",
         "subscription\tprojects/proj/subscriptions/kappa",
         "dataset\tproj.kappa",
@@ -74,7 +78,7 @@ fn sorted(told: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_is_made_once_and_what_differs_is_told_and_left() {
+async fn missing_resources_are_made_once_and_differences_are_reported() {
     let project = Project::start().await;
     let (code, told, error) = project.setup("--dry-run").await;
     assert_eq!((code, sorted(&told), error), (Some(0), all("missing"), String::new()));
@@ -85,13 +89,16 @@ async fn what_is_missing_is_made_once_and_what_differs_is_told_and_left() {
     assert_eq!((code, sorted(&told), error), (Some(0), all("created"), String::new()));
     let made = project.pubsub.control().resource("projects/proj/subscriptions/kappa").unwrap();
     assert_eq!(
-        (&made["ackDeadlineSeconds"], &made["retainAckedMessages"]),
-        (&120.into(), &true.into())
+        (&made["ackDeadlineSeconds"], made["retainAckedMessages"].as_bool().unwrap_or_default()),
+        (&120.into(), false)
     );
     assert_eq!(made["messageRetentionDuration"], "604800s");
     assert!(made["deadLetterPolicy"].is_null(), "{made}");
     let bucket = project.storage.control().made_bucket("events-of-proj");
     assert_eq!(bucket, Some(("EU".to_owned(), vec![("composing/".to_owned(), 30)])));
+    assert_eq!(project.storage.control().soft_deleted_for("events-of-proj"), Some(0));
+    let topic = project.pubsub.control().resource("projects/proj/topics/events").unwrap();
+    assert_eq!(topic["messageRetentionDuration"], "86400s");
 
     let (code, told, error) = project.setup("").await;
     assert_eq!((code, sorted(&told), error), (Some(0), all("kept"), String::new()));
@@ -99,13 +106,14 @@ async fn what_is_missing_is_made_once_and_what_differs_is_told_and_left() {
     let letters = json!({ "deadLetterTopic": "projects/proj/topics/lost" });
     let name = "projects/proj/subscriptions/kappa";
     project.pubsub.control().change(name, "deadLetterPolicy", letters.clone());
-    let (code, told, _) = project.setup("--set warehouse.bigquery.max_staleness=1m").await;
+    project.bigquery.control().change("proj.kappa.dead_letters", "labels", json!({ "a": "b" }));
+    let (code, told, _) = project.setup("").await;
     assert_eq!(code, Some(1));
     let differs = [
         "differs from the configuration\tsubscription\tprojects/proj/subscriptions/kappa\n\
          \tdead-letter topic\tis projects/proj/topics/lost\tconfigured none",
-        "differs from the configuration\ttable\tproj.kappa.orders\n\
-         \tmax_staleness\tis 0-0 0 0:15:0\tconfigured 0-0 0 0:1:0",
+        "differs from the configuration\ttable\tproj.kappa.dead_letters\n\
+         \tlabels\tis {\"a\":\"b\"}\tconfigured none",
     ];
     for lines in differs {
         assert!(told.contains(lines), "{told}");
@@ -114,19 +122,18 @@ async fn what_is_missing_is_made_once_and_what_differs_is_told_and_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_view_and_a_lifecycle_that_differ_are_told_and_left() {
+async fn a_different_view_and_lifecycle_are_reported_and_left() {
     let project = Project::start().await;
-    let append = "--set warehouse.bigquery.each.orders.mode=append";
-    let (_, told, error) = project.setup(append).await;
+    let (_, told, error) = project.setup("").await;
     assert!(told.contains("created\tview\tproj.kappa.orders_deduplicated"), "{told}{error}");
-    let (code, told, _) = project.setup(append).await;
+    let (code, told, _) = project.setup("").await;
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("kept\tview\tproj.kappa.orders_deduplicated"), "{told}");
 
     let view = json!({ "query": "SELECT * FROM `proj.kappa.orders`" });
     project.bigquery.control().change("proj.kappa.orders_deduplicated", "view", view.clone());
     project.storage.control().drop_lifecycle("events-of-proj");
-    let (code, told, _) = project.setup(append).await;
+    let (code, told, _) = project.setup("").await;
     assert_eq!(code, Some(1));
     for lines in [
         "differs from the configuration\tview\tproj.kappa.orders_deduplicated\n\
@@ -140,11 +147,11 @@ async fn a_view_and_a_lifecycle_that_differ_are_told_and_left() {
     assert_eq!(left["view"], view);
     assert_eq!(project.storage.control().made_bucket("events-of-proj").unwrap().1, []);
 
-    // A view alone that is missing is told and made.
+    // A missing view alone is reported and made.
     project.bigquery.control().delete_table("proj.kappa.orders_deduplicated");
-    let (_, told, _) = project.setup(&format!("{append} --dry-run")).await;
+    let (_, told, _) = project.setup("--dry-run").await;
     assert!(told.contains("missing\tview\tproj.kappa.orders_deduplicated"), "{told}");
-    let (_, told, _) = project.setup(append).await;
+    let (_, told, _) = project.setup("").await;
     assert!(told.contains("created\tview\tproj.kappa.orders_deduplicated"), "{told}");
 }
 
@@ -164,6 +171,79 @@ async fn check_warns_of_a_dead_letter_topic_that_is_attached() {
     assert!(told.contains(warning) && told.contains("detach it"), "{told}");
 }
 
+/// The settings that make a table of latest states.
+const LATEST: &str = "--set processors.users.key=['entity_id'] --set processors.users.cluster_by=[] \
+                      --set processors.users.order_by=event_timestamp";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_latest_states_takes_upserts_and_is_clustered_by_its_key() {
+    let project = Project::start().await;
+    let (code, told, error) = project.setup(LATEST).await;
+    assert_eq!((code, &*error), (Some(0), ""), "{told}");
+    assert!(!told.contains("users_deduplicated") && !told.contains("warning"), "{told}");
+    let users = project.bigquery.control().resource("proj.kappa.users").unwrap();
+    assert_eq!(users["tableConstraints"]["primaryKey"]["columns"], json!(["entity_id"]));
+    assert_eq!(users["maxStaleness"], "0-0 0 4:0:0");
+    assert_eq!(users["clustering"]["fields"], json!(["entity_id"]));
+    let orders = project.bigquery.control().resource("proj.kappa.orders").unwrap();
+    assert!(orders["tableConstraints"].is_null() && orders["maxStaleness"].is_null(), "{orders}");
+
+    let quick = format!("{LATEST} --set warehouse.bigquery.max_staleness=15m");
+    let (code, told, _) = project.setup(&quick).await;
+    assert_eq!(code, Some(1), "{told}");
+    let differs = "\tmax_staleness\tis 0-0 0 4:0:0\tconfigured 0-0 0 0:15:0";
+    let warning = "warning\ttable users takes upserts: BigQuery reads the whole table to apply them, \
+                   every 15m, for up to $18000 a month";
+    assert!(told.contains(differs) && told.contains(warning), "{told}");
+}
+
+/// Final files become cold; parts, which live for minutes, never do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_class_is_set_by_a_rule_on_final_files_alone() {
+    let project = Project::start().await;
+    let cold = "--set archive.gcs.storage_class=COLDLINE --set archive.gcs.prefix=k/";
+    let (code, told, _) = project.setup(cold).await;
+    assert_eq!(code, Some(0), "{told}");
+    let control = project.storage.control();
+    let names = ["k/parts/a.jsonl", "k/events/dt=2026-11-28/a.jsonl", "k/composing/a", "events/b"];
+    for name in names {
+        control.put("events-of-proj", name, "x");
+    }
+    control.grow_old("events-of-proj", 1);
+    let classes = names.map(|name| control.storage_class("events-of-proj", name).unwrap());
+    assert_eq!(classes, ["STANDARD", "COLDLINE", "STANDARD", "STANDARD"]);
+    let (code, _, _) = project.setup(cold).await;
+    assert_eq!(code, Some(0), "the rule is found again");
+    let colder = cold.replace("COLDLINE", "ARCHIVE");
+    let (code, told, _) = project.setup(&colder).await;
+    let differs = "\tlifecycle\tis 2 rules, none of which does\tconfigured to set the class ARCHIVE of \
+                   k/events/ after 1 days";
+    assert!(code == Some(1) && told.contains(differs), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_costs_more_than_it_needs_to_is_a_warning_of_setup_and_check() {
+    let project = Project::start().await;
+    project.setup("").await;
+    project.storage.control().spoil_bucket("events-of-proj", "NEARLINE");
+    let control = project.pubsub.control();
+    let topic = "projects/proj/topics/events";
+    control.keep(topic, 604_800);
+    control.change("projects/proj/subscriptions/kappa", "retainAckedMessages", json!(true));
+    for (command, arguments) in [("setup", ""), ("check", "--connect")] {
+        let (code, told, error) = project.run(command, arguments).await;
+        assert_eq!((code, &*error), (Some(0), ""), "a warning does not change it: {told}");
+        for warning in [
+            "warning\tevents-of-proj has soft delete",
+            "warning\tevents-of-proj makes objects of the class NEARLINE",
+            "warning\tprojects/proj/topics/events keeps all messages for 7days",
+            "warning\tprojects/proj/subscriptions/kappa keeps acknowledged messages for 7days",
+        ] {
+            assert!(told.contains(warning), "{command}: {told}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_service_that_refuses_hides_no_other() {
     let project = Project::start().await;
@@ -175,12 +255,12 @@ async fn one_service_that_refuses_hides_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_asks_the_services_and_names_what_is_missing_and_lacking() {
+async fn check_asks_the_services_and_names_missing_resources_and_permissions() {
     let project = Project::start().await;
     let (code, told, error) = project.run("check", "--connect").await;
     assert_eq!(code, Some(1));
     assert!(sorted(&told).contains("missing\tbucket\tevents-of-proj"), "{told}");
-    assert!(error.contains("9 things are missing") && error.contains("kappa setup"), "{error}");
+    assert!(error.contains("13 things are missing") && error.contains("kappa setup"), "{error}");
 
     project.setup("").await;
     let (code, told, error) = project.run("check", "--connect").await;

@@ -1,4 +1,4 @@
-//! The daemon as a process, behind connections that are cut and slow, and without what it needs.
+//! The daemon as a process, behind connections that are cut and slow, and without resources or permissions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -33,7 +33,7 @@ impl Ways {
     }
 }
 
-/// Waits for what the daemons do by themselves.
+/// Waits until the daemons have reached a state.
 async fn until(services: &Services, what: &str, holds: impl Fn() -> bool) {
     let began = Instant::now();
     while !holds() {
@@ -115,9 +115,9 @@ async fn windows_of_a_replica_that_died_are_finished_by_another_after_the_grace(
     assert_eq!(unfinished(&services), BTreeSet::new());
 }
 
-/// The other takes the slow one for dead and composes what it left so far, while it goes on.
+/// The other replica takes the slow one for dead and composes its parts, while it goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_replica_that_is_merely_slow_every_line_stands_once() {
+async fn every_line_of_a_slow_replica_is_archived_once() {
     let services = Services::start().await;
     let ways = Ways::to(&services).await;
     let events = generated(3_000);
@@ -130,7 +130,7 @@ async fn of_a_replica_that_is_merely_slow_every_line_stands_once() {
         ways.0[setting].delay(Duration::from_millis(600));
     }
     let other = services.daemon_with("two", &["drain_timeout=80s".to_owned()]);
-    // Windows end in minutes: what is composed before is the slow one's.
+    // Windows end in minutes: finals that are composed before are of the slow replica's parts.
     until(&services, "a window composed", || !names(&services, "events/").is_empty()).await;
     services.publish(&events[500..]);
     // No lease runs out meanwhile, or the archive would rightly have lines twice.
@@ -149,7 +149,7 @@ async fn of_a_replica_that_is_merely_slow_every_line_stands_once() {
 /// Takes something away from the daemon, or gives it back.
 type Take = fn(&Services, bool);
 
-/// What `kappa status` says of the daemon.
+/// Returns the output of `kappa status`.
 fn status(services: &Services) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
     // A daemon without files of its own notes its address nowhere else.
@@ -161,7 +161,7 @@ fn status(services: &Services) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_at_the_start_ends_it_in_words() {
+async fn a_missing_resource_at_the_start_ends_the_daemon_with_a_message() {
     let services = Services::start().await;
     services.storage.control().remove_bucket("b");
     let mut daemon = services.daemon("one");
@@ -171,7 +171,7 @@ async fn what_is_missing_at_the_start_ends_it_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_taken_away_later_degrades_it_in_words_until_it_is_back() {
+async fn a_resource_taken_away_later_degrades_the_daemon_with_a_message_until_it_is_back() {
     let services = Services::start().await;
     let events = generated(1_200);
     let daemon = services.daemon("one");

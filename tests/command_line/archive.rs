@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::util::{Folder, Ran};
 
-/// An archive of some hundred generated events; what was published, sorted.
+/// Makes an archive of some hundred generated events; returns the published lines, sorted.
 fn with_events(settings: &str) -> (Folder, Vec<String>) {
     let folder = Folder::new();
     let events = folder.run("generate --events 500 --seed 3").done().stdout;
@@ -74,7 +74,7 @@ fn cat_writes_every_valid_event_as_it_arrived_in_any_format_and_compression() {
 }
 
 #[test]
-fn list_tells_windows_and_files() {
+fn list_prints_windows_and_files() {
     let (folder, _) = with_events("");
     let list = folder.run("archive list").done();
     for line in list.stdout.lines() {
@@ -88,7 +88,7 @@ fn list_tells_windows_and_files() {
 }
 
 #[test]
-fn a_time_of_which_nothing_is_archived_is_said() {
+fn a_range_without_archived_events_is_reported() {
     let (folder, _) = with_events("");
     for what in ["list", "cat"] {
         let line = format!("archive {what} --from 2001-01-01 --to 2002-01-01");
@@ -223,7 +223,7 @@ fn objects_of_several_formats_are_read_each_by_its_own() {
 }
 
 #[test]
-fn a_compressed_file_cut_short_is_a_fault_and_what_is_before_the_cut_is_written() {
+fn a_truncated_compressed_file_is_a_fault_and_its_lines_before_the_cut_are_written() {
     let form = " --set archive.compression=zstd";
     let (folder, _) = with_events(form);
     let path = file(&folder);

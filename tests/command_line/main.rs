@@ -50,7 +50,7 @@ fn the_environment_is_a_layer_of_the_configuration() {
     assert_eq!(shown["drain_timeout"]["from"], "KAPPA__DRAIN_TIMEOUT");
 }
 
-/// For how long the allocator says it keeps freed memory, in milliseconds.
+/// Returns how long the allocator keeps freed memory, in milliseconds, by its own report.
 fn memory_kept(args: &str) -> String {
     let mut command = kappa(&args.split(' ').collect::<Vec<_>>());
     command.env("MIMALLOC_VERBOSE", "1").env_remove("MIMALLOC_PURGE_DELAY");

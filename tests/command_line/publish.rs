@@ -47,7 +47,7 @@ fn nothing_to_publish_is_no_failure() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told_before_anything_is_made() {
+fn a_missing_file_is_reported_before_anything_is_created() {
     let folder = Folder::new();
     folder.run("publish evnts.jsonl").ended_with(1).tells("error: evnts.jsonl: No such file");
     folder.run("publish .").ended_with(1).tells("error: .: is a folder");
@@ -55,7 +55,7 @@ fn a_file_that_is_not_there_is_told_before_anything_is_made() {
 }
 
 #[test]
-fn an_interrupted_publish_says_what_is_durable_and_where_to_go_on() {
+fn an_interrupted_publish_reports_the_durable_lines_and_where_to_go_on() {
     let folder = Folder::new();
     let mut publish = folder.spawn("publish -");
     let mut input = publish.stdin.take().unwrap();

@@ -21,7 +21,7 @@ fn try_shows_rows_and_dead_letters_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn try_tells_the_same_to_scripts() {
+fn try_prints_the_same_results_for_scripts() {
     let folder = Folder::new();
     let off = "--set processors.other.enabled=false --set max_event_bytes=200";
     let events = format!("{ORDER}\n{}\n{}", ORDER.replace("order.", "x."), "y".repeat(201));
@@ -54,7 +54,7 @@ fn check_shows_what_would_run_and_creates_nothing() {
         "warehouse: embedded, there/warehouse.db",
         "archive: embedded, there/archive, annotated lines, compression none",
         "envelope: id /event_id, type /event_type, time /timestamp",
-        "processor orders: match order., table orders, key event_id, revision 0, 11 columns",
+        "processor orders: match order., table orders, key event_id event_timestamp, revision 0, 11 columns",
         "warning: processors.users has no key: redelivery may add a row to users twice",
     ] {
         assert!(checked.stdout.lines().any(|it| it == line), "no {line:?} in {checked}");
@@ -63,7 +63,7 @@ fn check_shows_what_would_run_and_creates_nothing() {
 }
 
 #[test]
-fn check_tells_limits_and_their_overrides_to_scripts() {
+fn check_prints_limits_and_their_overrides_for_scripts() {
     let one = "--set actors.writer.each.orders.max_batch_rows=7";
     let report = &Folder::new().run(&format!("check --json {one}")).done().json()[0];
     assert_eq!(report["actors"]["writer.each.orders"]["max_batch_rows"], 7);
@@ -73,7 +73,7 @@ fn check_tells_limits_and_their_overrides_to_scripts() {
 }
 
 #[test]
-fn check_tells_all_mistakes_of_the_rules_at_once() {
+fn check_reports_all_mistakes_of_the_rules_together() {
     let mistakes = "--set processors.users.table=orders --set processors.other.table=products";
     let folder = Folder::new();
     folder
@@ -104,15 +104,16 @@ fn a_running_daemon_is_found_by_its_folder_and_shares_it_with_the_other_commands
     let status = folder.run("status --json").done();
     assert_eq!(status.json()[0]["state"], "running", "{status}");
     let plain = folder.run("status").done();
-    assert!(plain.stdout.starts_with("state running\n"), "{plain}");
+    assert!(plain.stdout.starts_with("freshness orders: "), "{plain}");
+    assert!(plain.stdout.contains("\nstate running\n"), "{plain}");
     folder.feed("publish -", b"{}\n").done().says("published 1 event\n");
     folder.run("dead-letters list").done();
     drop(daemon);
 }
 
-/// Every key of the cloud stands in `config/gcp.toml`, and with project and bucket it is whole.
+/// `config/gcp.toml` has every key of the cloud backends, and is valid with a project and a bucket.
 #[test]
-fn the_configuration_for_google_cloud_is_whole() {
+fn the_configuration_for_google_cloud_is_complete() {
     let file = |name: &str| {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
         std::fs::read_to_string(path).unwrap()

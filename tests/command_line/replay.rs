@@ -40,13 +40,13 @@ pub(super) fn query<T: rusqlite::types::FromSql>(folder: &Folder, file: &str, sq
     connection.query_row(sql, (), |row| row.get(0)).unwrap()
 }
 
-/// What a command says, by the names before the tabs.
+/// Parses a command's output, by the names before the tabs.
 fn said(ran: &Ran) -> BTreeMap<String, String> {
     let lines = ran.stdout.lines().filter_map(|line| line.split_once('\t'));
     lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// How often each archived line stands in the archive; the sum, and the distinct ones.
+/// Counts the lines of the archive: all, and the distinct ones.
 fn archived(folder: &Folder) -> (usize, usize) {
     let lines = folder.run("archive cat").done().stdout;
     let distinct: std::collections::BTreeSet<_> = lines.lines().collect();
@@ -115,9 +115,11 @@ fn an_event_that_goes_another_way_now_is_missing_from_its_old_table() {
     let moved = " --set processors.orders.match=[\"sale.\"] --set processors.orders.revision=1";
     folder.run(&format!("replay {EVER}{moved}")).done();
     let diff = folder.run(&format!("diff orders{moved}")).done();
-    assert_eq!(said(&diff)["missing"], "3\te00000, e00001, e00002", "{diff}");
+    let keys = ["e00000", "e00001", "e00002"].map(|id| format!("{id}/2026-02-17T14:30:00.000000Z"));
+    let three = format!("3\t{}", keys.join(", "));
+    assert_eq!(said(&diff)["missing"], three, "{diff}");
     let rest = folder.run(&format!("diff other{moved}")).done();
-    assert_eq!(said(&rest)["added"], "3\te00000, e00001, e00002", "{rest}");
+    assert_eq!(said(&rest)["added"], three, "{rest}");
     // One after the other: the first merge takes nothing from the second.
     folder.run(&format!("merge other{moved}")).done();
     let merged = folder.run(&format!("merge orders --remove-missing{moved}")).done();
@@ -224,7 +226,7 @@ fn a_range_with_nothing_in_it_is_no_error_and_leaves_nothing_in_the_way() {
 }
 
 #[test]
-fn what_an_earlier_replay_has_staged_is_not_overwritten_unless_that_is_asked_for() {
+fn rows_staged_by_an_earlier_replay_are_overwritten_only_on_request() {
     let folder = with_orders(2, "");
     let first = said(&folder.run(&format!("replay {EVER}")).done())["replay"].clone();
     let second = folder.run(&format!("replay {EVER} --processors orders")).ended_with(1);
@@ -349,7 +351,7 @@ fn a_live_seek_processes_all_again_and_archives_nothing_again() {
 }
 
 #[test]
-fn what_was_passed_over_by_a_seek_is_archived_when_another_brings_it() {
+fn events_passed_over_by_a_seek_are_archived_when_another_seek_brings_them() {
     let folder = with_orders(5, "");
     publish(&folder, 5..10);
     folder.run("seek --time 2099-01-01").done().tells("in the future");
@@ -361,9 +363,9 @@ fn what_was_passed_over_by_a_seek_is_archived_when_another_brings_it() {
 }
 
 #[test]
-fn a_seek_past_retention_says_what_is_still_there() {
+fn a_seek_past_retention_names_the_oldest_event() {
     let folder = with_orders(1_000, "");
-    // Retention makes room for what is published next.
+    // Retention makes room for the next events.
     let small = " --set event_log.retention.max_bytes=100000";
     let more: String = (1_000..1_400).map(|id| order(id) + "\n").collect();
     folder.feed(&format!("publish -{small}"), more.as_bytes()).done();
@@ -380,7 +382,7 @@ fn a_seek_past_retention_says_what_is_still_there() {
 }
 
 #[test]
-fn ctrl_c_ends_a_replay_in_good_order_and_says_how_to_go_on() {
+fn ctrl_c_ends_a_replay_in_good_order_and_prints_how_to_resume() {
     let folder = with_orders(3_000, "");
     let mut replay = folder.spawn(&format!("replay {EVER} --rate 500"));
     let mut lines = BufReader::new(replay.stderr.take().unwrap()).lines();

@@ -8,10 +8,14 @@ use kappa::wiring::Blueprint;
 use kappa_actors::port::Reprocessing as _;
 use kappa_actors::processor::Processor as _;
 use kappa_actors::row::{Row, Value};
+use kappa_actors::time::Timestamp;
 use kappa_actors::version::Version;
 
 use super::replay::{publish, query, with_orders};
 use super::util::Folder;
+
+/// When all events were.
+const TIME: &str = "2026-02-17T14:30:00.000000Z";
 
 /// Two orders in the live table; staging has the first with another `item_count`, and not the
 /// second, whose event was replayed.
@@ -40,6 +44,7 @@ fn with_staging() -> Folder {
         "event_id" => Value::Text("a".into()),
         "event_type" => Value::Text("order.placed".into()),
         "item_count" => Value::Integer(7),
+        "event_timestamp" => Value::Timestamp(Timestamp::parse_rfc3339(TIME).unwrap()),
         "_version" => Value::Version(Box::new(mended)),
         _ => Value::Null,
     });
@@ -57,14 +62,16 @@ fn with_staging() -> Folder {
 }
 
 #[test]
-fn a_diff_shows_the_wrong_column_and_may_tell_by_its_exit_code() {
+fn a_diff_shows_the_wrong_column_and_reports_by_its_exit_code_on_request() {
     let folder = with_staging();
     let diff = folder.run("diff orders").done().tells("of the replay r1, ended");
     assert!(
-        diff.stdout.starts_with("added\t0\nmissing\t1\tb\nmay hide an older row\t1\nchanged\t1\n"),
+        diff.stdout.starts_with(&format!(
+            "added\t0\nmissing\t1\tb/{TIME}\nmay hide an older row\t1\nchanged\t1\n"
+        )),
         "{diff}"
     );
-    assert!(diff.stdout.contains("column item_count\t1\n  a\t1 -> 7\n"), "{diff}");
+    assert!(diff.stdout.contains(&format!("column item_count\t1\n  a/{TIME}\t1 -> 7\n")), "{diff}");
     assert!(!diff.stdout.contains("processed_at") && !diff.stdout.contains("_version"), "{diff}");
     let json = folder.run("diff orders --json --exit-code").ended_with(1).json();
     assert_eq!((&json[0]["changed"], &json[0]["missing"]), (&1.into(), &1.into()));
@@ -74,7 +81,7 @@ fn a_diff_shows_the_wrong_column_and_may_tell_by_its_exit_code() {
 }
 
 #[test]
-fn a_merge_does_what_its_dry_run_said_and_drops_the_staging_table() {
+fn a_merge_does_as_its_dry_run_announced_and_drops_the_staging_table() {
     let folder = with_staging();
     let said = "inserted\t0\nreplaced\t1\nunchanged\t0\nkept because live is newer\t0\n\
         removed\t1\nmay hide an older row\t1\n";
@@ -90,7 +97,7 @@ fn a_merge_does_what_its_dry_run_said_and_drops_the_staging_table() {
 }
 
 #[test]
-fn a_table_that_nothing_fills_or_stages_is_said_and_no_file_is_made() {
+fn an_unknown_table_is_reported_and_no_file_is_created() {
     let folder = Folder::new();
     folder.run("diff nothing").ended_with(1).tells("choose from").tells("orders");
     folder.run("merge orders").ended_with(1).tells("orders has no staging table");

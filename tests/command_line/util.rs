@@ -11,7 +11,7 @@ use kappa_actors::message::Message;
 use kappa_actors::port::{EventLog as _, Pulled, Room};
 use tempfile::TempDir;
 
-/// The command, untouched by the settings of whoever runs the tests.
+/// The command, independent of the settings in the environment of the tests.
 pub(crate) fn kappa(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
     command.args(args);
@@ -40,6 +40,14 @@ impl Folder {
         self.feed(line, b"")
     }
 
+    /// Runs `line`, with the option `--class`, whose value has spaces.
+    pub(crate) fn run_of_class(&self, line: &str, class: &str) -> Ran {
+        let mut words: Vec<_> = line.split(' ').collect();
+        words.extend(["--class", class]);
+        let output = kappa(&words).current_dir(self.0.path()).output().unwrap();
+        Ran::new(&format!("{line} --class '{class}'"), output)
+    }
+
     /// Runs `line` with `input` on its standard input.
     pub(crate) fn feed(&self, line: &str, input: &[u8]) -> Ran {
         let mut child = self.spawn(line);
@@ -55,7 +63,7 @@ impl Folder {
         streams.current_dir(self.0.path()).spawn().unwrap()
     }
 
-    /// Lets the daemon work off what is in the log.
+    /// Lets the daemon process the events in the log.
     pub(crate) fn drain(&self, settings: &str) {
         self.run(&format!("run --until-idle --set status.listen=127.0.0.1:0{settings}")).done();
     }
@@ -130,7 +138,7 @@ impl Drop for Daemon {
     }
 }
 
-/// What a command did.
+/// The output and exit code of a command.
 pub(crate) struct Ran {
     line: String,
     code: Option<i32>,

@@ -1,6 +1,6 @@
-//! The backends against other people's emulators, which `tests/emulators/run` installs and starts.
+//! The backends against emulators of third parties, which `tests/emulators/run` installs and starts.
 //!
-//! What they cannot show, and which test shows it instead, is in `README.md` here.
+//! Their gaps, and the test that covers each gap, are listed in `README.md` here.
 #![cfg(feature = "gcp")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 

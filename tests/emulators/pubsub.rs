@@ -112,7 +112,7 @@ async fn a_missing_subscription_fails_the_start() {
 }
 
 #[tokio::test]
-async fn a_missing_topic_refuses_what_is_published() {
+async fn publishing_to_a_missing_topic_is_refused() {
     let log = PubSubLog::connect(Names::new().options()).await.unwrap();
     let outcomes = log.publish(vec![NewMessage::from_payload("lost?")]).await;
     let error = outcomes[0].as_ref().unwrap_err().to_string();
@@ -120,7 +120,7 @@ async fn a_missing_topic_refuses_what_is_published() {
 }
 
 #[tokio::test]
-async fn what_is_held_longer_than_the_subscription_s_deadline_does_not_come_again() {
+async fn a_message_held_beyond_the_subscriptions_deadline_does_not_come_again() {
     let log = fresh(vec![NewMessage::from_payload("slow")]).await;
     let held = pull(&log, 1).await;
     let more = log.pull(AMPLE, Duration::from_secs(13)).await.unwrap();
@@ -130,7 +130,7 @@ async fn what_is_held_longer_than_the_subscription_s_deadline_does_not_come_agai
 }
 
 #[tokio::test]
-async fn closing_gives_back_what_is_held_at_once() {
+async fn closing_returns_held_messages_at_once() {
     let names = Names::new();
     let log = on(&names, vec![NewMessage::from_payload("held")]).await;
     let held = pull(&log, 1).await;

@@ -30,7 +30,7 @@ async fn stopped() {
     if !STOPPED.load(Ordering::Relaxed) {
         tokio::signal::ctrl_c().await.unwrap();
         STOPPED.store(true, Ordering::Relaxed);
-        eprintln!("stopped: removing what was made");
+        eprintln!("stopped: removing the created resources");
     }
 }
 
@@ -87,6 +87,6 @@ async fn cloud_storage_is_an_archive_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn setup_makes_what_is_missing_and_keeps_it() {
+async fn setup_makes_missing_resources_and_keeps_them() {
     live(suites::setup).await;
 }

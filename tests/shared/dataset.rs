@@ -25,7 +25,7 @@ pub(crate) struct Dataset {
 
 impl Dataset {
     pub(crate) fn open(options: BigQueryOptions, payloads: Option<Arc<dyn ArchiveStore>>) -> Self {
-        let (mode, sql) = (options.tables.mode, Sql::new(&options));
+        let (mode, sql) = (options.tables.mode.unwrap(), Sql::new(&options));
         let warehouse = BigQueryWarehouse::connect(options, payloads).unwrap();
         Self { warehouse, mode, sql }
     }
@@ -87,7 +87,7 @@ impl Sql {
         }
     }
 
-    /// What a table or a view is called in a query.
+    /// Returns the name of a table or a view in a query.
     pub(crate) fn name(&self, table: &str) -> String {
         format!("`{}.{table}`", self.dataset)
     }
@@ -108,7 +108,7 @@ impl Sql {
         loop {
             let asked = request.headers(headers(&self.credentials).await);
             let page: Json = asked.send().await.unwrap().json().await.unwrap();
-            // An emulator tells of a failed query with success; what is not complete has no rows.
+            // An emulator answers a failed query with success; an incomplete query has no rows.
             let well = page["error"].is_null() && page["errors"].is_null();
             assert!(well && page["jobComplete"] == json!(true), "{sql}: {page}");
             let cells = |row: &Json| {
@@ -126,7 +126,7 @@ impl Sql {
     }
 }
 
-/// What a request says of who asks.
+/// Returns the headers that authenticate a request.
 pub(crate) async fn headers(credentials: &Credentials) -> http::HeaderMap {
     match credentials.headers(http::Extensions::new()).await.unwrap() {
         CacheableResource::New { data, .. } => data,

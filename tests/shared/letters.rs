@@ -25,10 +25,13 @@ pub(crate) fn letter(id: &str, payload: Bytes) -> DeadLetter {
         requeued_at: None,
         replay_id: None,
         ordering_key: "".into(),
+        class: None,
+        payload_object: None,
+        purged_at: None,
     }
 }
 
 /// Looks for any letter.
 pub(crate) fn any() -> DeadLetterFilter {
-    DeadLetterFilter { id_prefix: None, reason: None, requeued: None, live_only: false, limit: 10 }
+    DeadLetterFilter { limit: 10, ..DeadLetterFilter::ALL }
 }

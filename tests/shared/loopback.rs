@@ -1,4 +1,4 @@
-//! Servers on the loopback, which ask nobody who they are.
+//! Servers on the loopback, which need no credentials.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,11 @@ pub(crate) fn bigquery(project: &str, dataset: &str, mode: WriteMode) -> BigQuer
         quota_backoff: Duration::from_millis(300),
         max_quota_backoff: Duration::from_secs(2),
         schema_spread: Duration::from_secs(60),
-        tables: TableOptions { mode, max_staleness: Duration::ZERO, labels: BTreeMap::new() },
+        tables: TableOptions {
+            mode: Some(mode),
+            max_staleness: Duration::ZERO,
+            labels: BTreeMap::new(),
+        },
         each: BTreeMap::new(),
     }
 }

@@ -1,5 +1,4 @@
-//! A warehouse that waits as a writer does: for what is unavailable, and for appends to learn of a
-//! table that stands.
+//! A warehouse that waits as a writer does: for unavailable services, and until appends know of an existing table.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Writes to a warehouse with patience.
 pub(crate) struct Patient {
     to: Arc<dyn Warehouse>,
-    /// Tables that stand.
+    /// Existing tables.
     stand: Mutex<Vec<TableSpec>>,
 }
 

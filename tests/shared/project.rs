@@ -1,8 +1,7 @@
-//! A project on Google Cloud, or servers that stand for one, in which tests make things of their own.
+//! A project on Google Cloud, or test servers instead of one, in which tests make resources of their own.
 //!
-//! - Whatever is made is noted before it is made, under a name that begins with `kappa-live-` and
-//!   that no other run has.
-//! - It is removed at the end, also where the test failed, hung or was stopped. What cannot be
+//! - Every resource is noted before it is made, under a unique name that begins with `kappa-live-`.
+//! - It is removed at the end, even if the test failed, hung or was stopped. A resource that cannot be
 //!   removed fails the test and is named.
 
 mod removal;
@@ -26,7 +25,7 @@ const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/gcp.toml");
 const NONE: [&str; 3] =
     ["event_log.backend=embedded", "warehouse.backend=embedded", "archive.backend=embedded"];
 
-/// A project, and what was made in it.
+/// A project, and the resources made in it.
 pub(crate) struct Project {
     id: String,
     /// Where everything is, as the command line takes it.
@@ -51,7 +50,7 @@ impl Project {
         Self { id: id.to_owned(), set, run: rand::random(), named, made }
     }
 
-    /// Runs a suite, and removes what it made whatever becomes of it. It ends early when it takes
+    /// Runs a suite, and removes its resources after any end. It ends early when it takes
     /// longer than `patience`, or when `stopped` ends.
     pub(crate) async fn lend(
         self,
@@ -106,7 +105,7 @@ impl Project {
         Settings::load(&Sources { files: vec![CONFIG.into()], set, ..Sources::default() }).unwrap()
     }
 
-    /// Makes what the settings name.
+    /// Makes the resources that the settings name.
     pub(crate) async fn make(&self, settings: &Settings) {
         let blueprint = Blueprint::of(settings).unwrap();
         for thing in set_up(settings, &blueprint, false).await {
@@ -115,7 +114,7 @@ impl Project {
         }
     }
 
-    /// Runs `kappa` with these arguments and settings: exit code, what it told, what went wrong.
+    /// Runs `kappa` with these arguments and settings; returns exit code, output and errors.
     pub(crate) async fn kappa(
         &self,
         arguments: &[&str],
@@ -126,7 +125,7 @@ impl Project {
         for set in self.set.iter().chain(set) {
             command.args(["--set", set]);
         }
-        // Of the caller's own pipeline, not of the test.
+        // Settings of the caller's own pipeline must not affect the test.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("KAPPA__") {
                 command.env_remove(name);

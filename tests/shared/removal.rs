@@ -1,4 +1,4 @@
-//! Removing what a test has made, over REST: nothing of kappa removes a topic, a dataset or a bucket.
+//! Removes the resources of a test over REST: kappa itself never removes a topic, a dataset or a bucket.
 
 use std::fmt;
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl fmt::Display for Made {
 }
 
 impl Project {
-    /// Removes all that was made, the newest first, and tells what is left.
+    /// Removes all resources, the newest first, and returns those that are left.
     pub(super) async fn remove(&self) -> Vec<String> {
         let mut left = Vec::new();
         let made = std::mem::take(&mut *self.made.lock().unwrap());
@@ -92,7 +92,7 @@ impl Project {
         };
         let request = reqwest::Client::new().delete(url).headers(headers(&credentials).await);
         let answer = request.send().await.map_err(told)?;
-        // What was noted and then never made is not there.
+        // A resource may be noted and never made.
         if answer.status().is_success() || answer.status().as_u16() == 404 {
             return Ok(());
         }

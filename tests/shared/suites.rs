@@ -1,4 +1,4 @@
-//! What the backends promise on Google Cloud, each suite with things of its own in a project.
+//! The promises of the backends on Google Cloud; each suite has resources of its own in a project.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,11 +33,11 @@ pub(crate) async fn pubsub(project: &Project) {
         publish(&log, messages).await;
         log
     };
-    // A seek of the service is not exact to the message: see below for what it is.
+    // A seek of the service is not exact to the message; the check below covers it.
     let abilities =
         Abilities { publish: true, empty: false, order: false, seek: false, backlog: false };
     event_log::conforms(fresh, abilities).await;
-    a_seek_back_brings_what_was_acknowledged(&log(project).await).await;
+    a_seek_back_brings_acknowledged_messages(&log(project).await).await;
 }
 
 /// A log with a topic of its own. Its subscription delivers exactly once, so that a repeat is the
@@ -56,7 +56,7 @@ async fn publish(log: &PubSubLog, messages: Vec<NewMessage>) {
     }
 }
 
-async fn a_seek_back_brings_what_was_acknowledged(log: &PubSubLog) {
+async fn a_seek_back_brings_acknowledged_messages(log: &PubSubLog) {
     // Clocks may differ, here and there.
     let before = Timestamp::from_micros(Timestamp::now().micros() - 60_000_000);
     let messages = (0..10).map(|number| NewMessage::from_payload(number.to_string()));
@@ -95,7 +95,7 @@ pub(crate) async fn bigquery(project: &Project, mode: WriteMode) {
     patient.dataset.warehouse.close().await;
 }
 
-/// The same, audited, and then compared with staging tables and merged from them.
+/// Runs the pipeline, audits it, and then compares and merges staging tables.
 pub(crate) async fn history(project: &Project, mode: WriteMode) {
     let patient = PatientDataset::new(Dataset::open(dataset(project, mode), None));
     auditable::conforms(&patient, &patient.dataset.warehouse).await;
@@ -116,7 +116,7 @@ pub(crate) async fn history(project: &Project, mode: WriteMode) {
 fn dataset(project: &Project, mode: WriteMode) -> BigQueryOptions {
     let settings = project.settings("warehouse.backend=bigquery", &[project.dataset()]);
     let mut options = bigquery_options(&settings).unwrap();
-    options.tables.mode = mode;
+    options.tables.mode = Some(mode);
     options
 }
 
@@ -158,8 +158,8 @@ pub(crate) async fn setup(project: &Project) {
         let (code, told, error) = project.kappa(arguments, &set).await;
         assert_eq!((code, &*error), (Some(0), ""), "{told}");
         let things: Vec<_> = told.lines().filter(|line| line.starts_with(state)).collect();
-        // Topic, subscription, dataset, the dead letters, four processors' tables, bucket.
-        assert_eq!((things.len(), told.lines().count()), (9, 9), "{told}");
+        // Topic, subscription, dataset, the dead letters, four processors' tables and views, bucket.
+        assert_eq!((things.len(), told.lines().count()), (13, 13), "{told}");
     };
     made("missing", &["setup", "--dry-run"]).await;
     made("created", &["setup"]).await;

@@ -1,4 +1,4 @@
-//! Whatever is published, every event ends where it belongs.
+//! Every published event ends in the right place, whatever its bytes.
 
 use crate::support::{Fate, Oracle, Published, Publisher, Scene, envelope, generated};
 
@@ -29,7 +29,7 @@ fn nested(id: &str, depth: usize) -> String {
     with_inner(id, &format!("{}{}", "[".repeat(depth - 2), "]".repeat(depth - 2)))
 }
 
-/// What is no event, in every way.
+/// Payloads that are no events, in every way.
 fn hostile() -> Vec<Published> {
     let valid = envelope("hostile", "order.placed", "");
     let time = r#""timestamp":"2026-02-17T14:30:00Z""#;
@@ -76,12 +76,12 @@ fn hostile() -> Vec<Published> {
     for wrong in times.into_iter().chain(["0000-12-31T23:59:59Z", "9999-12-31T23:59:59-01:00"]) {
         payloads.push(format!(r#"{{{id},{kind},"timestamp":"{wrong}"}}"#).into());
     }
-    // The same twice is two messages, and so two dead letters.
+    // Two equal payloads are two messages, and so two dead letters.
     payloads.push(b"[]".to_vec());
     payloads.into_iter().map(|payload| Published::new(payload, Fate::Invalid)).collect()
 }
 
-/// What is an event, though it does not look like one.
+/// Unusual but valid events.
 pub(crate) fn odd_but_valid() -> Vec<Published> {
     let id_of_all = "\u{1f600} ' \\\" \\\\ \\u0000 %_;--";
     let long = "i".repeat(5_000);

@@ -1,4 +1,4 @@
-//! Every form of the archive gives back what was published.
+//! Every line format of the archive returns the published payloads.
 
 use crate::any_event::odd_but_valid;
 use crate::support::{Oracle, Publisher, Scene, generated};

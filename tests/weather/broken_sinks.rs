@@ -1,4 +1,4 @@
-//! A broken sink is waited for: the daemon says so, and nothing is lost.
+//! A broken sink is waited for and reported, and no event is lost.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use kappa_actors::vitals::{DaemonState, Snapshot};
 
 use crate::support::{Daemon, Fate, Oracle, Published, Publisher, Scene, envelope, generated};
 
-/// What is stored promptly, so that the fault is met while it lasts.
+/// Stores promptly, so that the fault is met while it lasts.
 const PROMPT: &str = "actors.archive_window.flush_interval = '50ms'";
 
 fn with_fault(fault: &str) -> Scene {
@@ -117,7 +117,7 @@ fn a_refused_row_becomes_a_dead_letter_and_takes_no_other_with_it() {
 }
 
 #[test]
-fn a_table_that_somebody_dropped_is_made_again() {
+fn a_dropped_table_is_made_again() {
     let scene = Scene::new("");
     let publisher = Publisher::open(&scene.data_dir());
     let mut oracle = Oracle::default();
@@ -130,7 +130,7 @@ fn a_table_that_somebody_dropped_is_made_again() {
 }
 
 #[test]
-fn an_archive_that_somebody_moved_away_is_waited_for() {
+fn an_archive_that_was_moved_away_is_waited_for() {
     let scene = Scene::new(PROMPT);
     let publisher = Publisher::open(&scene.data_dir());
     let mut oracle = Oracle::default();

@@ -1,4 +1,4 @@
-//! A clock that steps back disturbs nobody.
+//! A clock that steps back does not disturb the flow.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::support::{Oracle, Publisher, Scene, generated};
 
 #[test]
-fn after_a_step_back_of_the_clock_publish_times_stand_still_and_events_flow() {
+fn after_a_step_back_of_the_clock_publish_times_do_not_decrease_and_events_flow() {
     let scene = Scene::new("actors.archive_window.grace = '1s'");
     let mut oracle = Oracle::default();
     oracle.publish(&Publisher::open(&scene.data_dir()), generated(60).take(300), 100);

@@ -1,4 +1,4 @@
-//! An actor that dies takes nobody with it, and nothing is lost.
+//! A dying actor stops no other actor, and no event is lost.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,8 +8,8 @@ use kappa_actors::vitals::{ActorState, Snapshot};
 
 use crate::support::{Daemon, Oracle, Published, Publisher, Scene, await_that, generated};
 
-/// Small batches: what an actor had in hand is tried again event by event. A kill is no fault of
-/// the events that it met, however many of them an event meets. Recovery looks once a `grace`.
+/// Small batches: events in hand are tried again one by one. A kill does not count against the events in hand,
+/// however often it happens. Recovery looks once a `grace`.
 const CONFIGURATION: &str = r#"
     faults.enabled = true
     actors.reader.max_batch_events = 50

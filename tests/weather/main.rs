@@ -1,7 +1,7 @@
-//! Bad weather: the daemon as a process, held to an oracle that knows what was published.
+//! Faults: the daemon as a process, compared with an oracle that knows the published events.
 //!
-//! Each test has a data folder of its own, published to by this process and worked on by the real
-//! binary. Nothing waits for a length of time: every wait is for a fact, and has a deadline.
+//! Each test has a data folder of its own. This process publishes to it, and the real binary processes it. No test waits
+//! for a length of time: every wait is for a condition, and has a deadline.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
@@ -13,6 +13,7 @@ mod archive_forms;
 mod broken_sinks;
 mod clock;
 mod exploding;
+mod hangs;
 mod killed_actors;
 mod killed_daemon;
 mod misconfigured;

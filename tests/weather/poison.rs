@@ -1,4 +1,4 @@
-//! A poison event harms nobody else.
+//! A poison event harms no other event.
 
 use crate::support::{Daemon, Fate, Oracle, Published, Publisher, Scene, envelope, generated};
 

@@ -67,7 +67,7 @@ fn a_terminal_that_hangs_up_drains_the_daemon() {
 }
 
 #[test]
-fn a_daemon_with_a_sink_down_stops_in_time_and_counts_what_it_gives_back() {
+fn a_daemon_with_a_sink_down_stops_in_time_and_counts_the_returned_events() {
     for sink in ["writer.orders", "archive", "dead-letter"] {
         for fault in ["fail", "slow"] {
             stops_in_time_with(sink, fault);

@@ -1,7 +1,7 @@
-//! Stores what is invalid, whole and with the reason.
+//! Stores invalid events, unchanged and with the reason.
 //!
-//! The actor is a [`Writer`](super::writer::Writer) of the table `dead_letters`; this is how the
-//! others reach it. If it crashes, the condemned events it held come round again, to it alone.
+//! The actor is a [`Writer`](super::writer::Writer) of the table `dead_letters`; this file is the interface for the other
+//! actors. If it crashes, its events are delivered again, to it alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,8 @@ impl DeadLetters {
     }
 
     fn letter(&self, claim: &Claim, failed_at: Timestamp) -> Option<DeadLetter> {
-        let Verdict { stage, actor, processor, reason, salvaged, attempts } = &**claim.verdict()?;
+        let verdict = claim.verdict()?;
+        let Verdict { stage, class, actor, processor, reason, salvaged, attempts } = &**verdict;
         let message = claim.message();
         let envelope = claim.delivery().envelope();
         let duty = claim.failed_duty()?;
@@ -65,14 +66,17 @@ impl DeadLetters {
             actor: actor.clone(),
             processor: processor.clone(),
             duty: duty.to_owned(),
+            class: Some(class.to_string().into()),
             reason: reason.clone(),
             payload: message.payload.clone(),
+            payload_object: None,
             attributes: message.attributes.clone(),
             message_id: message.id.clone(),
             publish_time: message.publish_time,
             failed_at,
             attempts: *attempts,
             requeued_at: None,
+            purged_at: None,
             replay_id: staging.map(str::to_owned),
             ordering_key: message.ordering_key.clone(),
         })

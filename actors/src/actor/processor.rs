@@ -17,10 +17,12 @@ use super::dead_letter::DeadLetters;
 use super::writer::{Rows, WriterMessage};
 use crate::dead_letter_table::Stage;
 use crate::delivery::{Claim, Ledger, Posting, Salvaged, Verdict};
+use crate::fault_class::FaultClass;
 use crate::processor::{BadRow, EventView, Processor, make_rows_within};
 use crate::row::Row;
 use crate::supervision::{Address, Me, Role, RoleError};
 use crate::time::Timestamp;
+use crate::vitals::{Board, Outcome, Step};
 
 /// Claims of events for this processor.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub struct EventFaults {
 /// The role.
 #[derive(Clone)]
 pub struct ProcessorActor {
-    /// What makes the rows.
+    /// The rule that makes the rows.
     pub processor: Arc<dyn Processor>,
     /// The table's writer.
     pub writer: Address<WriterMessage>,
@@ -48,6 +50,8 @@ pub struct ProcessorActor {
     pub dead_letters: DeadLetters,
     /// Events to fail at: fault injection.
     pub faults: Arc<EventFaults>,
+    /// Where attempts are counted.
+    pub board: Arc<Board>,
 }
 
 impl Role for ProcessorActor {
@@ -62,12 +66,16 @@ impl Role for ProcessorActor {
         let mut claims = claims.into_iter().peekable();
         while claims.peek().is_some() {
             let account = self.ledger.account();
+            let waits = me.vitals().waits();
             account.room_for_rows().await;
+            drop(waits);
             let before = claims.len();
             self.process_piece(&mut claims, account.piece_bytes(), now, me);
             if claims.len() == before {
                 // The next event alone is larger than a piece.
+                let waits = me.vitals().waits();
                 let _turn = account.room_for_large_event().await;
+                drop(waits);
                 self.process_piece(&mut claims, self.processor.max_bytes_per_event(), now, me);
             }
         }
@@ -109,17 +117,21 @@ impl ProcessorActor {
                     posting.charge(&mut claim, cost);
                     made.claims.push((claim, count));
                 }
-                Err(reason) => bad.push(self.condemn(claim, reason.to_string(), me.path())),
+                Err(reason) => bad.push(self.condemn(claim, &reason, me.path())),
             }
         }
         drop(posting);
         drop(reserved);
+        let handled = (before - claims.len()) as u64;
+        let attempts = &self.board.counters().attempts;
+        attempts.add(Step::Process, Outcome::Done, handled - bad.len() as u64);
+        attempts.add(Step::Process, Outcome::Refused, bad.len() as u64);
         self.dead_letters.store(bad);
         if !made.claims.is_empty() {
             // A send that fails drops the claims: they come round again.
             let _ = self.writer.send(WriterMessage::Write(made));
         }
-        me.vitals().handled((before - claims.len()) as u64);
+        me.vitals().handled(handled);
     }
 
     /// Appends the event's rows, all or none. Answers how many.
@@ -131,7 +143,7 @@ impl ProcessorActor {
         rows: &mut Vec<Row>,
     ) -> Result<usize, BadRow> {
         let Some(envelope) = claim.delivery().envelope() else {
-            unreachable!("what comes from the router was parsed")
+            unreachable!("the router sends parsed events only")
         };
         self.fail_if_ordered(&envelope.id);
         let event = EventView { message: claim.message(), envelope };
@@ -139,7 +151,7 @@ impl ProcessorActor {
         make_rows_within(&*self.processor, max_bytes, &event, now, rows)
     }
 
-    #[expect(clippy::panic, reason = "fault injection: to panic is what was ordered")]
+    #[expect(clippy::panic, reason = "fault injection")]
     fn fail_if_ordered(&self, id: &str) {
         let EventFaults { panic_on, abort_on } = &*self.faults;
         if !panic_on.is_empty() && panic_on.contains(id) {
@@ -151,12 +163,13 @@ impl ProcessorActor {
         }
     }
 
-    fn condemn(&self, claim: Claim, reason: String, actor: &str) -> Claim {
+    fn condemn(&self, claim: Claim, bad: &BadRow, actor: &str) -> Claim {
         claim.condemn(Verdict {
             stage: Stage::Process,
+            class: FaultClass::bad_row(&*self.processor, bad),
             actor: actor.to_owned(),
             processor: Some(self.processor.name().to_owned()),
-            reason,
+            reason: bad.to_string(),
             salvaged: Salvaged::default(),
             attempts: 1,
         })

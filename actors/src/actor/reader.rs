@@ -1,8 +1,8 @@
-//! Takes events from the log, no more than can be held in memory, and sends them to the parsers.
+//! Takes events from the log, no more than the memory budget allows, and sends them to the parsers.
 //!
-//! Receives only its own reminder to go on. Owns the claims that came back and wait to be
-//! delivered again. If it crashes, those claims go back to the ledger and wait for the next
-//! reader; what is in flight is acknowledged without it.
+//! Receives only its own reminder to go on. Owns the returned claims that wait to be delivered again. If it
+//! crashes, those claims go back to the ledger and wait for the next reader; events in flight are acknowledged
+//! without it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,13 +18,14 @@ use crate::message::Message;
 use crate::port::{Backlog, EventLog, Pulled, Room};
 use crate::settings::ReaderSettings;
 use crate::supervision::{Address, Backoff, Me, Role, RoleError};
-use crate::vitals::Board;
+use crate::time::Timestamp;
+use crate::vitals::{Board, Outcome, Step};
 
 /// How long a pull waits for a message.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Payload bytes in one batch, unless it is one event: what an actor makes of a batch it makes at
-/// once, so this bounds it.
+/// Payload bytes in one batch, unless it is one event. An actor processes a batch in one step, so this bounds the
+/// memory of a step.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// Batches in one pull, at most: the first must not wait for the reading of all that there is room
@@ -34,32 +35,35 @@ const MAX_PULL_BATCHES: usize = 8;
 /// The first and the longest pause after a pull that failed.
 const PULL_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// What stands in status when pulls fail.
+/// The name of failing pulls in status.
 const PULL: &str = "event log";
+
+/// The name in status of a sink that panics over an event which is not known to be the cause.
+const PANICS: &str = "panics";
 
 /// The reader's mailbox: itself only.
 #[derive(Debug)]
 pub struct GoOn;
 
-/// What is asked of the reader.
+/// The mode of the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intake {
     /// Take events as they come.
     Open,
-    /// The same, and have sinks flush whenever nothing waits: who runs until idle wants the end.
+    /// Like `Open`, but sinks flush whenever the log is empty, so that `--until-idle` finishes.
     UntilIdle,
-    /// The same for a log that has an end: only that is the end, however quiet it is before.
+    /// Like `UntilIdle`, for a log that has an end: a quiet log is not taken for its end.
     ToTheEnd,
-    /// Take nothing more; deliver again what comes back.
+    /// Take no more messages; deliver returned claims again.
     Closed,
 }
 
-/// What the reader works with.
+/// Ports and shared state of the reader.
 #[derive(Clone)]
 pub struct ReaderPorts {
     /// Where events come from.
     pub log: Arc<dyn EventLog>,
-    /// What is on loan.
+    /// The ledger of the messages on loan.
     pub ledger: Arc<Ledger>,
     /// Where troubles with the log are shown.
     pub board: Arc<Board>,
@@ -69,7 +73,7 @@ pub struct ReaderPorts {
     pub dead_letters: DeadLetters,
     /// Asks every sink to flush.
     pub flush_sinks: Arc<dyn Fn() + Send + Sync>,
-    /// What is asked of the reader.
+    /// The mode of the reader.
     pub intake: watch::Receiver<Intake>,
     /// Set while the pipeline is idle.
     pub idle: watch::Sender<Option<Idle>>,
@@ -107,6 +111,8 @@ pub struct Reader {
     next_parser: usize,
     /// The last messages were suspect: the log waits for them, so sinks flush at once.
     suspects: bool,
+    /// Panics of a sink are shown.
+    doubts: bool,
     /// Admitted, but larger than the account has room for: they wait until they are alone.
     outsized: Vec<Claim>,
     quiet_period: Duration,
@@ -130,6 +136,7 @@ impl Reader {
             backoff: settings.redelivery_backoff,
             max_backoff: settings.max_redelivery_backoff,
             max_attempts: settings.max_attempts,
+            panic_grace: settings.panic_grace,
         };
         Self {
             ports,
@@ -138,6 +145,7 @@ impl Reader {
             pull_backoff: Backoff::new(PULL_BACKOFF.0, PULL_BACKOFF.1),
             next_parser: 0,
             suspects: false,
+            doubts: false,
             outsized: Vec::new(),
             quiet_period: settings.quiet_period,
             quiet_since: None,
@@ -149,6 +157,8 @@ impl Role for Reader {
     type Message = GoOn;
 
     async fn start(&mut self, me: &Me<GoOn>) -> Result<(), RoleError> {
+        // Claims that wait died with the last life, and come back.
+        self.ports.board.recovered(PANICS);
         me.remind(GoOn);
         Ok(())
     }
@@ -163,6 +173,7 @@ impl Role for Reader {
             Woken::Due | Woken::Asked => {}
         }
         self.redeliver();
+        self.show_doubt();
         me.remind(GoOn);
         Ok(())
     }
@@ -196,7 +207,10 @@ impl Reader {
         }
         let room = self.room().await;
         let nothing_unacknowledged = self.ports.ledger.account().messages() == 0;
-        let pulled = match self.ports.log.pull(room, PATIENCE).await {
+        let pulled = self.ports.log.pull(room, PATIENCE).await;
+        let attempts = &self.ports.board.counters().attempts;
+        attempts.add(Step::Pull, Outcome::of(&pulled), 1);
+        let pulled = match pulled {
             Ok(pulled) => pulled,
             Err(error) => {
                 self.ports.board.trouble(PULL, error.to_string(), 0);
@@ -212,8 +226,13 @@ impl Reader {
             self.set_idle(None);
             self.suspects = messages.iter().any(|message| message.suspect.is_some());
             self.press(self.suspects);
-            return self.admit(messages);
+            let newest = messages.iter().map(|message| message.publish_time).max();
+            let claims = self.admit(messages);
+            // Behind the opening of their claims: at no moment do they count for nothing.
+            newest.into_iter().for_each(|newest| self.ports.board.log_was_read(newest));
+            return claims;
         }
+        self.ports.board.log_is_empty(Timestamp::now());
         self.press(ended || self.suspects || matches!(asked, Intake::UntilIdle | Intake::ToTheEnd));
         let idle = match asked {
             _ if !nothing_unacknowledged => None,
@@ -226,7 +245,7 @@ impl Reader {
         }
         self.set_idle(idle);
         if ended {
-            // Behind the end comes only what is given back: no hurry to ask for it.
+            // After the end only returned messages come: ask for them at intervals.
             tokio::time::sleep(PATIENCE).await;
         }
         Vec::new()
@@ -261,7 +280,7 @@ impl Reader {
         }
     }
 
-    /// Waits until what was outsized fits, or stands alone.
+    /// Waits until the oversized event fits, or is the only one in flight.
     async fn room_for_outsized(&self) {
         let account = self.ports.ledger.account();
         loop {
@@ -275,7 +294,7 @@ impl Reader {
         }
     }
 
-    /// Says whether everyone waits; tells the sinks when that begins.
+    /// Records whether the budget is under pressure; asks the sinks to flush when that begins.
     fn press(&self, pressing: bool) {
         if self.ports.ledger.account().set_pressing(pressing) && pressing {
             (self.ports.flush_sinks)();
@@ -307,6 +326,19 @@ impl Reader {
             self.send(others);
             self.ports.dead_letters.store(condemned);
         }
+    }
+
+    /// Shows the panics of a sink that no event is known to cause.
+    fn show_doubt(&mut self) {
+        let doubt = self.redelivery.doubt();
+        match doubt {
+            Some((crash, waiting)) => {
+                self.ports.board.trouble(PANICS, crash.to_string(), waiting as u64);
+            }
+            None if self.doubts => self.ports.board.recovered(PANICS),
+            None => {}
+        }
+        self.doubts = doubt.is_some();
     }
 
     /// How many of the claims make the next batch; at least one.

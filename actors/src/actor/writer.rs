@@ -8,22 +8,25 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::dead_letter::DeadLetters;
 use crate::dead_letter_table::Stage;
 use crate::delivery::{Claim, Ledger, Posting, Salvaged, Verdict};
+use crate::fault_class::FaultClass;
 use crate::port::{Refusal, Warehouse, WriteError, Written};
 use crate::row::{Row, TableSpec};
 use crate::settings::WriterSettings;
 use crate::supervision::{Backoff, Errand, Me, Role, RoleError};
-use crate::vitals::Counter;
+use crate::time::Timestamp;
+use crate::vitals::{Board, Counter, Outcome, Step, TableMeter, Tally, micros};
 
 /// The writer's mailbox.
 #[derive(Debug)]
 pub enum WriterMessage {
     /// Rows to be committed with others.
     Write(Rows),
-    /// Permits are short, or nothing more is coming: commit what waits.
+    /// The memory budget is under pressure, or the log is empty: commit the waiting rows.
     Flush,
     /// The batch with this number is due, unless it was sent already.
     Due(u64),
@@ -49,7 +52,7 @@ impl Rows {
     }
 }
 
-/// What becomes of an event with a row that the warehouse refuses.
+/// The treatment of an event with a row that the warehouse refuses.
 #[derive(Clone, Debug)]
 pub enum OnRefusal {
     /// It becomes a dead letter of this processor.
@@ -63,21 +66,74 @@ pub enum OnRefusal {
     Again,
 }
 
-/// What a writer works with.
+/// Ports and shared state of a writer.
 #[derive(Clone)]
 pub struct WriterPorts {
     /// Where the rows go.
     pub warehouse: Arc<dyn Warehouse>,
     /// The table.
     pub table: Arc<TableSpec>,
-    /// What is on loan.
+    /// The ledger of the messages on loan.
     pub ledger: Arc<Ledger>,
-    /// What becomes of refused rows.
+    /// The treatment of refused rows.
     pub on_refusal: OnRefusal,
     /// Receives how many more rows are committed.
     pub count_written: Arc<dyn Fn(u64) + Send + Sync>,
     /// Counts the rows that a newer version kept out.
     pub superseded: Arc<Counter>,
+    /// Measures the commits, and how old their events are.
+    pub meter: Arc<TableMeter>,
+    /// Where attempts are counted, as which step.
+    pub board: Arc<Board>,
+    /// [`Step::Commit`] or [`Step::DeadLetter`].
+    pub step: Step,
+}
+
+impl WriterPorts {
+    fn count_attempt(&self, answer: &Result<Written, WriteError>) {
+        let outcome = match answer {
+            Ok(Written { refusals, .. }) if refusals.is_empty() => Outcome::Done,
+            Ok(_) => Outcome::Refused,
+            Err(WriteError::Gone(_)) => Outcome::Gone,
+            Err(WriteError::Unavailable(_)) => Outcome::Unavailable,
+        };
+        self.board.counters().attempts.add(self.step, outcome, 1);
+    }
+}
+
+/// The ages of the events of one commit, entered in the table's histograms when it is dropped.
+struct Ages<'a> {
+    meter: &'a TableMeter,
+    now: Timestamp,
+    since_publishing: Tally,
+    since_event: Tally,
+}
+
+impl<'a> Ages<'a> {
+    fn new(meter: &'a TableMeter) -> Self {
+        let (since_publishing, since_event) =
+            (meter.publish_to_row.tally(), meter.event_to_row.tally());
+        Self { meter, now: Timestamp::now(), since_publishing, since_event }
+    }
+
+    /// Notes that an event has so many rows now.
+    fn observe(&mut self, claim: &Claim, rows: usize) {
+        let delivery = claim.delivery();
+        let note = |tally: &mut Tally, time: Timestamp| {
+            tally.observe(micros(time.age_at(self.now)), rows as u64);
+        };
+        note(&mut self.since_publishing, delivery.publish_time());
+        if let Some(time) = delivery.event_time() {
+            note(&mut self.since_event, time);
+        }
+    }
+}
+
+impl Drop for Ages<'_> {
+    fn drop(&mut self) {
+        self.meter.publish_to_row.add(&self.since_publishing);
+        self.meter.event_to_row.add(&self.since_event);
+    }
 }
 
 /// The role.
@@ -88,19 +144,19 @@ pub struct Writer {
     open: Batch,
     /// Number of the open batch, so that a reminder for an earlier one is known as late.
     number: u64,
-    /// A commit stands in the mailbox already, behind everything that it is to take.
+    /// The mailbox has a `Commit` message already, after all rows that it is for.
     commit_queued: bool,
     /// Sent and not known to be committed, in that order.
     on_their_way: VecDeque<Sent>,
     /// A commit failed, and its retry is on the way: until then rows only gather.
     retrying: bool,
-    /// The batch that has the rows of one that failed. What was sent before it, or after, may do well
-    /// meanwhile: only its own success ends the trouble.
+    /// The batch with the rows of a failed one. Batches before and after it may succeed meanwhile: only its own
+    /// success ends the trouble.
     in_trouble: Option<u64>,
 }
 
-/// What the warehouse says to rows.
-type Answer = Result<Written, WriteError>;
+/// What the warehouse says to rows, and how long that took.
+type Answer = (Result<Written, WriteError>, Duration);
 
 struct Sent {
     number: u64,
@@ -186,8 +242,8 @@ impl Writer {
         }
     }
 
-    /// Sends the open batch. Where as many as may be are on their way then, waits for the oldest:
-    /// meanwhile the mailbox gathers what the next will take.
+    /// Sends the open batch. When the maximum number is in flight, waits for the oldest; meanwhile the mailbox
+    /// collects the rows of the next batch.
     async fn commit(&mut self, me: &Me<WriterMessage>) -> Result<(), RoleError> {
         if self.retrying || self.open.rows.rows.is_empty() {
             return Ok(());
@@ -207,12 +263,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for what becomes of a batch. In hand meanwhile: over a panic of the warehouse its
-    /// events are suspect. If it failed, its rows go with those that gather.
+    /// Waits for the result of a batch. The batch is in hand meanwhile, so a panic of the warehouse makes its events
+    /// suspect. After a failure its rows join the open batch.
     async fn take_answer(&mut self, sent: Sent, me: &Me<WriterMessage>) -> Result<(), RoleError> {
         let Sent { number, rows, claims, answer } = sent;
         let answer = answer.outcome().await?;
-        self.in_trouble.take_if(|troubled| *troubled == number && answer.is_ok());
+        self.in_trouble.take_if(|troubled| *troubled == number && answer.0.is_ok());
         let Err(mut again) = self.conclude(answer, rows, claims, me).await else { return Ok(()) };
         self.open.bytes += again.rows.iter().map(Row::cost_bytes).sum::<u64>();
         again.rows.append(&mut self.open.rows.rows);
@@ -226,8 +282,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a suspect by itself, before what waits: a crash over others must not strike it. If
-    /// the warehouse cannot take it now, its claim is dropped, and comes round again alone.
+    /// Writes a suspect by itself, before the waiting rows: a crash caused by others must not count against it. If the
+    /// warehouse cannot take it now, its claim is dropped and delivered again alone.
     async fn write_alone(&mut self, Rows { rows, claims }: Rows, me: &Me<WriterMessage>) {
         let rows = Arc::new(rows);
         let answer = self.write(&rows).await;
@@ -238,17 +294,22 @@ impl Writer {
     fn write(&self, rows: &Arc<Vec<Row>>) -> impl Future<Output = Answer> + use<> {
         let (warehouse, table) = (Arc::clone(&self.ports.warehouse), Arc::clone(&self.ports.table));
         let rows = Arc::clone(rows);
-        async move { warehouse.write(&table, rows).await }
+        async move {
+            let began = Instant::now();
+            let answer = warehouse.write(&table, rows).await;
+            (answer, began.elapsed())
+        }
     }
 
     /// Settles the claims of rows that were written, or hands them back.
     async fn conclude(
         &mut self,
-        answer: Answer,
+        (answer, took): Answer,
         rows: Arc<Vec<Row>>,
         claims: Vec<(Claim, usize)>,
         me: &Me<WriterMessage>,
     ) -> Result<(), Rows> {
+        self.ports.count_attempt(&answer);
         match answer {
             Ok(Written { refusals, superseded }) => {
                 if self.in_trouble.is_none() {
@@ -258,6 +319,8 @@ impl Writer {
                 me.vitals().handled(claims.len() as u64);
                 (self.ports.count_written)((rows.len() - refusals.len()) as u64);
                 self.ports.superseded.add(superseded);
+                self.ports.meter.commit_time.observe(micros(took));
+                self.ports.meter.commit_rows.observe(rows.len() as u64);
                 self.settle(claims, refusals, me);
                 Ok(())
             }
@@ -271,8 +334,7 @@ impl Writer {
         }
     }
 
-    /// Makes the table again that somebody removed; what fails shows, and is tried again with the
-    /// rows.
+    /// Makes the table again after it was removed. A failure is reported as trouble and retried with the rows.
     async fn ensure(&self, me: &Me<WriterMessage>, waiting: u64) {
         match self.ports.warehouse.ensure_table(&self.ports.table).await {
             Ok(ensured) => {
@@ -291,26 +353,31 @@ impl Writer {
         let mut refusals = refusals.into_iter().peekable();
         let mut condemned = Vec::new();
         let mut posting = Posting::default();
+        let mut ages = Ages::new(&self.ports.meter);
         let mut end = 0;
         for (claim, count) in claims {
             end += count;
-            let mut reason = None;
+            let mut first = None;
             while let Some(refusal) = refusals.next_if(|refusal| refusal.row < end) {
-                reason.get_or_insert(refusal.reason);
+                first.get_or_insert(refusal);
             }
-            match (reason, &self.ports.on_refusal) {
-                (None, _) => posting.settle(claim),
-                (Some(reason), OnRefusal::Condemn { processor, .. }) => {
+            match (first, &self.ports.on_refusal) {
+                (None, _) => {
+                    ages.observe(&claim, count);
+                    posting.settle(claim);
+                }
+                (Some(refusal), OnRefusal::Condemn { processor, .. }) => {
                     condemned.push(claim.condemn(Verdict {
                         stage: Stage::Write,
+                        class: FaultClass::refused(processor, &self.ports.table, &refusal),
                         actor: me.path().to_owned(),
                         processor: Some(processor.clone()),
-                        reason,
+                        reason: refusal.reason,
                         salvaged: Salvaged::default(),
                         attempts: 1,
                     }));
                 }
-                (Some(reason), OnRefusal::Again) => {
+                (Some(Refusal { reason, .. }), OnRefusal::Again) => {
                     me.vitals().trouble(format!("a dead letter was refused: {reason}"), 1);
                     drop(claim);
                 }

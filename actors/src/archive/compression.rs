@@ -37,7 +37,7 @@ impl Compression {
         }
     }
 
-    /// The compression that a name's end tells.
+    /// Returns the compression that a file name's suffix names.
     #[must_use]
     pub fn from_suffix(suffix: &str) -> Option<Self> {
         [Self::None, Self::Gzip, Self::Zstd].into_iter().find(|one| one.suffix() == suffix)

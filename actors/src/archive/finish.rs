@@ -11,7 +11,7 @@ const FAN_IN: usize = 32;
 /// What became of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finished {
-    /// Its finals stand, its parts are removed.
+    /// Its finals exist and its parts are removed.
     Composed,
     /// It was stale and is removed; its parts were not touched. Seal again.
     Abandoned,
@@ -43,28 +43,28 @@ pub async fn finish(store: &dyn ArchiveStore, sealed: &Sealed) -> Result<Finishe
 /// comes before the parts go: from here on it is what notices a final that is lost.
 async fn is_composed(store: &dyn ArchiveStore, manifest: &Manifest) -> Result<bool, SealError> {
     Ok(index::admits(store, manifest).await?
-        && finals_stand(store, manifest).await?
+        && make_finals(store, manifest).await?
         && index::write(store, manifest).await?)
 }
 
-/// Makes the finals, and tells whether exactly these stand for this turn. If not, the manifest is
-/// stale, or somebody else removed or damaged a part.
-async fn finals_stand(store: &dyn ArchiveStore, manifest: &Manifest) -> Result<bool, StoreError> {
+/// Makes the finals and returns whether the turn has exactly these. If not, the manifest is stale, or another program
+/// removed or damaged a part.
+async fn make_finals(store: &dyn ArchiveStore, manifest: &Manifest) -> Result<bool, StoreError> {
     let standing = store.list(&manifest.name().finals()).await?;
     let planned = |info: &ObjectInfo| manifest.finals.iter().any(|one| one.name == info.name);
     if !standing.iter().all(planned) {
         return Ok(false);
     }
     for one in 0..manifest.finals.len() {
-        if !final_stands(store, manifest, one).await? {
+        if !make_final(store, manifest, one).await? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Makes one final unless it stands, and tells whether it has the right bytes.
-async fn final_stands(
+/// Makes one final unless it exists, and returns whether it has the right bytes.
+async fn make_final(
     store: &dyn ArchiveStore,
     manifest: &Manifest,
     index: usize,
@@ -75,7 +75,7 @@ async fn final_stands(
     }
     match compose(store, manifest, index, planned).await {
         Ok(made) => Ok(planned.is(&made)),
-        // Parts go only when every final stands, so a part that is gone says: look again.
+        // Parts are removed only when every final exists, so after a missing part the finals are listed again.
         Err(StoreError::NotFound(_)) => {
             Ok(find(store, &planned.name).await?.is_some_and(|standing| planned.is(&standing)))
         }

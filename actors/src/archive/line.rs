@@ -12,7 +12,7 @@ use super::annotated;
 use crate::message::{Attributes, Message};
 use crate::time::{TimeError, Timestamp};
 
-/// `archive.format`: what a line holds.
+/// `archive.format`: the format of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LineFormat {
@@ -35,7 +35,7 @@ pub struct ArchivedEvent {
     pub origin: Option<Origin>,
 }
 
-/// What the log told of an archived message.
+/// The log's metadata of an archived message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The log's name for the message.

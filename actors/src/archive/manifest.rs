@@ -1,4 +1,4 @@
-//! What is to be composed of what.
+//! The manifest of a turn: the finals to compose, and the parts of each.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::port::{ObjectInfo, ObjectRef};
 pub struct Limits {
     /// A final is closed before it grows over this; a part larger than this makes one alone.
     pub final_bytes: u64,
-    /// Parts of one manifest, at most. What is more goes into the next turn.
+    /// Greatest number of parts in one manifest. Further parts go into the next turn.
     pub parts: usize,
 }
 
@@ -63,7 +63,7 @@ pub struct Final {
 }
 
 impl Final {
-    /// Whether `info` is this final, as far as the store tells without reading it.
+    /// Returns whether `info` is this final, by size and checksum.
     pub(super) fn is(&self, info: &ObjectInfo) -> bool {
         info.name == self.name
             && info.size == self.size
@@ -114,7 +114,7 @@ impl Manifest {
         Self { window, incarnation, turn, format, compression, finals }
     }
 
-    /// The name it stands under.
+    /// Returns the name of its object.
     #[must_use]
     pub fn name(&self) -> ManifestName {
         let Self { window, incarnation, turn, .. } = self;
@@ -137,12 +137,12 @@ impl Final {
     }
 }
 
-/// A manifest as it stands in the store.
+/// A manifest in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
-    /// What it says.
+    /// The contents.
     pub manifest: Manifest,
-    /// The exact version that says so.
+    /// The exact version of its object.
     pub object: ObjectRef,
 }
 

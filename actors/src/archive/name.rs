@@ -217,7 +217,7 @@ impl FromStr for FinalName {
     }
 }
 
-/// Takes only what is written back as it was read: no stray zeros, no other day.
+/// Accepts a parsed name only if it is formatted as the same text: no extra zeros, no day that does not exist.
 fn exactly<N: fmt::Display>(name: &str, read: Option<N>) -> Result<N, OtherName> {
     read.filter(|parsed| parsed.to_string() == name).ok_or(OtherName)
 }
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_objects_are_told_apart() {
+    fn foreign_objects_are_recognised() {
         assert!(
             "parts/20260217T143000Z/k3f09x1m2z7q-000017.jsonl.bz2".parse::<PartName>().is_err()
         );

@@ -1,4 +1,4 @@
-//! What a reader of the archive reads.
+//! Lists the objects that a reader of the archive needs.
 
 use std::collections::BTreeSet;
 
@@ -26,14 +26,13 @@ pub struct ArchiveObject {
     pub size: u64,
 }
 
-/// The finals, and the parts of what is not finished, of all windows that overlap `[from, to)`, in
-/// the order of windows and names.
+/// Lists the finals, and the parts that are not composed yet, of all windows that overlap `[from, to)`, in the order
+/// of windows and names.
 ///
-/// A part may be finished while it is being read, or before: when one turns out to be gone, its
-/// lines stand in a final by then, so ask again.
+/// A part may be composed before it is read. When a part is gone, its lines are in a final: list again.
 ///
 /// # Errors
-/// [`SealError`]: ask again later.
+/// [`SealError`]: list again later.
 pub async fn objects_between(
     store: &dyn ArchiveStore,
     from: Timestamp,
@@ -42,7 +41,7 @@ pub async fn objects_between(
     if from >= to {
         return Ok(Vec::new());
     }
-    // Parts before finals: what is finished in between shows twice, never not at all.
+    // Parts before finals: a part that is composed in between is listed twice, never missed.
     let parts = store.list(name::PARTS).await?;
     let finals = store.list(&shared_prefix(name::EVENTS, from, to)).await?;
     let composed = composed(store, &finals).await?;
@@ -82,7 +81,7 @@ pub(super) fn shared_prefix(kind: &str, from: Timestamp, to: Timestamp) -> Strin
     shared.map(|(letter, _)| letter).collect()
 }
 
-/// Names of the parts whose lines stand in finals already.
+/// Returns the names of the parts whose lines are in finals already.
 async fn composed(
     store: &dyn ArchiveStore,
     finals: &[ObjectInfo],
@@ -92,7 +91,7 @@ async fn composed(
         let Some(sealed) = seal::read(store, &info).await? else { continue };
         for planned in sealed.manifest.finals {
             let listed = finals.iter().any(|info| info.name == planned.name);
-            // By checksum: a stale manifest has parts that stand nowhere else.
+            // By checksum: the parts of a stale manifest are in no final.
             if listed && seal::find(store, &planned.name).await?.is_some_and(|it| planned.is(&it)) {
                 composed.extend(planned.parts.into_iter().map(|part| part.name));
             }

@@ -24,8 +24,8 @@ impl Part {
         Self { format, compression, lines: Vec::new(), events: 0 }
     }
 
-    /// The same with room for this many bytes of lines: growing step by step would take twice the
-    /// memory at the last step. Memory that is not written to costs nothing.
+    /// Reserves capacity for this many bytes of lines: growing in steps would need twice the memory at the last step.
+    /// Memory that is not written to costs nothing.
     #[must_use]
     pub fn with_room(self, bytes: usize) -> Self {
         Self { lines: Vec::with_capacity(bytes), ..self }
@@ -82,19 +82,19 @@ pub enum StorePartError {
     /// Store the same part under the same number again, later.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Other bytes stand under this name: take another incarnation.
+    /// The name belongs to an object with other bytes: take another incarnation.
     #[error("{0} holds something else")]
     Taken(String),
 }
 
 /// Stores `part` under its name.
 ///
-/// "Exists already" is an own earlier success only where size and checksum agree. After an error
-/// or a cancelled call, store the same bytes under the same number again: should another have
-/// composed and removed the part meanwhile, its lines stand in the archive twice, and none is lost.
+/// "Exists already" means an earlier success of the caller only if size and checksum are equal. After an error or a
+/// cancelled call, store the same bytes under the same number again: if another process composed and removed the part
+/// meanwhile, the archive has its lines twice, and none is lost.
 ///
 /// # Errors
-/// [`StorePartError`] tells what to do next.
+/// [`StorePartError`], whose variant names the caller's next step.
 pub async fn store_part(
     store: &dyn ArchiveStore,
     window: Window,

@@ -22,7 +22,7 @@ pub enum SealError {
     Manifest {
         /// The manifest's name.
         name: String,
-        /// What is wrong with it.
+        /// The parser's error.
         source: serde_json::Error,
     },
     /// The index is damaged, or of another version of kappa.
@@ -55,8 +55,7 @@ pub async fn close(
     Ok(finals)
 }
 
-/// The manifest to be finished next: the one that stands unfinished, or a new one of the parts
-/// that wait. `None` where there is neither.
+/// Returns the manifest to finish next: an unfinished one, or a new one of the waiting parts. `None` without either.
 ///
 /// # Errors
 /// [`SealError`]: call again later.
@@ -180,7 +179,7 @@ async fn source(store: &dyn ArchiveStore, info: ObjectInfo) -> Result<Option<Sou
     }))
 }
 
-/// What stands under `name`, if anything does.
+/// Returns the object `name`, if it exists.
 pub(super) async fn find(
     store: &dyn ArchiveStore,
     name: &str,
@@ -206,8 +205,8 @@ async fn write(store: &dyn ArchiveStore, manifest: Manifest) -> Result<Option<Se
     }
 }
 
-/// Removes intermediates that a finisher left behind when it was overtaken. Intermediates are made
-/// only while their manifest stands: with none standing after they were listed, they are of no use.
+/// Removes the intermediates of a finisher that another one overtook. Intermediates are made only while their manifest
+/// exists: if there is none after they were listed, they are of no use.
 async fn sweep(
     store: &dyn ArchiveStore,
     window: Window,

@@ -230,7 +230,7 @@ async fn late_sealer(late_parts: u32) {
     assert_eq!(seen(&archive).await, once_each(2 + late_parts), "a reader sees through it");
 
     let stale = seal(&archive, window(), &incarnation, Limits::DEFAULT).await.unwrap().unwrap();
-    assert_eq!(stale.manifest, manifest, "what stands is finished first");
+    assert_eq!(stale.manifest, manifest, "an existing manifest is finished first");
     assert_eq!(finish(&archive, &stale).await.unwrap(), Finished::Abandoned);
     for part in parts {
         assert_eq!(archive.info(&part.name).await.unwrap().generation, part.generation);
@@ -249,7 +249,7 @@ async fn a_stale_manifest_is_abandoned_and_the_parts_it_names_are_left_alone() {
 }
 
 #[tokio::test]
-async fn a_manifest_whose_part_somebody_removed_gives_up_the_rest_to_the_next_turn() {
+async fn a_manifest_with_a_removed_part_leaves_its_other_parts_to_the_next_turn() {
     let archive = MemoryArchive::new();
     let incarnation = Incarnation::random();
     store_lines(&archive, &incarnation, 3).await;
@@ -275,7 +275,7 @@ async fn a_damaged_manifest_is_named_and_nothing_is_touched() {
 }
 
 #[tokio::test]
-async fn what_an_overtaken_finisher_left_composing_is_swept() {
+async fn intermediates_of_an_overtaken_finisher_are_removed() {
     let archive = MemoryArchive::new();
     let incarnation = Incarnation::random();
     let left = format!("composing/{}/{incarnation}-0/0-0-0", window());

@@ -16,7 +16,7 @@ pub struct Unfinished {
     pub window: Window,
     /// Who left it.
     pub incarnation: Incarnation,
-    /// Parts that stand.
+    /// Number of its parts in the store.
     pub parts: usize,
     /// Their size in bytes.
     pub bytes: u64,

@@ -1,7 +1,8 @@
 //! Dead letters that account for rows that are absent or too old.
 //!
 //! Only an open letter of the same message and processor does. Where a line does not hold its
-//! message's id, a letter with the same payload does. An event of which the present rules make no
+//! message's id, a letter with the same payload does. A purged letter shows why there is no row, but
+//! nothing is left to requeue: such rows are counted by themselves. An event of which the present rules make no
 //! row is accounted for by a row of its key that is at least as new.
 
 use std::collections::HashMap;
@@ -18,6 +19,14 @@ use crate::version::Version;
 
 /// A processor, or none where the event is not valid, and the message.
 type Letter = (Option<usize>, Identity);
+
+/// What a letter is found to be; the greater one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Found {
+    Nothing,
+    Purged,
+    Open,
+}
 
 /// A row that is absent or too old: its processor, and its event's place in the batch.
 pub(super) struct Absent {
@@ -40,23 +49,35 @@ impl Batch {
         let rows = absent.iter().map(|absent| (Some(absent.processor), absent.event));
         let bad = self.bad.iter().map(|bad| (bad.processor, bad.event));
         let letters = self.letters(rules, warehouse, rows.chain(bad)).await?;
-        let has_letter = |processor: Option<usize>, event: usize| {
-            letters.get(&self.letter(processor, event)) == Some(&true)
+        let found = |processor: Option<usize>, event: usize| {
+            letters.get(&self.letter(processor, event)).copied().unwrap_or(Found::Nothing)
         };
-        for Absent { processor, event, what } in absent {
-            if has_letter(Some(processor), event) {
-                let rows = match &what {
-                    What::Missing(row) => row.expected - row.found,
-                    _ => 1,
-                };
+        let mut explained = |found: Found, event: usize, rows: u64| match found {
+            Found::Nothing => false,
+            Found::Purged => {
+                outcome.purged.push((self.place(event).at, rows));
+                true
+            }
+            Found::Open => {
                 outcome.letters.push((self.place(event).at, rows));
-            } else {
-                self.note(outcome, Some(processor), event, what);
+                true
+            }
+        };
+        let mut unexplained = Vec::new();
+        for absent in absent {
+            let rows = match &absent.what {
+                What::Missing(row) => row.expected - row.found,
+                _ => 1,
+            };
+            if !explained(found(Some(absent.processor), absent.event), absent.event, rows) {
+                unexplained.push(absent);
             }
         }
-        let (with, without): (Vec<&Bad>, Vec<&Bad>) =
-            self.bad.iter().partition(|bad| has_letter(bad.processor, bad.event));
-        outcome.letters.extend(with.into_iter().map(|bad| (self.place(bad.event).at, 1)));
+        let mut without: Vec<&Bad> = self.bad.iter().collect();
+        without.retain(|bad| !explained(found(bad.processor, bad.event), bad.event, 1));
+        for Absent { processor, event, what } in unexplained {
+            self.note(outcome, Some(processor), event, what);
+        }
         let stand = earlier_rows(&without, rules, warehouse).await?;
         for (bad, _) in without.into_iter().zip(stand).filter(|(_, stands)| !stands) {
             let id = &self.events[bad.event].1.id;
@@ -71,15 +92,15 @@ impl Batch {
         Ok(())
     }
 
-    /// Which of the letters of these processors and events there are.
+    /// What the letters of these processors and events are found to be.
     async fn letters(
         &self,
         rules: &Rules,
         warehouse: &dyn Auditable,
         of: impl Iterator<Item = (Option<usize>, usize)>,
-    ) -> Result<HashMap<Letter, bool>, AuditError> {
+    ) -> Result<HashMap<Letter, Found>, AuditError> {
         let wanted = of.map(|(processor, event)| self.letter(processor, event));
-        let mut letters: HashMap<Letter, bool> = wanted.map(|letter| (letter, false)).collect();
+        let mut letters: HashMap<_, _> = wanted.map(|letter| (letter, Found::Nothing)).collect();
         let ends = (self.places.first(), self.places.last());
         let (Some(first), Some(last), false) = (ends.0, ends.1, letters.is_empty()) else {
             return Ok(letters);
@@ -104,10 +125,11 @@ impl Batch {
                 let payload = mark.payload.map(|payload| Identity::of_payload(&payload));
                 for identity in [message].into_iter().chain(payload) {
                     let letter = letters.get_mut(&(processor, identity));
-                    if let Some(found) = letter.filter(|found| !**found) {
-                        *found = true;
-                        waiting -= 1;
-                    }
+                    let Some(found) = letter.filter(|found| **found < Found::Open) else {
+                        continue;
+                    };
+                    *found = if mark.purged { Found::Purged } else { Found::Open };
+                    waiting -= usize::from(!mark.purged);
                 }
                 waiting > 0
             };
@@ -125,7 +147,7 @@ impl Batch {
     }
 }
 
-/// Of each of these events, whether all the rows stand that an earlier rule can have made of it.
+/// Returns for each event whether all rows exist that an earlier rule can have made of it.
 async fn earlier_rows(
     bad: &[&Bad],
     rules: &Rules,

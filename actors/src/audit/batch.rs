@@ -23,7 +23,7 @@ pub(super) const BACKOFF: (Duration, Duration) =
 /// How often it is asked.
 pub(super) const ATTEMPTS: usize = 6;
 
-/// Where an event stands.
+/// The place of an event in the archive.
 #[derive(Clone)]
 pub(super) struct Place {
     pub(super) at: usize,
@@ -31,7 +31,7 @@ pub(super) struct Place {
     pub(super) file: Arc<str>,
 }
 
-/// Events of a stretch of windows, with what should stand of them.
+/// Events of consecutive windows, with their expected rows and letters.
 #[derive(Default)]
 pub(super) struct Batch {
     /// Files, in their order.
@@ -42,12 +42,12 @@ pub(super) struct Batch {
     tables: Vec<Asked>,
     /// Events by their place in `events`.
     pub(super) bad: Vec<Bad>,
-    /// What cannot be read.
+    /// Lines and objects that cannot be read.
     damaged: Vec<(usize, Finding)>,
     rows: usize,
 }
 
-/// What is asked of one table.
+/// The query to one table.
 #[derive(Default)]
 struct Asked {
     keys: Vec<Row>,
@@ -66,7 +66,7 @@ struct Of {
     values: Row,
 }
 
-/// What a batch came to.
+/// The result of a batch.
 #[derive(Default)]
 pub(super) struct Outcome {
     /// Each with the place of its window among those audited, and the processor, if one is
@@ -74,6 +74,8 @@ pub(super) struct Outcome {
     pub(super) findings: Vec<(usize, Option<usize>, Finding)>,
     /// What dead letters account for, by the place of the window.
     pub(super) letters: Vec<(usize, u64)>,
+    /// What purged dead letters explain, by the place of the window.
+    pub(super) purged: Vec<(usize, u64)>,
 }
 
 impl Batch {
@@ -86,8 +88,8 @@ impl Batch {
         self.rows + self.bad.len() >= size || self.events.len() >= 2 * size
     }
 
-    /// Takes in what should stand of a chunk; `is_new` says of each event whether it counts. Answers
-    /// how many rows that are, by processor.
+    /// Adds the expectations of a chunk; `is_new` holds for each event whether it counts. Returns the number of rows by
+    /// processor.
     pub(super) fn add(&mut self, place: &Place, chunk: Chunk, is_new: &[bool]) -> Vec<u64> {
         if self.places.last().is_none_or(|last| !Arc::ptr_eq(&last.file, &place.file)) {
             self.places.push(place.clone());
@@ -132,7 +134,7 @@ impl Batch {
         let answers = try_join_all(asked.map(|(rule, asked)| asked.ask(rule, warehouse))).await?;
         let damaged = std::mem::take(&mut self.damaged).into_iter();
         let findings = damaged.map(|(at, finding)| (at, None, finding)).collect();
-        let mut outcome = Outcome { findings, letters: Vec::new() };
+        let mut outcome = Outcome { findings, ..Outcome::default() };
         let mut absent = Vec::new();
         for (processor, (asked, current)) in answers.into_iter().enumerate() {
             let rule = &rules.processors[processor];
@@ -160,7 +162,7 @@ impl Batch {
         }
         self.account(rules, warehouse, absent, &mut outcome).await?;
         keep_newest_stale(&mut outcome.findings);
-        // In the order in which the events stand, whatever the order of the questions.
+        // In the order of the events, whatever the order of the queries.
         outcome.findings.sort_by(|(.., a), (.., b)| {
             (a.window, &a.file, a.line).cmp(&(b.window, &b.file, b.line))
         });

@@ -1,4 +1,4 @@
-//! What should stand of an event: its rows, or a dead letter.
+//! The expectation of an event: its rows, or a dead letter.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -103,7 +103,7 @@ pub(super) struct Event {
     pub(super) id: CompactString,
 }
 
-/// Rows that should stand.
+/// Rows that the table should have.
 #[derive(Debug)]
 pub(super) struct Expected {
     /// The event, by its place in the chunk.
@@ -118,7 +118,7 @@ pub(super) struct Expected {
     /// The values of the compared columns.
     pub(super) values: Row,
     pub(super) rows: u64,
-    /// What the row has in the column that the table is partitioned by.
+    /// The row's value in the column that partitions the table.
     pub(super) place: Option<Value>,
 }
 
@@ -136,7 +136,7 @@ pub(super) struct Bad {
     pub(super) lowest: Version,
 }
 
-/// What a stretch of lines holds.
+/// The events and expectations of consecutive lines.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
     pub(super) events: Vec<Event>,
@@ -169,7 +169,7 @@ impl Rules {
         Self { envelope, processors, event_time, matcher }
     }
 
-    /// What is to stand of these lines, in the tables of all processors but `without`.
+    /// Computes the expectations of these lines, for the tables of all processors except `without`.
     pub(super) fn chunk(
         &self,
         decoder: &mut Decoder,
@@ -218,7 +218,7 @@ impl Rules {
                 id
             }
             Err(invalid) => {
-                // It was valid when it was archived: what is no JSON now was damaged since.
+                // Only valid events are archived, so a line that is no JSON was damaged since.
                 if let Err(error) = serde_json::from_slice::<IgnoredAny>(&message.payload) {
                     chunk.damaged.push((line, format!("not JSON: {error}")));
                     return;
@@ -237,7 +237,7 @@ impl Rules {
         chunk.events.push(Event { line, identity, id });
     }
 
-    /// What one processor makes of the event.
+    /// Adds the expectation of one processor for the event.
     fn process(
         &self,
         way: usize,

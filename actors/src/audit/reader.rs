@@ -55,7 +55,7 @@ impl Drop for Reading {
     }
 }
 
-/// What reads.
+/// Reads the windows of an audit.
 #[derive(Clone)]
 pub(super) struct Reader {
     pub(super) store: Arc<dyn ArchiveStore>,
@@ -106,7 +106,7 @@ impl Reader {
                 Err(ReadFault::Store(error)) => error.to_string(),
             };
             let damaged = vec![(lines.load(Ordering::Relaxed) + 1, damage)];
-            // Who no longer waits for it needs no answer.
+            // A closed channel means that the audit has ended.
             let _ = chunks.send(Chunk { damaged, ..Chunk::default() }).await;
             return Ok(());
         }

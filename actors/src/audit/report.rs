@@ -13,9 +13,9 @@ use crate::version::Version;
 /// Told while an audit goes on, in the order of the windows.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
-    /// What is not audited, and why; before all else.
+    /// Windows or tables that are not audited, and the reason; reported first.
     LeftOut(LeftOut),
-    /// Something is not as the archive says that it should be.
+    /// A table differs from the archive's events.
     Found(Finding),
     /// A window is done.
     Window(Tally),
@@ -43,7 +43,7 @@ pub enum Reason {
     Unsealed,
     /// It may hold events that are not acknowledged; all before this time is.
     Unacknowledged(Timestamp),
-    /// What was written so short ago may still be hidden.
+    /// Rows written in this time may still be hidden.
     Stale(Duration),
     /// The rows of an event cannot be found again.
     Untraceable(&'static str),
@@ -58,16 +58,16 @@ pub struct Finding {
     pub file: Arc<str>,
     /// The line in it, from 1.
     pub line: u64,
-    /// What it is.
+    /// The kind of difference.
     pub what: What,
 }
 
-/// What is not as it should be.
+/// The kind of a difference between tables and archive.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
-    /// There is no such row, or there are too few, and no dead letter says why.
+    /// The row is missing, or there are too few, without a dead letter.
     Missing(Standing),
-    /// The row stands more often than once.
+    /// The table has the row more than once.
     Twice(Standing),
     /// The current row of the key was made by an older message, and no dead letter explains it.
     Stale {
@@ -132,14 +132,14 @@ pub struct Difference {
     pub found: Value,
 }
 
-/// How a row stands.
+/// The expected and found numbers of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standing {
     /// The table.
     pub table: Arc<TableSpec>,
     /// Which of the table's columns `key` is of.
     pub columns: Arc<[usize]>,
-    /// The values that tell the row, or an event's rows, from others.
+    /// The values that identify the row, or the rows of an event.
     pub key: Row,
     /// The event that makes it.
     pub event: CompactString,
@@ -162,9 +162,12 @@ pub struct Tally {
     pub rows: u64,
     /// Rows, and events without any, that a dead letter accounts for.
     pub dead_letters: u64,
+    /// Rows, and events without any, whose dead letter was purged: they are missing, and the purge is
+    /// why nothing waits to be requeued.
+    pub purged: u64,
     /// Rows that are missing.
     pub missing: u64,
-    /// Rows that stand twice.
+    /// Doubled rows.
     pub twice: u64,
     /// Rows that an older message made.
     pub stale: u64,
@@ -187,6 +190,7 @@ impl Tally {
             repeated: 0,
             rows: 0,
             dead_letters: 0,
+            purged: 0,
             missing: 0,
             twice: 0,
             stale: 0,
@@ -197,7 +201,7 @@ impl Tally {
         }
     }
 
-    /// Whether everything is as it should be.
+    /// Whether everything is as it should be; what was purged is not looked at.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
         self.missing + self.twice + self.stale == 0
@@ -210,6 +214,7 @@ impl Tally {
         self.repeated += other.repeated;
         self.rows += other.rows;
         self.dead_letters += other.dead_letters;
+        self.purged += other.purged;
         self.missing += other.missing;
         self.twice += other.twice;
         self.stale += other.stale;
@@ -229,7 +234,7 @@ pub struct TableTally {
     pub processor: String,
     /// Rows that the events make.
     pub rows: u64,
-    /// Those that are missing.
+    /// Missing rows.
     pub missing: u64,
     /// Rows that an older message made.
     pub stale: u64,

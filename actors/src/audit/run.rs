@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 /// Files that are read side by side: one is decompressed while another is waited for.
 const READERS: usize = 2;
 
-/// What an audit has come to so far.
+/// The state of a running audit.
 pub(super) struct Run<'a> {
     rules: Arc<Rules>,
     warehouse: Arc<dyn Auditable>,
@@ -31,13 +31,13 @@ pub(super) struct Run<'a> {
     /// By the place of their windows.
     tallies: Vec<Tally>,
     tables: Vec<TableTally>,
-    /// Windows whose tallies were told.
+    /// Windows whose tallies were reported.
     told: usize,
     /// The window that is being read, and the marks of its lines.
     seen: (usize, HashSet<u64>),
     /// The first and the last of the events' own times.
     times: Option<(Timestamp, Timestamp)>,
-    /// The window last told of, and the rows of it that were named.
+    /// The last window with a finding, and its rows that were named.
     named: (usize, HashSet<u64>),
 }
 
@@ -131,7 +131,7 @@ impl<'a> Run<'a> {
         self.conclude().await
     }
 
-    /// Takes in what should stand of some lines.
+    /// Adds the expectations of a chunk of lines.
     fn take(&mut self, place: &Place, chunk: Chunk) {
         if self.seen.0 != place.at {
             self.seen = (place.at, HashSet::new());
@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Begins to compare what was collected, once what was before is told.
+    /// Begins to compare the collected batch, after the previous one was reported.
     async fn compare(&mut self, done: usize) -> Result<(), AuditFailure> {
         self.conclude().await?;
         let batch = std::mem::replace(&mut self.batch, Batch::new(self.rules.processors.len()));
@@ -168,7 +168,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Waits for the batch that is being compared, and tells what came of it.
+    /// Waits for the batch that is being compared, and reports its result.
     async fn conclude(&mut self) -> Result<(), AuditFailure> {
         let Some(mut comparing) = self.comparing.take() else { return Ok(()) };
         let outcome = (&mut comparing.task).await;
@@ -176,11 +176,14 @@ impl<'a> Run<'a> {
         for (at, letters) in outcome.letters {
             self.tallies[at].dead_letters += letters;
         }
+        for (at, purged) in outcome.purged {
+            self.tallies[at].purged += purged;
+        }
         for (at, processor, finding) in outcome.findings {
-            self.tell_windows(at);
+            self.report_windows(at);
             self.find(at, processor, finding);
         }
-        self.tell_windows(comparing.done);
+        self.report_windows(comparing.done);
         Ok(())
     }
 
@@ -227,7 +230,7 @@ impl<'a> Run<'a> {
     }
 
     /// Tells the tallies of the windows before this place.
-    fn tell_windows(&mut self, before: usize) {
+    fn report_windows(&mut self, before: usize) {
         while self.told < before {
             let tally = self.tallies[self.told];
             self.told += 1;

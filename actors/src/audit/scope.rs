@@ -1,11 +1,9 @@
 //! Which windows are audited, and which are left out.
 //!
-//! An archived line may be ahead of its rows: a processor's way may be longer than the archive's.
-//! Once its event is acknowledged all its rows are durable, or a dead letter is. So the archive is
-//! listed first, and then the log is asked: every line listed was published before the listing, and
-//! whatever was published before the log's answer is acknowledged. A window is audited when its end,
-//! or the listing where that was earlier, lies before the answer, so one that still runs is audited
-//! too where nothing waits.
+//! A line may be archived before its rows are durable. Once its event is acknowledged, all its rows are durable, or a
+//! dead letter is. So the archive is listed first, and then the log is asked: every listed line was published before the
+//! listing, and every message before the log's answer is acknowledged. A window is audited when its end, or the listing
+//! if that was earlier, is before the answer. So the open window is audited too if no event waits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +21,7 @@ use crate::time::Timestamp;
 /// Microseconds of 0001-01-01T00:00:00Z and 9999-12-31T00:00:00Z: the years that a time may have.
 const EVER: (i64, i64) = (-62_135_596_800_000_000, 253_402_214_400_000_000);
 
-/// What the archive holds of a range.
+/// The archive's objects of a range.
 pub(super) struct Listing {
     windows: BTreeMap<Window, Vec<ArchiveObject>>,
     unsealed: BTreeSet<Window>,
@@ -77,7 +75,7 @@ impl Listing {
         Ok(Self { windows, unsealed, indexes, faults, at: Timestamp::now() })
     }
 
-    /// Divides the windows by what the log says; `tables` are those of the processors, in order.
+    /// Divides the windows by the log's answer; `tables` are those of the processors, in order.
     pub(super) fn divide(
         mut self,
         acknowledged: Acknowledged,
@@ -154,7 +152,7 @@ pub(super) async fn extent(
     Ok(ends.map(|(first, last)| (first.window.start(), last.window.end())))
 }
 
-/// What is left out, windows in a row as one.
+/// The windows left out; consecutive ones are joined.
 #[derive(Default)]
 struct Left {
     whole: Vec<LeftOut>,

@@ -18,7 +18,7 @@ use crate::testing::warehouse::text;
 use crate::time::Timestamp;
 
 #[tokio::test]
-async fn what_a_run_made_is_clean_in_every_form() {
+async fn the_tables_of_a_run_are_clean_in_every_line_format() {
     for format in [LineFormat::Annotated, LineFormat::Payload, LineFormat::Envelope] {
         for compression in [Compression::None, Compression::Zstd] {
             let rig = Rig::new(format, &[orders("order.")]).await;
@@ -78,7 +78,7 @@ async fn rows_of_a_table_without_a_key_are_counted_by_event() {
 }
 
 #[tokio::test]
-async fn a_table_whose_rows_cannot_be_found_again_is_left_out_and_said() {
+async fn a_table_whose_rows_cannot_be_found_again_is_reported_as_left_out() {
     let lost = "match = [\"order.\"]\ntable = \"lost\"\n[columns.total]\ntype = \"FLOAT\"\n\
                 from = \"/data/total\"";
     let rig = Rig::new(LineFormat::Envelope, &[lost.to_owned(), orders("order.")]).await;
@@ -148,7 +148,7 @@ async fn a_table_that_may_be_stale_is_left_out_of_the_newest_windows_alone() {
         [format!("{} orders {} missing :1", newest - 1, newest - 1)]
     );
     assert_eq!(audit.summary.tables[0].staleness, Duration::from_secs(301));
-    // What a letter tells may be hidden as well.
+    // A letter may be hidden as well.
     rig.warehouse.set_staleness(dead_letter_table::NAME, Duration::from_secs(900));
     assert_eq!(rig.audit(Acknowledged::All).await.left_out.len(), 2);
 }
@@ -165,7 +165,7 @@ async fn a_dead_letter_accounts_for_its_event_and_processor_alone() {
         rig.letter(0, &events[0], Stage::Write, Some("orders")).await;
         rig.letter(0, &events[0], Stage::Poison, Some("others")).await;
         rig.letter(0, &events[1], Stage::Write, Some("orders")).await;
-        // One without a processor, or of a window far away, tells nothing of this row.
+        // A letter without a processor, or of a distant window, does not account for this row.
         rig.letter(0, &events[2], Stage::Poison, None).await;
         rig.letter(9, &events[2], Stage::Write, Some("orders")).await;
         let audit = rig.audit(Acknowledged::All).await;
@@ -271,7 +271,7 @@ async fn rules_that_are_newer_than_their_events_miss_all_their_rows() {
 }
 
 #[tokio::test]
-async fn nobody_but_the_router_s_matcher_says_where_an_event_goes() {
+async fn audit_routes_with_the_routers_matcher() {
     let rest = orders("*").replace("orders", "rest");
     let rig = Rig::new(LineFormat::Payload, &[orders("order."), rest]).await;
     let events = [event("a", "order.placed"), event("b", "user.created")];
@@ -281,7 +281,7 @@ async fn nobody_but_the_router_s_matcher_says_where_an_event_goes() {
 }
 
 #[tokio::test]
-async fn an_empty_range_is_clean_and_whoever_stops_listening_is_told_no_more() {
+async fn an_empty_range_is_clean_and_a_callback_that_returns_false_ends_the_audit() {
     let rig = Rig::new(LineFormat::Payload, &[orders("order.")]).await;
     let audit = rig.audit(Acknowledged::All).await;
     assert_eq!((audit.summary.windows, audit.summary.total.is_clean()), (0, true));

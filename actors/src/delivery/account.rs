@@ -1,4 +1,4 @@
-//! The account that bounds memory: what is on loan and not yet acknowledged.
+//! The memory budget: messages on loan and not yet acknowledged, with their rows.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 

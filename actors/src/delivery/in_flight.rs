@@ -12,7 +12,7 @@ use crate::message::Lease;
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     newest: HashMap<CompactString, Lease, RandomState>,
-    /// Those that the newest replaced.
+    /// Earlier leases of a message, which the newest replaced.
     replaced: HashMap<CompactString, Vec<Lease>>,
 }
 

@@ -1,9 +1,8 @@
-//! Who is suspect after a panic: what the actor had in hand, never what waited for it.
+//! The suspects of a panic: the claims that the actor had in hand, never the waiting ones.
 //!
-//! A claim dropped while its thread unwinds was in hand: it was moved into the handler that
-//! panicked. What waits in the actor's state or mailbox is dropped later, without a panic. So
-//! unwinding itself tells the two apart; all this does is to carry the suspects from their drop
-//! to the place that catches the panic and knows the actor and its words.
+//! A claim that is dropped while its thread unwinds was in hand: it was moved into the handler that panicked. Claims in
+//! the actor's state or mailbox are dropped later, without a panic. So the unwinding itself separates the two. This
+//! module carries the suspects from their drop to the place that catches the panic and knows the actor and its message.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -14,7 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
+use super::doubt::Doubt;
 use super::{Crash, Held};
+use crate::fault_class::CrashKind;
+use crate::vitals::Vitals;
 
 thread_local! {
     /// Claims dropped by the panic that this thread is unwinding from, while a handler is polled.
@@ -26,7 +28,7 @@ thread_local! {
 ///
 /// # Errors
 /// The [`Crash`], when the handler panicked.
-pub async fn in_hand<T>(actor: &str, handler: impl Future<Output = T>) -> Result<T, Arc<Crash>> {
+pub async fn in_hand<T>(actor: &Vitals, handler: impl Future<Output = T>) -> Result<T, Arc<Crash>> {
     let mut handler = pin!(handler);
     poll_fn(|context| {
         SUSPECTS.set(Some(Vec::new()));
@@ -41,11 +43,13 @@ pub async fn in_hand<T>(actor: &str, handler: impl Future<Output = T>) -> Result
     .await
 }
 
-fn accuse(actor: &str, panic: &(dyn Any + Send), suspects: Vec<Held>) -> Arc<Crash> {
+fn accuse(actor: &Vitals, panic: &(dyn Any + Send), suspects: Vec<Held>) -> Arc<Crash> {
     let isolated = are_of_one_event(&suspects);
     let explained = AtomicBool::new(false);
     let reason = format!("panicked: {}", words_of(panic));
-    let crash = Crash { actor: actor.to_owned(), reason, isolated, explained };
+    let kind = CrashKind::Panic;
+    let crash = Crash { actor: actor.path().to_owned(), kind, reason, isolated, explained };
+    let in_call = actor.calls().take_panic();
     let crash = Arc::new(crash);
     for mut held in suspects {
         let history = held.history.get_or_insert_default();
@@ -54,6 +58,8 @@ fn accuse(actor: &str, panic: &(dyn Any + Send), suspects: Vec<Held>) -> Arc<Cra
         }
         history.strikes += 1;
         history.returns = 0;
+        let before = history.doubt.take();
+        history.doubt = in_call.then(|| Doubt::after(before, actor.events()));
         history.crash = Some(Arc::clone(&crash));
         let ledger = Arc::clone(&held.delivery.ledger);
         ledger.take_back_struck(held);
@@ -78,8 +84,7 @@ fn words_of(panic: &(dyn Any + Send)) -> String {
     }
 }
 
-/// Takes a claim that a panic dropped. Outside a handler there is nobody to accuse: it just comes
-/// again.
+/// Takes a claim that a panic dropped. Outside a handler there is no suspect: the claim is delivered again.
 pub(super) fn suspect(held: Held) {
     let stray = SUSPECTS.with_borrow_mut(|suspects| match suspects {
         Some(suspects) => {

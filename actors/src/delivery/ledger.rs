@@ -1,9 +1,9 @@
-//! The ledger: what is on loan, what came back, and what is to be acknowledged.
+//! The ledger: messages on loan, returned claims, and finished deliveries that wait for their acknowledgement.
 //!
 //! It belongs to no actor, so no actor's death can stop an acknowledgement or lose a claim.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -14,18 +14,19 @@ use super::account::signed;
 use super::duties::Duties;
 use super::in_flight::InFlight;
 use super::posting::Change;
-use super::{Account, Claim, Delivery, Duty, Held};
+use super::{Account, Claim, Delivery, Duty, Held, NO_TIME, Verdict, grain};
 use crate::message::{Lease, Message};
 use crate::port::{EventLog, LogError};
-use crate::vitals::{Board, Holding};
+use crate::time::Timestamp;
+use crate::vitals::{Board, Holding, Outcome, Step};
 
 /// How long to wait before an acknowledgement that failed is tried again.
 const ACK_RETRY: Duration = Duration::from_millis(200);
 
-/// What stands in status when acknowledgements fail.
+/// The name of failing acknowledgements in status.
 const ACKNOWLEDGEMENT: &str = "event log (acknowledgement)";
 
-/// What was given back to the log, unsettled.
+/// The unsettled deliveries that were returned to the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unsettled {
     /// Deliveries that had claims open.
@@ -54,7 +55,7 @@ pub struct Ledger {
 /// Deliveries whose last claim is settled, and their leases.
 struct Finished {
     deliveries: Vec<Arc<Delivery>>,
-    /// Of those with a line in the archive.
+    /// Leases of finished deliveries with a line in the archive.
     archived: Vec<Lease>,
     unarchived: Vec<Lease>,
 }
@@ -93,6 +94,17 @@ impl Ledger {
         self.duties.holdings()
     }
 
+    pub(super) fn count_letter(&self, verdict: &Verdict) {
+        self.board.counters().count_letter(verdict.stage, &verdict.class);
+    }
+
+    /// Publish time of the oldest message that waits for this duty. It is rounded down, by a few
+    /// milliseconds or, for older messages, by some percent of its age when it was taken.
+    #[must_use]
+    pub fn oldest(&self, duty: Duty) -> Option<Timestamp> {
+        self.duties.oldest(duty)
+    }
+
     pub(super) fn duties(&self) -> &Duties {
         &self.duties
     }
@@ -105,7 +117,8 @@ impl Ledger {
     #[must_use]
     pub fn admit(self: &Arc<Self>, messages: Vec<Message>) -> Vec<Claim> {
         let mut claims = Vec::with_capacity(messages.len());
-        let mut bytes = 0;
+        let now = Timestamp::now();
+        let mut opened = Change::default();
         let mut repeated = 0;
         let mut in_flight = lock(&self.in_flight);
         if self.closed.load(Ordering::Acquire) {
@@ -113,17 +126,17 @@ impl Ledger {
         }
         for message in messages {
             if in_flight.take_in(&message.id, message.lease) {
-                let cost_bytes = message.cost_bytes();
-                bytes += cost_bytes;
-                claims.push(self.lend(message, cost_bytes));
+                let claim = self.lend(message, now);
+                opened.open(claim.delivery());
+                claims.push(claim);
             } else {
                 repeated += 1;
             }
         }
         drop(in_flight);
         self.account.charge_messages(claims.len() as u64);
-        self.account.change_messages(signed(bytes));
-        self.duties.change(Duty::Route, Change::opened(claims.len(), bytes));
+        self.account.change_messages(opened.bytes());
+        self.duties.change(Duty::Route, &opened);
         let counters = self.board.counters();
         counters.received.add(claims.len() as u64);
         counters.redelivered.add(repeated);
@@ -131,11 +144,14 @@ impl Ledger {
         claims
     }
 
-    fn lend(self: &Arc<Self>, message: Message, cost_bytes: u64) -> Claim {
+    fn lend(self: &Arc<Self>, message: Message, now: Timestamp) -> Claim {
         let deaths = message.suspect.unwrap_or(0);
         let delivery = Arc::new(Delivery {
             ledger: Arc::clone(self),
-            cost_bytes,
+            cost_bytes: message.cost_bytes(),
+            publish_time: message.publish_time,
+            event_time: AtomicI64::new(NO_TIME),
+            grain: grain(message.publish_time.age_at(now)),
             open_claims: AtomicU32::new(1),
             archived: AtomicBool::new(message.archived),
             message,
@@ -155,10 +171,10 @@ impl Ledger {
         std::mem::take(&mut *lock(&self.returned))
     }
 
-    /// Acknowledges what is finished, until the ledger is closed and nothing finished is left.
+    /// Acknowledges finished deliveries, until the ledger is closed and none is left.
     ///
-    /// Run it beside the actors, not inside one. A log that fails is asked again for as long as it
-    /// takes, and shows as trouble on the board.
+    /// Run it beside the actors, not inside one. A failing log is retried without limit, and reported as trouble on the
+    /// board.
     pub async fn acknowledge_finished(&self, log: &dyn EventLog) {
         loop {
             let some = self.finished_some.notified();
@@ -211,7 +227,11 @@ impl Ledger {
         leases: usize,
         acknowledge: impl Fn() -> F,
     ) {
-        while let Err(error) = acknowledge().await {
+        loop {
+            let answer = acknowledge().await;
+            let attempts = &self.board.counters().attempts;
+            attempts.add(Step::Acknowledge, Outcome::of(&answer), 1);
+            let Err(error) = answer else { break };
             self.board.trouble(ACKNOWLEDGEMENT, error.to_string(), leases as u64);
             tokio::time::sleep(ACK_RETRY).await;
         }
@@ -237,8 +257,8 @@ impl Ledger {
         }
     }
 
-    /// Ends all loans: gives back to the log whatever has claims open. What is finished is still
-    /// acknowledged, by [`Self::acknowledge_finished`], which then ends.
+    /// Ends all loans: returns deliveries with open claims to the log. Finished deliveries are still acknowledged, by
+    /// [`Self::acknowledge_finished`], which then ends.
     pub async fn close(&self, log: &dyn EventLog) -> Unsettled {
         self.closed.store(true, Ordering::Release);
         let (leases, deliveries) = self.take_unfinished();
@@ -266,7 +286,7 @@ impl Ledger {
         drop(returned);
     }
 
-    /// The leases of what has claims open, and how many deliveries that are.
+    /// Returns the leases of the deliveries with open claims, and the number of these deliveries.
     fn take_unfinished(&self) -> (Vec<Lease>, usize) {
         let mut in_flight = lock(&self.in_flight);
         let finished: HashSet<CompactString> =
@@ -304,7 +324,7 @@ impl Ledger {
         }
     }
 
-    /// Takes back a claim that nobody answered for.
+    /// Takes back a claim that was dropped unsettled.
     pub(super) fn take_back(&self, mut held: Held) {
         held.history.get_or_insert_default().returns += 1;
         self.take_back_struck(held);

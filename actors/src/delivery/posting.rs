@@ -1,20 +1,20 @@
-//! What a batch of claims changes in the books, entered at once.
+//! The settlement of a batch of claims, entered into the ledger in one step.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::account::signed;
 use super::{Claim, Delivery, Duty, Held, Ledger};
+use crate::time::Timestamp;
 
 /// Settles, splits and charges the claims of one batch.
 ///
-/// A ledger's locks and counts are wanted by every actor at once, so they are asked for once a
-/// batch and not once a claim: when this is dropped. Do not keep it across an `await`: until then
-/// what it settled is not acknowledged, nor are its permits free.
+/// All actors use the ledger's locks and counts, so a batch takes them once: when this is dropped. Do not keep it
+/// across an `await`: until the drop its settled claims are not acknowledged, and their memory is not free.
 #[derive(Debug, Default)]
-#[must_use = "what it settles is acknowledged when it is dropped"]
+#[must_use = "settled claims are acknowledged when it is dropped"]
 pub struct Posting {
-    /// That of the claims, once there was one.
+    /// The ledger of the claims, after the first one.
     ledger: Option<Arc<Ledger>>,
     /// Bytes of rows charged, less those released.
     bytes: i64,
@@ -24,22 +24,45 @@ pub struct Posting {
     finished: Vec<Arc<Delivery>>,
 }
 
-/// By how much what a duty holds becomes more, or less.
-#[derive(Clone, Copy, Debug, Default)]
+/// Net change in the messages and bytes that wait for a duty.
+#[derive(Debug, Default)]
 pub(super) struct Change {
-    pub(super) messages: i64,
-    pub(super) bytes: i64,
+    bytes: i64,
+    /// Net change in messages by publish time, rounded down. Neighbours of one time are one entry: the
+    /// claims of a batch come in the order of the log, so there are few.
+    times: Vec<(Timestamp, i64)>,
 }
 
 impl Change {
-    /// That of so many claims opened, of deliveries that cost so much together.
-    pub(super) fn opened(claims: usize, cost_bytes: u64) -> Self {
-        Self { messages: signed(claims as u64), bytes: signed(cost_bytes) }
+    /// One more claim is open for this delivery.
+    pub(super) fn open(&mut self, delivery: &Delivery) {
+        self.add(delivery, 1);
     }
 
-    /// That of one claim ended.
-    pub(super) fn ended(cost_bytes: u64) -> Self {
-        Self { messages: -1, bytes: -signed(cost_bytes) }
+    /// A claim for this delivery ended.
+    pub(super) fn end(&mut self, delivery: &Delivery) {
+        self.add(delivery, -1);
+    }
+
+    fn add(&mut self, delivery: &Delivery, messages: i64) {
+        self.bytes += messages * signed(delivery.cost_bytes);
+        let time = delivery.rounded_time();
+        match self.times.last_mut() {
+            Some((last, sum)) if *last == time => *sum += messages,
+            _ => self.times.push((time, messages)),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> i64 {
+        self.bytes
+    }
+
+    pub(super) fn messages(&self) -> i64 {
+        self.times.iter().map(|(_, messages)| messages).sum()
+    }
+
+    pub(super) fn times(&self) -> &[(Timestamp, i64)] {
+        &self.times
     }
 }
 
@@ -50,9 +73,12 @@ impl Posting {
         self.enter(&held);
         self.bytes -= signed(std::mem::take(&mut held.charged_bytes));
         held.end_isolation();
-        self.change(held.duty, Change::ended(held.delivery.cost_bytes));
+        self.change(held.duty).end(&held.delivery);
+        if let Some(verdict) = held.history.as_ref().and_then(|it| it.verdict.as_ref()) {
+            held.delivery.ledger.count_letter(verdict);
+        }
         if held.duty == Duty::Archive {
-            // Seen by whoever settles the last claim, by what stands below.
+            // Visible to the thread that settles the last claim, by the ordering below.
             held.delivery.archived.store(true, Ordering::Relaxed);
         }
         // Release and acquire: whatever any claim's holder did happens before the acknowledgement.
@@ -64,10 +90,10 @@ impl Posting {
     /// Turns a route claim into one claim for each way, then settles it. No way: settled at once.
     pub fn split(&mut self, claim: Claim, ways: &[Duty], mut each: impl FnMut(Claim)) {
         let delivery = Arc::clone(&claim.held().delivery);
-        // Opened before the route claim is settled: at no moment does none stand.
+        // Opened before the route claim is settled: at every moment at least one claim is open.
         delivery.open_claims.fetch_add(ways.len() as u32, Ordering::Relaxed);
         for &duty in ways {
-            self.change(duty, Change::opened(1, delivery.cost_bytes));
+            self.change(duty).open(&delivery);
             each(Claim::open(Arc::clone(&delivery), duty));
         }
         self.settle(claim);
@@ -85,11 +111,14 @@ impl Posting {
         self.ledger.get_or_insert_with(|| Arc::clone(&held.delivery.ledger));
     }
 
-    fn change(&mut self, duty: Duty, change: Change) {
-        let known = self.duties.iter_mut().find(|(known, _)| *known == duty);
-        let Some((_, sum)) = known else { return self.duties.push((duty, change)) };
-        sum.messages += change.messages;
-        sum.bytes += change.bytes;
+    /// The change of this duty so far.
+    fn change(&mut self, duty: Duty) -> &mut Change {
+        let known = self.duties.iter().position(|(known, _)| *known == duty);
+        let at = known.unwrap_or_else(|| {
+            self.duties.push((duty, Change::default()));
+            self.duties.len() - 1
+        });
+        &mut self.duties[at].1
     }
 }
 
@@ -97,7 +126,7 @@ impl Drop for Posting {
     fn drop(&mut self) {
         let Some(ledger) = self.ledger.take() else { return };
         for (duty, change) in self.duties.drain(..) {
-            ledger.duties().change(duty, change);
+            ledger.duties().change(duty, &change);
         }
         ledger.account().change_rows(self.bytes);
         ledger.show_account();

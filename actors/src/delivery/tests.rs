@@ -1,5 +1,5 @@
-//! Deliveries and claims, driven in any order against a simple model, and what the model is too
-//! coarse for.
+//! Deliveries and claims, driven in any order against a simple model, and cases for which the model is too
+//! coarse.
 
 mod trial;
 
@@ -17,10 +17,10 @@ use super::*;
 use crate::message::{Lease, NewMessage};
 use crate::port::{Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought};
 use crate::time::Timestamp;
-use crate::vitals::Board;
+use crate::vitals::{Board, Vitals};
 use trial::Trial;
 
-/// A log that only notes what is done with its leases.
+/// A log that records the calls with its leases.
 #[derive(Debug, Default)]
 struct Notes {
     acknowledged: Mutex<Vec<Lease>>,
@@ -75,6 +75,10 @@ fn ledger(max_messages: u64, max_bytes: u64) -> Arc<Ledger> {
     Ledger::new(Account::new(max_messages, max_bytes), processors, Board::new())
 }
 
+fn actor() -> Arc<Vitals> {
+    Board::new().actor("kappa/actor", "any")
+}
+
 /// The claims that the panic of a handler drops, and the crash it is caught as.
 fn crash(claims: Vec<Claim>) -> Arc<Crash> {
     let handler = async move {
@@ -82,7 +86,7 @@ fn crash(claims: Vec<Claim>) -> Arc<Crash> {
         // As a panic, but without a word on stderr.
         std::panic::resume_unwind(Box::new("boom"))
     };
-    let handled: Result<(), _> = in_hand("kappa/actor", handler).now_or_never().unwrap();
+    let handled: Result<(), _> = in_hand(&actor(), handler).now_or_never().unwrap();
     handled.unwrap_err()
 }
 
@@ -90,7 +94,7 @@ fn settle(claim: Claim) {
     Posting::default().settle(claim);
 }
 
-/// One thing that may happen to what is on loan.
+/// One step of a trial.
 #[derive(Clone, Debug)]
 enum Action {
     /// The log hands out a message.
@@ -107,7 +111,7 @@ enum Action {
     /// An actor panics with up to so many claims in hand.
     Panic(Index, usize),
     Acknowledge,
-    /// The reader takes back what returned, and delivers what is due.
+    /// The reader takes back the returned claims, and delivers the due ones.
     Redeliver,
     /// Time passes.
     Wait(u8),
@@ -157,16 +161,31 @@ proptest! {
 }
 
 #[test]
+fn a_time_is_rounded_by_a_few_milliseconds_or_some_percent_of_the_age() {
+    let now = Timestamp::now();
+    for millis in (0..40).map(|power| 1_u64 << power) {
+        let age = Duration::from_millis(millis);
+        let ledger = ledger(10, 10_000);
+        let published = now.before(age);
+        let claims = ledger.admit(vec![Message { publish_time: published, ..message(1, 1) }]);
+        assert_eq!(claims[0].delivery().publish_time(), published);
+        let rounded = ledger.oldest(Duty::Route).unwrap();
+        let most = Duration::from_millis(17).max(age / 16);
+        assert!(rounded <= published && rounded.age_at(published) <= most, "{age:?}");
+    }
+}
+
+#[test]
 fn one_event_in_hand_is_charged_for_the_panic_and_several_are_not() {
     let ledger = ledger(10, 10_000);
     let mut claims = ledger.admit((1..=3).map(|id| message(id, id)).collect());
     assert!(crash(vec![claims.remove(0)]).isolated);
     assert!(!crash(claims).isolated);
-    assert!(!crash(Vec::new()).isolated, "nobody but the actor is to blame");
+    assert!(!crash(Vec::new()).isolated, "no event is suspect");
 }
 
 #[test]
-fn what_was_settled_before_a_panic_is_acknowledged_and_nobody_suspects_it() {
+fn a_claim_settled_before_a_panic_is_acknowledged_and_not_suspect() {
     let (ledger, log) = (ledger(10, 10_000), Notes::default());
     let mut claims = ledger.admit((1..=2).map(|id| message(id, id)).collect());
     let handler = async {
@@ -175,7 +194,7 @@ fn what_was_settled_before_a_panic_is_acknowledged_and_nobody_suspects_it() {
         let _in_hand = claims.remove(0);
         std::panic::resume_unwind(Box::new("boom"))
     };
-    let handled: Result<(), _> = in_hand("kappa/actor", handler).now_or_never().unwrap();
+    let handled: Result<(), _> = in_hand(&actor(), handler).now_or_never().unwrap();
     assert!(handled.unwrap_err().isolated, "one was in hand still");
     assert!(ledger.acknowledge_finished(&log).now_or_never().is_none());
     assert_eq!(*log.acknowledged.lock().unwrap(), [Lease(1)]);
@@ -212,6 +231,7 @@ fn pauses_grow_with_each_return_and_a_struck_claim_goes_at_once() {
         backoff: Duration::from_millis(10),
         max_backoff: Duration::from_millis(30),
         max_attempts: 3,
+        panic_grace: Duration::from_secs(60),
     };
     let (ledger, now) = (ledger(10, 10_000), Instant::now());
     let mut redelivery = Redelivery::new(policy);
@@ -236,6 +256,7 @@ fn a_suspect_that_meets_a_dead_actor_goes_again_before_the_others_and_costs_them
         backoff: Duration::from_millis(10),
         max_backoff: Duration::from_secs(1),
         max_attempts: 3,
+        panic_grace: Duration::from_secs(60),
     };
     let (ledger, now) = (ledger(10, 10_000), Instant::now());
     let mut redelivery = Redelivery::new(policy);
@@ -261,7 +282,7 @@ fn a_suspect_that_meets_a_dead_actor_goes_again_before_the_others_and_costs_them
 }
 
 #[test]
-fn what_comes_after_the_close_is_neither_counted_nor_kept() {
+fn deliveries_after_the_close_are_neither_counted_nor_kept() {
     let ledger = ledger(10, 10_000);
     let alive = Arc::downgrade(&ledger);
     let mut claims = ledger.admit((1..=3).map(|id| message(id, id)).collect());
@@ -271,13 +292,13 @@ fn what_comes_after_the_close_is_neither_counted_nor_kept() {
     assert!(ledger.admit(vec![message(4, 4)]).is_empty(), "a pull that was under way");
     settle(claims.remove(0));
     assert!(ledger.acknowledge_finished(&log).now_or_never().is_some());
-    assert_eq!(ledger.account().messages(), 3, "what was given back comes again");
+    assert_eq!(ledger.account().messages(), 3, "returned messages come again");
     drop((claims, ledger));
     assert!(alive.upgrade().is_none(), "nothing holds the ledger");
 }
 
 #[test]
-fn an_abandoned_ledger_keeps_nothing_of_what_came_back_or_was_done() {
+fn an_abandoned_ledger_keeps_no_returned_and_no_finished_delivery() {
     let ledger = ledger(10, 10_000);
     let alive = Arc::downgrade(&ledger);
     let mut claims = ledger.admit((1..=3).map(|id| message(id, id)).collect());
@@ -289,11 +310,12 @@ fn an_abandoned_ledger_keeps_nothing_of_what_came_back_or_was_done() {
 }
 
 #[test]
-fn what_waited_for_an_actor_that_panicked_pauses_as_after_a_first_return() {
+fn claims_that_waited_for_a_panicked_actor_pause_as_after_a_first_return() {
     let policy = RedeliveryPolicy {
         backoff: Duration::from_millis(10),
         max_backoff: Duration::from_secs(1),
         max_attempts: 3,
+        panic_grace: Duration::from_secs(60),
     };
     let (ledger, mut now) = (ledger(10, 10_000), Instant::now());
     let mut redelivery = Redelivery::new(policy);

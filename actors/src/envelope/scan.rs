@@ -1,16 +1,17 @@
-//! The one pass over a payload: validates all of it, keeps the texts that the envelope asks for.
+//! The one pass over a payload: validates all of it, and keeps the texts of the envelope's fields.
 //!
 //! Skipping values unread (serde's `IgnoredAny`) would let lone surrogates pass, so every string
-//! and number is read, and only what is wanted is kept.
+//! and number is read, and only the requested ones are kept.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::Fault;
 use crate::json::{Key, Node, without_huge_numbers};
 
-/// What stands where the envelope points to.
+/// The value at a pointer of the envelope.
 #[derive(Debug, Default)]
 pub(super) enum Field<'a> {
     #[default]
@@ -48,24 +49,28 @@ impl Field<'_> {
     }
 }
 
-/// Validates that `text` is one JSON object, and puts into `fields` what the pointers below `root`
-/// lead to. After an error `fields` holds what was read before it.
+/// Validates that `text` is one JSON object, and fills `fields` with the values at the pointers below `root`. After an
+/// error `fields` has the values read before it.
 pub(super) fn object<'a>(
     text: &'a str,
     root: &Node,
     fields: &mut [Field<'a>],
-) -> Result<(), Cow<'static, str>> {
+) -> Result<(), Fault> {
     if let Err(fault) = doubles(text, root, fields) {
-        let mended = without_huge_numbers(text).ok_or_else(|| reason(&fault))?;
+        let mended = without_huge_numbers(text).ok_or_else(|| not_json(&fault))?;
         let mut found: Vec<_> = fields.iter().map(|_| Field::Missing).collect();
         let scanned = doubles(&mended, root, &mut found);
         for (field, found) in fields.iter_mut().zip(found) {
             *field = found.into_owned();
         }
-        scanned.map_err(|fault| reason(&fault))?;
+        scanned.map_err(|fault| not_json(&fault))?;
     }
     // Valid JSON is an object exactly if it begins like one.
-    if text.trim_ascii_start().starts_with('{') { Ok(()) } else { Err("not an object".into()) }
+    if text.trim_ascii_start().starts_with('{') {
+        Ok(())
+    } else {
+        Err(Fault::new("not an object", "not an object"))
+    }
 }
 
 /// As [`object`], of a text whose numbers are doubles.
@@ -79,13 +84,13 @@ fn doubles<'a>(
 }
 
 /// The fault without its line and column, which would make every reason another.
-fn reason(fault: &serde_json::Error) -> Cow<'static, str> {
+fn not_json(fault: &serde_json::Error) -> Fault {
     let text = fault.to_string();
     let what = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
-    format!("not JSON: {what}").into()
+    Fault::new("not JSON", format!("not JSON: {what}"))
 }
 
-/// Reads one value; `node` tells what is wanted of it.
+/// Reads one value; `node` has the pointers into it.
 struct Scan<'t, 'f, 'a> {
     node: Option<&'t Node>,
     fields: &'f mut [Field<'a>],

@@ -34,7 +34,7 @@ fn a_valid_event_gives_its_envelope() {
 }
 
 #[test]
-fn what_is_no_json_object_is_invalid() {
+fn anything_but_a_json_object_is_invalid() {
     for (payload, expected) in [
         (&b"{\"event_id\": \"\xff\"}"[..], "not UTF-8"),
         (b"", "not JSON: EOF while parsing a value"),
@@ -123,7 +123,7 @@ fn nesting_of_128_is_invalid_and_of_127_is_not() {
 }
 
 #[test]
-fn an_event_over_the_limit_is_invalid_and_still_tells_whose_it_is() {
+fn an_event_over_the_limit_is_invalid_and_keeps_its_id_and_type() {
     let size = EVENT.len() as u64;
     let read = |max| plan("/event_id", "/event_type", "/timestamp", max).read(EVENT.as_bytes());
     assert!(read(size).is_ok());
@@ -133,7 +133,7 @@ fn an_event_over_the_limit_is_invalid_and_still_tells_whose_it_is() {
 }
 
 #[test]
-fn a_broken_event_tells_what_stood_before_the_break() {
+fn a_broken_event_keeps_the_fields_before_the_break() {
     let cut = EVENT.split_once("\"timestamp\"").unwrap().0;
     for mut payload in [cut.as_bytes().to_vec(), EVENT.as_bytes().to_vec()] {
         payload.extend(b"\xff");
@@ -172,7 +172,7 @@ fn pointers_that_are_none_are_refused_with_their_key() {
     }
 }
 
-/// What an event is, by way of a whole document.
+/// Reads the envelope from a whole document.
 fn oracle(payload: &[u8]) -> Result<Option<Envelope>, serde_json::Error> {
     // This reader makes doubles of numbers.
     let mended = std::str::from_utf8(payload).ok().and_then(crate::json::without_huge_numbers);

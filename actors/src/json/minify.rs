@@ -152,9 +152,9 @@ impl<'a> Minifier<'a> {
         self.members.truncate(first);
     }
 
-    /// Where a member of the object being closed stands in the output.
+    /// Returns the place of a member of the closing object in the output.
     fn span(&self, members: &[Member<'_>], at: usize) -> Range<usize> {
-        // One comma stands between two members.
+        // One comma separates two members.
         let end = members.get(at + 1).map_or(self.out.len(), |next| next.start - 1);
         members[at].start..end
     }

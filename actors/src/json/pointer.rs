@@ -10,7 +10,7 @@ pub(crate) struct Pointer {
 }
 
 impl Pointer {
-    /// Reads a pointer; on failure says what is wrong with it, as in "`x` …".
+    /// Parses a pointer. The error continues a sentence that begins with the text: "`x` …".
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let tokens = match text.strip_prefix('/') {
             Some(rest) => rest.split('/').map(unescape).collect::<Result<_, _>>()?,
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pointer_is_refused() {
+    fn malformed_pointers_are_refused() {
         for text in ["event_id", "$.a", "/a~", "/a~2b"] {
             assert!(Pointer::parse(text).is_err(), "{text}");
         }

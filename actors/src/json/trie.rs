@@ -45,9 +45,9 @@ impl Trie {
         &self.root
     }
 
-    /// The raw text under each pointer, by slot; `None` where the document has nothing there.
+    /// Returns the raw text under each pointer, by slot; `None` where the document has no value.
     ///
-    /// `json` is valid JSON: what no pointer leads to is skipped, not checked.
+    /// `json` is valid JSON: text outside the pointers is skipped, not checked.
     pub(crate) fn capture<'a>(
         &self,
         json: &'a str,
@@ -91,7 +91,7 @@ impl Node {
         self.children.iter().find(|child| child.index == Some(index)).map(|child| &child.node)
     }
 
-    /// Forgets what was found here and below: a repeated key begins anew.
+    /// Clears the values found here and below: a repeated key begins again.
     pub(crate) fn clear<T: Default>(&self, found: &mut [T]) {
         if let Some(slot) = self.slot {
             found[slot] = T::default();

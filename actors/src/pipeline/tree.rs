@@ -1,4 +1,4 @@
-//! What runs: the children tables of the root and of each group. To know the tree, read this.
+//! The actor tree: the tables of children of the root and of each group.
 
 use std::sync::Arc;
 
@@ -16,9 +16,11 @@ use crate::actor::router::{Route, Router};
 use crate::actor::writer::{OnRefusal, Writer, WriterMessage, WriterPorts};
 use crate::dead_letter_table;
 use crate::delivery::Ledger;
+use crate::port::{watched_archive, watched_pulls, watched_warehouse};
 use crate::processor::Matcher;
+use crate::settings::WatchdogSettings;
 use crate::supervision::{Address, Child, Order, group, worker};
-use crate::vitals::{Board, Vitals};
+use crate::vitals::{Board, Step, Vitals};
 
 /// Path of the root.
 const ROOT: &str = "kappa";
@@ -95,7 +97,7 @@ impl Tree {
 
     /// The root's children.
     pub(super) fn groups(self: &Arc<Self>) -> Vec<Child> {
-        // Sinks before sources: who is sent to stands before who sends.
+        // Sinks before sources: a receiver exists before its sender.
         let mut groups = vec![
             self.group("dead-letter", Self::dead_letter_children),
             self.group("warehouse", Self::warehouse_children),
@@ -118,13 +120,18 @@ impl Tree {
     }
 
     fn dead_letter_children(&self) -> Vec<Child> {
-        let board = Arc::clone(&self.board);
+        let calls = self.dead_letter.vitals().calls();
+        let table = dead_letter_table::spec();
         let ports = WriterPorts {
-            warehouse: Arc::clone(&self.ports.warehouse),
-            table: Arc::new(dead_letter_table::spec()),
+            warehouse: watched_warehouse(&self.ports.warehouse, calls),
+            meter: self.board.table(&table.name, None),
+            board: Arc::clone(&self.board),
+            step: Step::DeadLetter,
+            table: Arc::new(table),
             ledger: Arc::clone(&self.ledger),
             on_refusal: OnRefusal::Again,
-            count_written: Arc::new(move |rows| board.counters().dead_lettered.add(rows)),
+            // Counted by class when it is settled.
+            count_written: Arc::new(|_| {}),
             superseded: Arc::default(),
         };
         let settings = self.plan.actors.dead_letter.clone();
@@ -142,7 +149,7 @@ impl Tree {
         let table = spec.processor.table();
         let written = self.board.counters().rows(&table.name);
         let ports = WriterPorts {
-            warehouse: Arc::clone(&self.ports.warehouse),
+            warehouse: watched_warehouse(&self.ports.warehouse, address.vitals().calls()),
             table: Arc::clone(table),
             ledger: Arc::clone(&self.ledger),
             on_refusal: OnRefusal::Condemn {
@@ -151,6 +158,9 @@ impl Tree {
             },
             count_written: Arc::new(move |rows| written.add(rows)),
             superseded: self.board.counters().rows_superseded(&table.name),
+            meter: self.board.table(&table.name, spec.freshness),
+            board: Arc::clone(&self.board),
+            step: Step::Commit,
         };
         let settings = spec.writer.clone();
         worker(address, &spec.writer.restart, move || Writer::new(ports.clone(), &settings))
@@ -167,6 +177,7 @@ impl Tree {
                     ledger: Arc::clone(&self.ledger),
                     dead_letters: self.dead_letters.clone(),
                     faults: Arc::clone(&faults),
+                    board: Arc::clone(&self.board),
                 };
                 worker(address, &spec.restart, move || role.clone())
             })
@@ -231,8 +242,11 @@ impl Tree {
                 let _ = keeper.send(KeeperMessage::Flush);
             }
         };
+        let ledger = Arc::clone(&self.ledger);
+        // A log may hold events back until those in flight are settled.
+        let may_wait = Arc::new(move || ledger.account().messages() > 0);
         ReaderPorts {
-            log: Arc::clone(&self.ports.log),
+            log: watched_pulls(&self.ports.log, self.reader.vitals().calls(), may_wait),
             ledger: Arc::clone(&self.ledger),
             board: Arc::clone(&self.board),
             parsers: self.parsers.clone(),
@@ -245,6 +259,10 @@ impl Tree {
 
     pub(super) fn root_vitals(&self) -> &Arc<Vitals> {
         &self.root
+    }
+
+    pub(super) fn watchdog(&self) -> &WatchdogSettings {
+        &self.plan.actors.watchdog
     }
 
     pub(super) fn board(&self) -> &Arc<Board> {
@@ -283,7 +301,7 @@ impl Archive {
 
     fn children(&self, tree: &Tree) -> Vec<Child> {
         let settings = tree.plan.actors.archive_window.clone();
-        // What the group's last life had open died with it.
+        // The windows of the group's last life died with it.
         self.sweep.directory.forget_all();
         let ports = KeeperPorts {
             directory: Arc::clone(&self.sweep.directory),
@@ -299,7 +317,8 @@ impl Archive {
                 compression: self.plan.compression,
             },
         };
-        let (sweep, restart) = (self.sweep.clone(), settings.restart.clone());
+        let store = watched_archive(&self.sweep.store, self.recovery.vitals().calls());
+        let (sweep, restart) = (Sweep { store, ..self.sweep() }, settings.restart.clone());
         vec![
             worker(&self.keeper, &restart, move || Keeper::new(ports.clone(), &settings)),
             worker(&self.recovery, &restart, move || Recovery::new(sweep.clone())),

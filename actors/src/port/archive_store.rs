@@ -7,14 +7,14 @@ use futures::stream::BoxStream;
 /// An object's bytes, chunk by chunk.
 pub type ByteStream = BoxStream<'static, Result<Bytes, StoreError>>;
 
-/// What the store knows of one object.
+/// The store's metadata of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectInfo {
     /// The object's name, with `/` between its parts.
     pub name: String,
     /// Size in bytes.
     pub size: u64,
-    /// Which version of the name this is; a name written anew has another.
+    /// The version of the name; a name that is written again gets another.
     pub generation: i64,
     /// CRC-32C of the bytes (Castagnoli), where the store knows it without reading the object:
     /// always after [`ArchiveStore::put_if_absent`] and [`ArchiveStore::compose`].
@@ -30,12 +30,12 @@ pub struct ObjectRef {
     pub generation: i64,
 }
 
-/// What a put did.
+/// The result of a put.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Put {
     /// The object is stored durably.
     Stored(ObjectInfo),
-    /// An object of this name stood there already and was left as it is. Its checksum is given.
+    /// An object of this name existed and was not changed. Its checksum is given.
     Exists(ObjectInfo),
 }
 
@@ -62,7 +62,7 @@ pub trait ArchiveStore: Send + Sync + 'static {
     /// Stores `body` durably under `name` unless the name is taken.
     ///
     /// A reader sees the whole object or none of it. After an error or a cancelled call the object
-    /// may or may not be stored; putting it again tells.
+    /// may or may not be stored; putting it again shows which.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: put it again later.
@@ -74,10 +74,10 @@ pub trait ArchiveStore: Send + Sync + 'static {
     /// [`StoreError::Unavailable`]: list again later.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
 
-    /// What stands under `name`, its checksum included.
+    /// Returns the metadata of `name`, with its checksum.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] where nothing does.
+    /// [`StoreError::NotFound`] if there is no such object.
     async fn info(&self, name: &str) -> Result<ObjectInfo, StoreError>;
 
     /// Reads an object as a stream.
@@ -94,7 +94,7 @@ pub trait ArchiveStore: Send + Sync + 'static {
     /// made. [`StoreError::Refused`] with no source or more than 32.
     async fn compose(&self, name: &str, sources: &[ObjectRef]) -> Result<Put, StoreError>;
 
-    /// Removes exactly this version. Removing what is gone already is no error.
+    /// Removes exactly this version. Removing it again is no error.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: delete it again later.

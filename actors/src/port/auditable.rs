@@ -76,8 +76,7 @@ pub struct KeyCount {
     pub table: Arc<TableSpec>,
     /// Indexes of the columns that a key's values are of: the table's key, or any others.
     pub columns: Vec<usize>,
-    /// The keys; each is a value for each of `columns`, none of them NULL. The same one may stand
-    /// there again.
+    /// The keys; each has a value for each of `columns`, none of them NULL. A key may be repeated.
     pub keys: Arc<Vec<Row>>,
     /// Between which values of the table's partition column most of the rows are likely to be. The
     /// answer is the same without it, perhaps later and dearer.
@@ -97,9 +96,12 @@ pub struct LetterMark {
     pub processor: Option<String>,
     /// The message's payload, if it was asked for and is in the letter's row.
     pub payload: Option<Bytes>,
+    /// The letter was purged: it shows why there is no row, and nothing can be requeued.
+    pub purged: bool,
 }
 
-/// Which dead letters are shown: open ones that no staging replay left.
+/// Which dead letters are shown: open and purged ones that no staging replay left and that were not
+/// requeued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LetterQuery {
     /// When their messages were published.
@@ -120,9 +122,9 @@ pub enum AuditError {
     Mismatch(String),
 }
 
-/// What an audit asks of a warehouse. Nothing is written, and nobody who writes is waited for.
+/// The queries of an audit to a warehouse. They write no row and wait for no writer.
 ///
-/// What was committed before the call counts, but for what [`Auditable::staleness`] says.
+/// Every row counts that was committed before the call, except those hidden by [`Auditable::staleness`].
 #[async_trait]
 pub trait Auditable: Send + Sync + 'static {
     /// How long ago a row of this table may have been written and still be hidden from a question.
@@ -141,8 +143,8 @@ pub trait Auditable: Send + Sync + 'static {
     /// [`AuditError`]: nothing was compared.
     async fn current(&self, asked: &CurrentRows) -> Result<Vec<Current>, AuditError>;
 
-    /// How many rows stand for each key, in the order of the keys, as a reader of the table sees
-    /// them. A table that is not there has none.
+    /// Counts the rows of each key, in the order of the keys, as a reader of the table sees them. A missing table has
+    /// none.
     ///
     /// # Errors
     /// [`AuditError`]: nothing was counted.

@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 
-use crate::dead_letter_table::{DeadLetter, Mark};
+use crate::dead_letter_table::{DeadLetter, Mark, Stage};
+use crate::time::Timestamp;
 
 /// Which dead letters are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,12 +12,64 @@ pub struct DeadLetterFilter {
     pub id_prefix: Option<String>,
     /// Only those whose reason contains this text; case counts.
     pub reason: Option<String>,
-    /// Only those that are requeued (`true`), or only those that are open.
+    /// Only those of this class; [`UNCLASSIFIED`](crate::fault_class::UNCLASSIFIED) means those
+    /// without one.
+    pub class: Option<String>,
+    /// Only those that are requeued (`true`), or only those that are not.
     pub requeued: Option<bool>,
+    /// Those that were purged are meant too.
+    pub purged_too: bool,
+    /// Only those that failed before this time.
+    pub failed_before: Option<Timestamp>,
     /// Not those that a staging replay left.
     pub live_only: bool,
     /// At most this many.
     pub limit: usize,
+}
+
+impl DeadLetterFilter {
+    /// All letters that were not purged.
+    pub const ALL: Self = Self {
+        id_prefix: None,
+        reason: None,
+        class: None,
+        requeued: None,
+        purged_too: false,
+        failed_before: None,
+        live_only: false,
+        limit: usize::MAX,
+    };
+}
+
+/// The letters of one stage, duty and class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetterGroup {
+    /// Where their events' ways ended.
+    pub stage: Stage,
+    /// The duty that failed.
+    pub duty: String,
+    /// The class of the fault; `None`: they are from before classes.
+    pub class: Option<String>,
+    /// Letters that wait to be requeued.
+    pub open: u64,
+    /// Letters that are requeued.
+    pub requeued: u64,
+    /// Letters whose content was removed.
+    pub purged: u64,
+    /// The first failure.
+    pub first: Timestamp,
+    /// The last failure.
+    pub last: Timestamp,
+    /// The id of one of them.
+    pub example: String,
+}
+
+impl LetterGroup {
+    /// How many letters there are.
+    #[must_use]
+    pub const fn letters(&self) -> u64 {
+        self.open + self.requeued + self.purged
+    }
 }
 
 /// The dead letters cannot be reached: ask later.
@@ -49,4 +102,27 @@ pub trait DeadLetterStore: Send + Sync + 'static {
     /// # Errors
     /// [`DeadLettersUnavailable`]: any of them may or may not be marked; mark them again.
     async fn mark_requeued(&self, marks: &[Mark]) -> Result<(), DeadLettersUnavailable>;
+
+    /// Groups the letters that pass `filter`, whose limit does not count here; the group with most
+    /// letters first. The configuration bounds the number of groups.
+    ///
+    /// # Errors
+    /// [`DeadLettersUnavailable`]: ask later.
+    async fn groups(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<LetterGroup>, DeadLettersUnavailable>;
+
+    /// Removes the content of the letters that pass `filter`, whose limit does not count here, as
+    /// [`DeadLetter::purged`](crate::dead_letter_table::DeadLetter::purged) says. Returns how many
+    /// letters that were. A letter that fails again meanwhile stays open. A payload that is an object
+    /// of the archive stays.
+    ///
+    /// # Errors
+    /// [`DeadLettersUnavailable`]: any of them may or may not be purged; purge again.
+    async fn purge(
+        &self,
+        filter: &DeadLetterFilter,
+        at: Timestamp,
+    ) -> Result<u64, DeadLettersUnavailable>;
 }

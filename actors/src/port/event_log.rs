@@ -17,25 +17,23 @@ pub struct Room {
     pub bytes: u64,
 }
 
-/// What a pull brought.
+/// The result of a pull.
 #[derive(Debug)]
 pub enum Pulled {
     /// At least one message, in the log's order.
     Messages(Vec<Message>),
     /// Nothing waits at present; more may come.
     Quiet,
-    /// Nothing will ever come any more: the log has an end, and this is behind it. What was given
-    /// back still comes again, by later pulls.
+    /// The log has an end, and it is reached. Returned messages still come again, by later pulls.
     End,
 }
 
-/// What waits in the log for this subscription.
+/// The unacknowledged messages of this subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Messages not acknowledged, those in flight included; `None` where the log cannot tell.
+    /// Messages not acknowledged, including those in flight; `None` if the log does not know.
     pub messages: Option<u64>,
-    /// Publish time of the oldest message not acknowledged; `None` when there is none or the log
-    /// cannot tell.
+    /// Publish time of the oldest message not acknowledged; `None` if there is none or the log does not know.
     pub oldest: Option<Timestamp>,
 }
 
@@ -59,10 +57,10 @@ pub struct LogFault {
     pub waiting: u64,
 }
 
-/// What a seek did.
+/// The result of a seek.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sought {
-    /// Messages that will be handed out from there; `None` where the log cannot tell.
+    /// Messages that will be handed out from there; `None` if the log does not know.
     pub messages: Option<u64>,
 }
 
@@ -83,7 +81,7 @@ pub enum PublishError {
     /// Wait and publish it again.
     #[error("the event log is unavailable: {0}")]
     Unavailable(String),
-    /// The log holds all that it may, and none of it is acknowledged: the sender must slow down.
+    /// The log is full of unacknowledged messages: the sender must slow down.
     #[error("the event log is full: {0}")]
     Full(String),
     /// This message will never be taken.
@@ -93,9 +91,8 @@ pub enum PublishError {
 
 /// An immutable log of events, read through one subscription.
 ///
-/// The log keeps what it handed out on loan until it is acknowledged. What was neither
-/// acknowledged nor given back when the process died comes again. All methods may be called at the
-/// same time from many tasks.
+/// A message is on loan from its hand-out until its acknowledgement. A message that was neither acknowledged nor
+/// returned when the process died is handed out again. All methods may be called at the same time from many tasks.
 #[async_trait]
 pub trait EventLog: Send + Sync + 'static {
     /// Hands out the next messages that fit in `room`, or waits up to `patience` for one.
@@ -104,7 +101,7 @@ pub trait EventLog: Send + Sync + 'static {
     /// again while it is still in flight (its lease ran out, or a seek moved back): the caller
     /// recognises it by its id.
     ///
-    /// Cancelling the call loses nothing: what it would have handed out comes with a later pull.
+    /// Cancelling the call loses no message: a later pull hands it out.
     ///
     /// # Errors
     /// [`LogError::Unavailable`]: nothing was handed out; pull again after a pause.
@@ -118,8 +115,8 @@ pub trait EventLog: Send + Sync + 'static {
     /// same leases.
     async fn acknowledge(&self, leases: &[Lease]) -> Result<(), LogError>;
 
-    /// As [`Self::acknowledge`], for messages that have no line in the archive. A log that notes
-    /// which these are tells of the others, when a seek brings them again, that they have one
+    /// As [`Self::acknowledge`], for messages that have no line in the archive. A log that records them marks
+    /// all other messages as archived when a seek brings them again
     /// ([`Message::archived`](crate::message::Message::archived)).
     ///
     /// # Errors
@@ -145,11 +142,16 @@ pub trait EventLog: Send + Sync + 'static {
     /// the same order; the text is the message's id.
     async fn publish(&self, messages: Vec<NewMessage>) -> Vec<Result<String, PublishError>>;
 
-    /// What waits for this subscription.
+    /// Returns the unacknowledged messages of this subscription.
     ///
     /// # Errors
     /// [`LogError::Unavailable`]: ask later.
     async fn backlog(&self) -> Result<Backlog, LogError>;
+
+    /// The number of acknowledgements so far that were sent and not taken: their messages come again.
+    fn lost_acknowledgements(&self) -> u64 {
+        0
+    }
 
     /// Reports faults that fail no call. The daemon is degraded while there is one.
     ///
@@ -177,16 +179,24 @@ pub trait EventLog: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// How much is acknowledged, whoever has acknowledged it. Hands out nothing, and disturbs none
-    /// who pull.
+    /// Returns up to which time all messages are acknowledged, by any process. Hands out no message, and does not
+    /// disturb other readers.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`]: ask later. [`LogError::Refused`] where the log cannot tell.
+    /// [`LogError::Unavailable`]: ask later. [`LogError::Refused`] if the log does not know.
     async fn acknowledged(&self) -> Result<Acknowledged, LogError> {
-        Err(LogError::Refused("this log does not tell what is acknowledged".to_owned()))
+        Err(LogError::Refused(
+            "this log does not report which messages are acknowledged".to_owned(),
+        ))
     }
 
-    /// Sends the acknowledgements that are still to be sent, and gives back what came from the log
-    /// and was never handed out. Called once, last; nothing is pulled any more.
+    /// Describes why the log answers nothing any more until the process starts again, such as the
+    /// panic of a thread that owns its file. Answers at once.
+    fn ended(&self) -> Option<String> {
+        None
+    }
+
+    /// Sends the remaining acknowledgements, and returns the messages that were received and not handed out. Called
+    /// once, after the last pull.
     async fn close(&self) {}
 }

@@ -1,7 +1,7 @@
-//! Staging tables: where a replay writes, to be compared with the live table and merged into it.
+//! Staging tables: a replay writes into them, to be compared with the live table and merged into it.
 //!
-//! A staging table belongs to one replay, and is complete when that replay says so. Only a complete
-//! one is merged: in half of one, rows that are yet to come look like rows that are gone.
+//! A staging table belongs to one replay, which marks it as complete. Only a complete one is merged: in an incomplete
+//! one, later rows look like removed rows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub fn staging_name(table: &str) -> String {
     format!("{table}_reprocessed")
 }
 
-/// What a replay writes beside one live table.
+/// The staging tables of a replay for one live table.
 #[derive(Clone, Debug)]
 pub struct StagingTables {
     /// The rows: as the live table, under the name of the staging table.
@@ -30,7 +30,7 @@ pub struct StagingTables {
 }
 
 impl StagingTables {
-    /// Those of the live table `table` and the replay of this id.
+    /// Returns the staging tables of the live table `table` and the replay of this id.
     #[must_use]
     pub fn of(table: &TableSpec, replay: &str) -> Self {
         let name = staging_name(&table.name);
@@ -53,10 +53,11 @@ pub fn replayed_events(replay: &str) -> TableSpec {
         order_by: None,
         partition_by: None,
         cluster_by: vec![],
+        keeps_events: true,
     }
 }
 
-/// A staging table that stands.
+/// An existing staging table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Staged {
     /// The id of the replay that fills it.
@@ -74,9 +75,9 @@ pub struct Staged {
 /// How staging and live are compared.
 #[derive(Clone, Debug, Default)]
 pub struct Comparison {
-    /// Columns that are not compared, since they tell of the processing; key and version never are.
+    /// Columns that are not compared, since they describe the processing; key and version never are.
     pub passed_over: Vec<String>,
-    /// Which live rows are those of replayed events; `None`: it cannot be told, and none is missing.
+    /// The positions of the replayed events; `None` if they are unknown, and then no row is missing.
     pub scope: Option<Scope>,
     /// Examples of each kind of difference, at most.
     pub examples: usize,
@@ -99,9 +100,9 @@ pub type Shown = Option<String>;
 pub struct Example {
     /// The values of the key's columns.
     pub key: Vec<Shown>,
-    /// What the live table holds.
+    /// The live row.
     pub live: Shown,
-    /// What the staging table holds.
+    /// The staged row.
     pub staged: Shown,
 }
 
@@ -151,7 +152,7 @@ impl Diff {
     }
 }
 
-/// What a merge does beyond putting staged rows into the live table.
+/// Options of a merge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MergeOptions {
     /// Removes the live rows that a [`Diff`] counts as missing.
@@ -160,7 +161,7 @@ pub struct MergeOptions {
     pub dry_run: bool,
 }
 
-/// What a merge did. Every staged row counts once.
+/// The result of a merge. Every staged row counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
     /// Rows that were not there, or only as a newer row that is removed.
@@ -177,10 +178,10 @@ pub struct Merged {
     pub may_hide: u64,
 }
 
-/// How a table is compared and merged, for those who are to know.
+/// The manner in which a table is compared and merged, for reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Manner {
-    /// A merge writes row after row, and readers see what is merged so far.
+    /// A merge is not atomic: readers see the rows that are merged so far.
     pub in_steps: bool,
     /// How old the live rows may be that a comparison sees.
     pub staleness: Duration,
@@ -209,13 +210,12 @@ pub trait Reprocessing: Send + Sync + 'static {
     /// The warehouse that staging tables are written in.
     fn warehouse(&self) -> Arc<dyn Warehouse>;
 
-    /// Makes the staging tables of `table` for this replay, which runs the rule of this revision;
-    /// those that it has made before stay with their rows.
+    /// Makes the staging tables of `table` for this replay, which runs the rule of this revision. Tables that it made
+    /// before are kept with their rows.
     ///
     /// # Errors
-    /// [`ReprocessError::Taken`] when they stand from another replay, or from this one and are
-    /// complete; [`ReprocessError::Mismatch`] when `table` has no key and version, or changed
-    /// since the replay began.
+    /// [`ReprocessError::Taken`] if they belong to another replay, or to this one and are complete;
+    /// [`ReprocessError::Mismatch`] if `table` has no key and version, or changed since the replay began.
     async fn stage(
         &self,
         table: &TableSpec,
@@ -223,11 +223,11 @@ pub trait Reprocessing: Send + Sync + 'static {
         revision: u16,
     ) -> Result<StagingTables, ReprocessError>;
 
-    /// Notes durably that the replay has written everything, after all its writes have been
-    /// answered. Again, it changes nothing.
+    /// Records durably that the replay has written all its rows; call it after all writes were answered. A second call
+    /// changes nothing.
     ///
     /// # Errors
-    /// [`ReprocessError::NotStaged`] when no staging table of `table` stands from this replay.
+    /// [`ReprocessError::NotStaged`] if this replay has no staging table of `table`.
     async fn complete(&self, table: &str, replay: &str) -> Result<(), ReprocessError>;
 
     /// The staging table of `table`, if there is one.
@@ -245,9 +245,8 @@ pub trait Reprocessing: Send + Sync + 'static {
         Ok(Manner::default())
     }
 
-    /// Compares the staging table of `table` with the live one; a live table that is not there has
-    /// no rows. Waits for nobody who writes, and keeps nobody waiting. In a staging table that is
-    /// not complete nothing is known to be missing.
+    /// Compares the staging table of `table` with the live one; a missing live table counts as empty. Neither waits
+    /// for writers nor delays them. An incomplete staging table shows no missing rows.
     ///
     /// # Errors
     /// [`ReprocessError`].

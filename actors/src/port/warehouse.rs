@@ -33,8 +33,23 @@ pub enum EnsureError {
 pub struct Refusal {
     /// Index of the row in the call's `rows`.
     pub row: usize,
+    /// The kind of the refusal, for the class of the dead letter.
+    pub kind: RefusalKind,
     /// Why, in the warehouse's words.
     pub reason: String,
+}
+
+/// The kinds of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The row is larger than the warehouse takes.
+    TooLarge,
+    /// A constraint or a trigger of the table forbids it.
+    Constraint,
+    /// The table cannot hold one of its values.
+    Value,
+    /// The warehouse refuses the row alone and names no fault of it.
+    Unexplained,
 }
 
 /// The result of a write: its refused rows and its superseded ones.
@@ -83,18 +98,24 @@ pub trait Warehouse: Send + Sync + 'static {
     /// Writes `rows` to `table`. On `Ok` every row is durable except the refused ones.
     ///
     /// In a table with a key, a row replaces the row of the same key only if its version is
-    /// greater; without a version column the first row of a key stays. Among rows of one call with
-    /// the same key the same holds, in their order.
+    /// greater; without a version column the first row of a key stays. This holds among the rows of one call too, in
+    /// their order.
     ///
     /// # Errors
     /// [`WriteError`] settles no row: any of them may or may not be written, and the key makes
-    /// writing them again harmless. The same holds for a cancelled call.
+    /// writing them again harmless. A cancelled call has the same effect.
     async fn write(
         &self,
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
     ) -> Result<Written, WriteError>;
 
-    /// Ends what was opened for writing. Called once, when nothing more will be written.
+    /// Describes why the warehouse answers nothing any more until the process starts again, such as
+    /// the panic of the thread that owns its file. Answers at once.
+    fn ended(&self) -> Option<String> {
+        None
+    }
+
+    /// Closes the connections for writing. Called once, after the last write.
     async fn close(&self) {}
 }

@@ -7,7 +7,7 @@ use crate::row::{ColumnType, Value};
 /// Characters of a value that are shown.
 const MAX_SHOWN_CHARS: usize = 100;
 
-/// Why an event cannot become its rows, now and for ever, in words for a dead letter.
+/// The reason why an event can never become its rows, for a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRow {
     /// A value does not fit its column.
@@ -17,7 +17,7 @@ pub enum BadRow {
         column: String,
         /// The value's JSON text, shortened.
         value: String,
-        /// What the column holds.
+        /// The type of the column.
         expected: ColumnType,
     },
     /// A required column, or one of the key, has no value.
@@ -26,7 +26,7 @@ pub enum BadRow {
         /// The column.
         column: String,
     },
-    /// What should be exploded is no array.
+    /// The value to explode is no array.
     #[error("{pointer}: not an array")]
     NotAnArray {
         /// The pointer of `explode`.
@@ -77,6 +77,21 @@ impl BadRow {
     #[must_use]
     pub fn value(column: &str, value: &str, expected: ColumnType) -> Self {
         Self::Value { column: column.to_owned(), value: shorten(value), expected }
+    }
+
+    /// The column that is at fault, if one is.
+    #[must_use]
+    pub fn column(&self) -> Option<&str> {
+        match self {
+            Self::Value { column, .. } | Self::Missing { column } | Self::Future { column, .. } => {
+                Some(column)
+            }
+            Self::NotAnArray { .. }
+            | Self::TooManyRows { .. }
+            | Self::TooManyBytes { .. }
+            | Self::RepeatedKey { .. }
+            | Self::Other(_) => None,
+        }
     }
 
     /// For two rows with this key, given as column names and values.

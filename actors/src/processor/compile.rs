@@ -4,7 +4,9 @@ mod cells;
 mod table;
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::config::ProcessorConfig;
 use super::plan::{EventLimits, Explode, ProcessorPlan};
@@ -12,14 +14,18 @@ use super::{MAX_REVISION, PlanError, matcher, names};
 use crate::envelope::EnvelopePlan;
 use crate::json::{Pointer, Trie};
 
+/// Bounds of an objective: it is looked at each second, and what is older than a month is history.
+const OBJECTIVES: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(31 * 86_400);
+
 impl ProcessorPlan {
     /// Checks the configuration of the processor `name` and makes it ready.
     ///
-    /// `envelope` tells where the event's id stands, so that a key can be known to hold it. An
-    /// event that would exceed `limits` will be a bad row.
+    /// `envelope` holds the pointer to the event's id, so that a key can be known to contain it. An event that
+    /// exceeds `limits` will be a bad row.
     ///
     /// # Errors
-    /// [`PlanError`], for the first mistake found.
+    /// [`PlanError`] for the first error found.
     pub fn compile(
         name: &str,
         config: &ProcessorConfig,
@@ -35,13 +41,14 @@ impl ProcessorPlan {
         for (name, column) in &config.columns {
             cells.push(compiler.cell(name, column)?);
         }
-        let table = compiler.table()?;
-        compiler.check_key(&table, envelope)?;
+        let table = compiler.table(envelope)?;
+        compiler.check_key(&table)?;
         let order_by = compiler.order_by(&table)?;
         for &column in table.key.iter().chain(&order_by) {
             cells[column].required = true;
         }
         let max_future = compiler.max_future(order_by)?;
+        let freshness = compiler.freshness()?;
         let trace = compiler.trace(&table, envelope);
         Ok(Self {
             name: name.to_owned(),
@@ -53,6 +60,7 @@ impl ProcessorPlan {
             revision: u16::try_from(config.revision).unwrap_or(MAX_REVISION),
             order_by,
             max_future,
+            freshness,
             trace,
             limits,
         })
@@ -119,6 +127,20 @@ impl Compiler<'_> {
         } else {
             let hint = format!("use 0 to {MAX_REVISION}");
             Err(self.error("revision", format!("is {revision}"), hint))
+        }
+    }
+
+    fn freshness(&self) -> Result<Option<Duration>, PlanError> {
+        let Some(text) = &self.config.freshness else { return Ok(None) };
+        let parsed = humantime::parse_duration(text).ok();
+        match parsed.filter(|objective| OBJECTIVES.contains(objective)) {
+            Some(objective) => Ok(Some(objective)),
+            None => {
+                let [least, most] = [OBJECTIVES.start(), OBJECTIVES.end()]
+                    .map(|it| humantime::format_duration(*it));
+                let hint = format!("use a duration from \"{least}\" to \"{most}\", such as \"1m\"");
+                Err(self.error("freshness", format!("is {text:?}"), hint))
+            }
         }
     }
 

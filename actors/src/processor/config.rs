@@ -10,14 +10,14 @@ use crate::row::ColumnType;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessorConfig {
-    /// Whether it runs at all; `true` unless said otherwise.
+    /// Whether it runs; `true` by default.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Event types, by prefix; `*` takes what no other processor took.
+    /// Event types, by prefix; `*` takes the types that no other processor takes.
     pub r#match: Vec<String>,
     /// The table it fills.
     pub table: String,
-    /// Columns that tell rows apart. Empty: rows are only added, and a second delivery adds again.
+    /// Columns that identify a row. Empty: rows are only added, and a second delivery adds them again.
     #[serde(default)]
     pub key: Vec<String>,
     /// TIMESTAMP or DATE column to partition by, where the warehouse can.
@@ -38,6 +38,10 @@ pub struct ProcessorConfig {
     /// event a dead letter: a duration such as "1d".
     #[serde(default)]
     pub max_future: Option<String>,
+    /// How far the table's rows may be behind, as a duration such as "1m". It changes no row: a miss is
+    /// shown, counted and logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<String>,
     /// Pointer to an array: a row for each of its elements.
     #[serde(default)]
     pub explode: Option<String>,
@@ -71,7 +75,7 @@ pub struct ColumnConfig {
     /// Source: the time of processing.
     #[serde(default)]
     pub now: bool,
-    /// Source: what the log knows of the message.
+    /// Source: a field of the message's metadata.
     #[serde(default)]
     pub message: Option<MessageField>,
     /// Source: the message's attribute of this name.
@@ -84,12 +88,12 @@ pub struct ColumnConfig {
     /// required always.
     #[serde(default)]
     pub required: bool,
-    /// What the column holds, for people.
+    /// A description for people.
     #[serde(default)]
     pub description: Option<String>,
 }
 
-/// What the log knows of a message.
+/// A field of a message's metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageField {
@@ -114,8 +118,8 @@ impl MessageField {
 
 impl ProcessorConfig {
     /// A hash of all that decides which rows are made, the revision aside: a changed rule under an
-    /// unchanged revision shows. The order of columns, descriptions and what only the warehouse's
-    /// layout needs do not count.
+    /// unchanged revision shows. The order of columns, descriptions, the objective and what only the
+    /// warehouse's layout needs do not count.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut rule = self.clone();
@@ -123,6 +127,7 @@ impl ProcessorConfig {
         rule.revision = 0;
         rule.partition_by = None;
         rule.cluster_by.clear();
+        rule.freshness = None;
         rule.columns.sort_unstable_keys();
         for column in rule.columns.values_mut() {
             column.description = None;

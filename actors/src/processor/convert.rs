@@ -15,8 +15,7 @@ use crate::time::Timestamp;
 /// 1970-01-01 in days since the day before 0001-01-01.
 const EPOCH_DAYS: i32 = 719_163;
 
-/// What the JSON text `raw`, which is valid and not null, is in a column of this type; `None` where
-/// it would lose its meaning.
+/// Converts the JSON text `raw`, which is valid and not null, to a column type; `None` if it would lose its meaning.
 pub(super) fn from_json(kind: ColumnType, raw: &str) -> Option<Value> {
     if kind == ColumnType::Json {
         return Some(Value::Text(minify(raw).into()));
@@ -34,7 +33,7 @@ pub(super) fn from_json(kind: ColumnType, raw: &str) -> Option<Value> {
     }
 }
 
-/// The same for a JSON string that holds `text`.
+/// Converts a JSON string with the contents `text`.
 pub(super) fn from_text(kind: ColumnType, value: &str) -> Option<Value> {
     match kind {
         ColumnType::String => Some(text(value)),

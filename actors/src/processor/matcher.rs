@@ -8,7 +8,7 @@ pub(super) const REST: &str = "*";
 pub struct Matcher {
     /// Each processor's prefixes.
     prefixes: Vec<Vec<String>>,
-    /// Processors that take what no prefix took.
+    /// Processors that take the types without a matching prefix.
     rest: Vec<usize>,
 }
 

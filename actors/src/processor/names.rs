@@ -15,7 +15,7 @@ const RESERVED_COLUMN_PREFIXES: [&str; 7] =
 /// Columns of the warehouses' views.
 const VIEW_COLUMNS: [&str; 1] = ["_place"];
 
-/// What is wrong with a name, and what to do about it.
+/// A fault of a name, and a hint.
 type Fault = (&'static str, &'static str);
 
 pub(super) fn check_table(name: &str) -> Result<(), Fault> {

@@ -28,13 +28,14 @@ pub struct ProcessorPlan {
     pub(super) table: Arc<TableSpec>,
     /// One for each column of the table but the version.
     pub(super) cells: Vec<Cell>,
-    /// What is wanted of the event.
+    /// The pointers into the event.
     pub(super) event: Trie,
     pub(super) explode: Option<Explode>,
     pub(super) revision: u16,
     /// The column whose value comes first in a version.
     pub(super) order_by: Option<usize>,
     pub(super) max_future: Option<Duration>,
+    pub(super) freshness: Option<Duration>,
     pub(super) trace: Trace,
     pub(super) limits: EventLimits,
 }
@@ -43,9 +44,9 @@ pub struct ProcessorPlan {
 #[derive(Debug)]
 pub(super) struct Explode {
     pub(super) pointer: Pointer,
-    /// The array's slot among what is wanted of the event.
+    /// The array's slot among the event's pointers.
     pub(super) slot: usize,
-    /// What is wanted of each element.
+    /// The pointers into each element.
     pub(super) element: Trie,
 }
 
@@ -69,14 +70,14 @@ pub(super) enum Source {
     Attribute(String),
 }
 
-/// A slot among what was captured.
+/// A slot of captured text.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
     Event(usize),
     Element(usize),
 }
 
-/// What one row is made from.
+/// The inputs of one row.
 struct Scope<'a> {
     event: &'a EventView<'a>,
     now: Timestamp,
@@ -149,8 +150,14 @@ impl ProcessorPlan {
         self.revision
     }
 
-    /// The columns that need what a payload alone does not hold, and what that is: a replay from
-    /// an archive of payloads could not fill them.
+    /// How far the table's rows may be behind, if that was configured.
+    #[must_use]
+    pub fn freshness(&self) -> Option<Duration> {
+        self.freshness
+    }
+
+    /// Returns the columns that need the message's metadata, with the field: a replay from an archive of payloads
+    /// could not fill them.
     pub fn message_columns(&self) -> impl Iterator<Item = (&str, String)> {
         self.table.columns.iter().zip(&self.cells).filter_map(|(column, cell)| {
             let need = match &cell.source {
@@ -245,7 +252,7 @@ impl ProcessorPlan {
         }
     }
 
-    /// What the column's source has; `None` where it has nothing.
+    /// Returns the value of the column's source; `None` if the source is absent.
     fn sourced(&self, column: usize, scope: &Scope<'_>) -> Result<Option<Value>, BadRow> {
         let spec = &self.table.columns[column];
         let of_text = |text: &str| {

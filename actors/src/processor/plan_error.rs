@@ -1,4 +1,4 @@
-//! What a user's configuration got wrong.
+//! Errors of a processor's configuration.
 
 /// A mistake in the configuration: where, what, and a way out. Reads as a sentence that begins
 /// with the key.
@@ -7,7 +7,7 @@
 pub struct PlanError {
     /// The full key, such as `processors.orders.columns.total.default`.
     pub key: String,
-    /// What is wrong with it, as a predicate: `is 3000`.
+    /// The fault, as a predicate: `is 3000`.
     pub reason: String,
     /// What to do about it.
     pub hint: Option<String>,

@@ -282,7 +282,7 @@ fn explode_makes_all_rows_or_none() {
 }
 
 #[test]
-fn what_a_payload_alone_does_not_hold_is_listed() {
+fn columns_from_message_metadata_are_listed() {
     let plan = compile(
         r#"
         [columns]

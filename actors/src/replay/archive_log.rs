@@ -22,8 +22,7 @@ use crate::time::Timestamp;
 /// Chunks that are read ahead, at most.
 const READ_AHEAD: usize = 16;
 
-/// Which events are replayed: those published in `[from, to)`. Lines that do not tell when their
-/// event was published are selected by whole windows.
+/// Selects the events published in `[from, to)`. Lines without a publish time are selected by whole windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayRange {
     /// The first moment that belongs to it.
@@ -50,7 +49,7 @@ impl ReplayRange {
     }
 }
 
-/// What the puller and the feed share.
+/// State that the puller and the feed share.
 #[derive(Default)]
 pub(super) struct Shared(Mutex<Loans>);
 
@@ -127,7 +126,7 @@ impl ArchiveLog {
     /// Waits for lines; false when there will be none any more.
     async fn await_lines(&self) -> bool {
         let mut chunks = self.chunks.lock().await;
-        // Somebody else may have taken in more than they could use.
+        // Another puller may have read more than it could use.
         if self.shared.loans().is_waiting() {
             return true;
         }

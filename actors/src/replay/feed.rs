@@ -32,7 +32,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// The lines of one chunk, on their way to those who pull.
 pub(super) type Chunk = (ObjectNumber, Vec<Message>);
 
-/// What is read, and for whom.
+/// Reads objects for the puller.
 pub(super) struct Feed {
     pub(super) store: Arc<dyn ArchiveStore>,
     pub(super) range: ReplayRange,
@@ -45,7 +45,7 @@ pub(super) struct Feed {
 /// How the reading of an object went.
 enum Outcome {
     Whole,
-    /// A part that was composed meanwhile: its lines stand in a final.
+    /// A part that was composed meanwhile: its lines are in a final.
     Gone,
     Damaged(String),
 }

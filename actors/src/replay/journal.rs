@@ -1,10 +1,9 @@
-//! What a replay has done, kept beside the archive so that a killed one can be resumed anywhere.
+//! The journal of a replay, kept beside the archive so that a killed replay can be resumed anywhere.
 //!
-//! Under `replays/ID/` stand the plan, the names of the objects that are done, batch by batch, and
-//! in the end that it finished. Nothing is ever rewritten. An object is noted only after all its
-//! lines are acknowledged, so to be killed just before costs reading it again, and to be killed just
-//! after costs nothing. Two processes on one replay would both count what only one of them does:
-//! whoever finds a batch taken that it wanted to write stops.
+//! `replays/ID/` has the plan, the names of finished objects in batches, and at the end a mark of completion. No file
+//! is rewritten. An object is recorded only after all its lines are acknowledged: a kill just before costs reading it
+//! again, a kill just after costs nothing. Two processes on one replay would both count the work of one: a process
+//! that finds the name of its next batch taken stops.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -38,12 +37,12 @@ pub enum JournalError {
     /// Another process goes on with the same replay.
     #[error("another process is at work on the replay {0}")]
     Shared(String),
-    /// What stands there was not written by a replay.
+    /// The file was not written by a replay.
     #[error("{name} is damaged: {reason}")]
     Damaged {
         /// The object.
         name: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
 }
@@ -71,7 +70,7 @@ impl std::fmt::Debug for Journal {
 pub struct Resumed<P> {
     /// The journal, to go on with.
     pub journal: Journal,
-    /// What was to be done.
+    /// The plan.
     pub plan: P,
     /// The names of the objects that need not be read again.
     pub done: HashSet<String>,
@@ -186,7 +185,7 @@ fn new_id() -> String {
     format!("{now}-{random:08x}")
 }
 
-/// Writes a new file of a journal. It may stand there already if an answer was lost.
+/// Writes a new file of a journal. It may exist already if an answer was lost.
 async fn put(
     store: &dyn ArchiveStore,
     id: &str,
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_noted_is_there_for_whoever_resumes() {
+    async fn recorded_progress_is_read_on_resume() {
         let archive = MemoryArchive::new();
         let store: Arc<dyn ArchiveStore> = Arc::new(archive.clone());
         let mut journal = Journal::begin(Arc::clone(&store), &plan()).await.unwrap();
@@ -265,7 +264,7 @@ mod tests {
         archive.set_unavailable(true);
         assert!(journal.note(names(&["a"])).await.is_err());
         archive.set_unavailable(false);
-        // It is stored, and nobody learns of it.
+        // It is stored, but the answer is lost.
         archive.lose_answers(1);
         assert!(journal.note(names(&["b"])).await.is_err());
         journal.note(names(&["c"])).await.unwrap();
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_there_cannot_be_resumed() {
+    async fn an_unknown_replay_cannot_be_resumed() {
         let store: Arc<dyn ArchiveStore> = Arc::new(MemoryArchive::new());
         let error = Journal::resume::<Plan>(store, "20260217T143000-00000000").await.unwrap_err();
         assert_eq!(error.to_string(), "no replay 20260217T143000-00000000");

@@ -181,6 +181,7 @@ impl LetterLog {
             let Some(at) = state.waiting.iter().position(|id| *id == next) else { continue };
             state.waiting.remove(at);
             if let Some(letter) = letter
+                && letter.purged_at.is_none()
                 && (self.selection.requeued_too || letter.requeued_at.is_none())
                 && self.selection.range.is_none_or(|range| range.holds(letter.publish_time))
             {

@@ -1,4 +1,4 @@
-//! What was handed out and not acknowledged, and which objects are done.
+//! Messages that were handed out and not acknowledged, and finished objects.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ pub struct Fault {
     pub object: String,
     /// The first line that could not be read, from 1; 0 for a log.
     pub line: u64,
-    /// What is wrong with it.
+    /// The fault.
     pub reason: String,
 }
 
@@ -135,7 +135,7 @@ impl Loans {
         }
     }
 
-    /// Takes messages back; they go before what waits, in the order of their leases.
+    /// Takes messages back; they are handed out before the waiting ones, in the order of their leases.
     pub(super) fn give_back(&mut self, leases: &[Lease]) {
         let mut leases = leases.to_vec();
         leases.sort_unstable();

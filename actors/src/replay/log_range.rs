@@ -34,7 +34,7 @@ pub struct Ending {
     pub refuted: Duration,
 }
 
-/// What was taken for the end of the range.
+/// The sign by which the end of the range was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedBy {
     /// The log's own answer: all that was published before the range's end is acknowledged.
@@ -60,12 +60,12 @@ pub struct RangeProgress {
     pub events: u64,
     /// The latest publish time among them.
     pub latest: Option<Timestamp>,
-    /// What was taken for the end, once it was.
+    /// The sign of the end, after it was reached.
     pub ended_by: Option<EndedBy>,
 }
 
-/// Hands out the events of a range from a log that stands at its beginning. What lies outside is
-/// acknowledged and passed over, so the subscription has to be the caller's alone.
+/// Hands out the events of a range from a log whose subscription was moved to its beginning. Events outside the
+/// range are acknowledged and passed over, so no other process may use the subscription.
 pub struct LogRange {
     log: Arc<dyn EventLog>,
     range: ReplayRange,

@@ -16,7 +16,7 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// Why an object was not read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadFault {
-    /// The store broke off; what was read is good, and the rest may be there later.
+    /// The store broke off; the lines read are good, and the rest may be readable later.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The bytes are damaged behind the last line that was read.
@@ -24,11 +24,11 @@ pub enum ReadFault {
     Damaged(String),
 }
 
-/// Reads an archive object from `stream`, and gives `take` the lines of one chunk at a time, without
-/// their line feeds, on a thread that may block. Ends early when `take` says that nobody wants more.
+/// Reads an archive object from `stream`, and passes `take` the lines of one chunk at a time, without
+/// their line feeds, on a thread that may block. Ends early when `take` returns `false`.
 ///
 /// # Errors
-/// [`ReadFault`] tells what broke off or is damaged; the lines before it were given.
+/// [`ReadFault`]: the stream broke off or is damaged; the lines before it were passed.
 pub async fn read_lines(
     stream: ByteStream,
     compression: Compression,

@@ -11,8 +11,8 @@ use crate::message::{Lease, NewMessage};
 use crate::port::{Backlog, EventLog, LogError, LogFault, PublishError, Pulled, Room, Sought};
 use crate::time::Timestamp;
 
-/// What may be handed out at once after a rest, in seconds' worth: short, so that a rate that is to
-/// spare others is even.
+/// Seconds' worth of events that may be handed out at once after a pause: short, so that the load on other users is
+/// even.
 const BURST: f64 = 0.1;
 
 /// Hands out what `inner` has, at most at a rate.

@@ -181,7 +181,7 @@ async fn an_object_is_done_only_when_its_last_line_is_acknowledged() {
     let done = log.take_done();
     assert_eq!(done.len(), 1, "the object of the line that is held is done: {done:?}");
     let held = held.unwrap();
-    // What a killed replay does: the next one leaves out what is done, and reads the rest again.
+    // After a kill, the next replay leaves out the finished objects and reads the rest again.
     let resumed =
         ArchiveLog::open(Arc::new(archive.clone()), range(2), None, done.into_iter().collect());
     let again = all(&resumed, AMPLE).await;
@@ -217,7 +217,7 @@ async fn a_damaged_object_is_named_with_its_line_and_the_others_are_replayed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_down_is_waited_for_and_said() {
+async fn a_store_that_is_down_is_reported_and_waited_for() {
     let archive = MemoryArchive::new();
     store(&archive, window(0), (LineFormat::Payload, Compression::None), &payloads("", 10)).await;
     archive.set_unavailable(true);
@@ -268,7 +268,7 @@ async fn a_part_that_is_composed_meanwhile_is_read_from_its_final() {
     let archive = MemoryArchive::new();
     let form = (LineFormat::Payload, Compression::None);
     let written = store(&archive, window(0), form, &payloads("a", 10)).await;
-    // Another, which comes behind it: what is gone must not end the reading.
+    // A later one: a missing part must not end the reading.
     for number in 1..4 {
         store(&archive, window(number), form, &payloads(&number.to_string(), 10)).await;
     }

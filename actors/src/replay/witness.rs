@@ -20,7 +20,7 @@ impl Witness {
     /// The processor's name, as in its actor's path.
     pub const NAME: &str = "replayed-events";
 
-    /// That of the replay of this id.
+    /// Returns the recorder of the replay of this id.
     #[must_use]
     pub fn of(replay: &str) -> Self {
         Self { table: Arc::new(replayed_events(replay)) }

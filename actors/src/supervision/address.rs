@@ -41,7 +41,7 @@ impl<M: Message> Address<M> {
         })
     }
 
-    /// What the board says of the actor.
+    /// Returns the actor's entry on the board.
     #[must_use]
     pub fn vitals(&self) -> &Arc<Vitals> {
         &self.shared.vitals

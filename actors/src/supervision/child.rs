@@ -1,4 +1,4 @@
-//! What a supervisor knows of a child: its path, its policy and how to start it.
+//! A child in the table of its supervisor: its path, its policy and its start.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl std::fmt::Debug for Child {
     }
 }
 
-/// A child that plays a role; `make` makes the role anew for each life.
+/// A child that plays a role; `make` makes the role again for each life.
 pub fn worker<R: Role>(
     address: &Address<R::Message>,
     policy: &RestartPolicy,

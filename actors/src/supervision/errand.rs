@@ -1,4 +1,4 @@
-//! What is done for an actor while it goes on with its mailbox.
+//! A background call of an actor, which goes on with its mailbox meanwhile.
 
 use std::any::Any;
 use std::future::Future;
@@ -17,7 +17,7 @@ use super::role::Me;
 pub struct Errand<T>(JoinHandle<Result<T, Box<dyn Any + Send>>>);
 
 impl<T: Send + 'static> Errand<T> {
-    /// Starts it. However it ends, unless it is dropped, `me` is told by what `ended` makes.
+    /// Starts it. After any end except a drop, `me` gets the message that `ended` makes.
     pub fn start<M: Message>(
         me: &Me<M>,
         work: impl Future<Output = T> + Send + 'static,
@@ -32,8 +32,8 @@ impl<T: Send + 'static> Errand<T> {
         Self(tokio::spawn(work.in_current_span()))
     }
 
-    /// Waits for its outcome. If it panicked, this does: what the handler holds is suspect then, as
-    /// if it had done the work itself.
+    /// Waits for its outcome. If it panicked, this panics: the claims in the handler are suspect then, as
+    /// if the handler had done the work itself.
     ///
     /// # Errors
     /// The runtime is shutting down.

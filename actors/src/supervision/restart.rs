@@ -24,18 +24,17 @@ struct Restart {
 }
 
 impl Restart {
-    /// Whether the actor is to blame. Which of the events in hand was, if one was, is found out
-    /// later, so the past is judged anew each time.
+    /// Returns whether the failure counts against the actor. An event in hand may turn out to be the cause later, so the
+    /// past is judged again each time.
     fn counts(&self) -> bool {
         !self.crash.as_ref().is_some_and(Crash::is_excused)
     }
 }
 
 impl Restarts {
-    /// Charges one restart at `now`. The pause before it, or `None` when the budget is spent.
+    /// Charges one restart at `now`. Returns the pause before it, or `None` when the budget is spent.
     ///
-    /// What an event is to blame for does not count: poison in every batch would otherwise spend
-    /// any budget.
+    /// Failures that an event caused do not count: poison in every batch would otherwise spend any budget.
     pub(super) fn charge(
         &mut self,
         policy: &RestartPolicy,
@@ -83,8 +82,8 @@ impl Backoff {
     }
 }
 
-/// Between three quarters of the pause and all of it, so that what failed together does not
-/// come back together.
+/// Returns between three quarters of the pause and all of it, so that actors that failed together do not start
+/// together.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::rng().random_range(0.75..=1.0))
 }

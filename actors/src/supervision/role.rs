@@ -1,5 +1,5 @@
-//! What an actor is to its author: a state that handles messages. The shell around it does what
-//! every actor needs: it counts, it knows what was in hand at a panic, and it can be made to fail.
+//! A role: a state that handles messages, which is all that the author of an actor writes. The shell around it has
+//! the functions that every actor needs: it counts, knows the claims in hand at a panic, and can be made to fail.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use tracing::{Instrument, Span};
 use crate::delivery::{Crash, in_hand};
 use crate::vitals::{ActorState, Vitals};
 
-/// Why an actor ends itself, for its supervisor to start it anew.
+/// The reason why an actor ends itself, so that its supervisor restarts it.
 pub type RoleError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The part that an actor plays. A new value plays it after each restart.
 pub trait Role: Send + Sync + Sized + 'static {
-    /// What the mailbox takes.
+    /// The messages of the mailbox.
     type Message: Message;
 
     /// Called once, before the first message.
@@ -31,8 +31,8 @@ pub trait Role: Send + Sync + Sized + 'static {
         async { Ok(()) }
     }
 
-    /// Handles one message. What it holds of the message when it panics is suspect; what it has
-    /// put into `self` is not.
+    /// Handles one message. The claims that it holds when it panics are suspect; those that it has
+    /// put into `self` are not.
     ///
     /// # Errors
     /// Any error ends this life; the supervisor starts another.
@@ -51,7 +51,7 @@ pub struct Me<M> {
 }
 
 impl<M: Message> Me<M> {
-    /// What the board says of this actor.
+    /// Returns this actor's entry on the board.
     #[must_use]
     pub fn vitals(&self) -> &Vitals {
         &self.vitals
@@ -68,7 +68,7 @@ impl<M: Message> Me<M> {
         remind(&self.this, &self.vitals, message);
     }
 
-    /// The same after a while.
+    /// Sends `message` after `pause`.
     pub fn remind_after(&self, pause: Duration, message: impl FnOnce() -> M + Send + 'static) {
         let reminder = self.reminder(message);
         tokio::spawn(async move {
@@ -77,7 +77,7 @@ impl<M: Message> Me<M> {
         });
     }
 
-    /// The same whenever it is called.
+    /// Returns a closure that sends a message whenever it is called.
     pub(super) fn reminder(
         &self,
         message: impl FnOnce() -> M + Send + 'static,
@@ -117,7 +117,7 @@ pub(super) struct Life<R: Role> {
     span: Span,
 }
 
-/// What is logged in it names its actor: a panic does not know whose it is.
+/// Makes the span that names the actor in log lines: a panic does not know its actor.
 pub(super) fn span(vitals: &Vitals) -> Span {
     tracing::error_span!(parent: None, "life", actor = vitals.path())
 }
@@ -133,9 +133,11 @@ impl<R: Role> Actor for Shell<R> {
         (mut role, vitals): Self::Arguments,
     ) -> Result<Life<R>, ActorProcessingErr> {
         vitals.set_state(ActorState::Starting);
+        let cell = this.get_cell();
+        vitals.begin_life(move || cell.kill());
         let me = Me { this, vitals };
         let span = span(me.vitals());
-        in_hand(me.path(), role.start(&me)).instrument(span.clone()).await??;
+        in_hand(me.vitals(), role.start(&me)).instrument(span.clone()).await??;
         me.vitals.set_state(ActorState::Running);
         Ok(Life { role, me, span })
     }
@@ -148,7 +150,7 @@ impl<R: Role> Actor for Shell<R> {
     ) -> Result<(), ActorProcessingErr> {
         let Life { role, me, span } = life;
         me.vitals.dequeued();
-        in_hand(me.path(), async {
+        in_hand(&me.vitals, async {
             if me.vitals.take_kill() {
                 fault();
             }
@@ -160,7 +162,7 @@ impl<R: Role> Actor for Shell<R> {
 }
 
 /// The panic that was ordered by [`Vitals::kill`].
-#[expect(clippy::panic, reason = "fault injection: to panic is what was ordered")]
+#[expect(clippy::panic, reason = "fault injection")]
 pub(super) fn fault() {
     panic!("killed by fault injection");
 }

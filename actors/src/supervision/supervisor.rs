@@ -1,8 +1,7 @@
-//! Starts its children, and starts again the one that died.
+//! Starts its children, and restarts the one that died.
 //!
-//! Receives [`Order`]s, and from ractor the deaths of its children. Owns nothing but their
-//! restart history. If it crashes, its children are stopped and its own supervisor starts the
-//! whole group anew.
+//! Receives [`Order`]s, and from ractor the deaths of its children. Owns their restart history. If it
+//! crashes, its children are stopped and its own supervisor restarts the whole group.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use super::restart::Restarts;
 use super::role::{RoleFailure, fault, span};
 use crate::vitals::{ActorState, Vitals};
 
-/// What a supervisor can be told.
+/// An order to a supervisor.
 #[derive(Debug)]
 pub enum Order {
     /// Take over and start this child.
@@ -51,7 +50,7 @@ pub struct Spent {
 #[derive(Debug)]
 pub struct Supervisor;
 
-/// What a supervisor remembers.
+/// The state of a supervisor.
 #[derive(Debug)]
 pub struct Children {
     vitals: Arc<Vitals>,
@@ -76,6 +75,8 @@ impl Actor for Supervisor {
         this: ActorRef<Order>,
         (vitals, table): Self::Arguments,
     ) -> Result<Children, ActorProcessingErr> {
+        let cell = this.get_cell();
+        vitals.begin_life(move || cell.kill());
         let mut children = Children { vitals, by_path: HashMap::new() };
         for child in table {
             children.adopt(child, &this).await?;
@@ -182,8 +183,14 @@ impl Children {
         let of_this_life = |one: &&mut Supervised| one.life == Some(who.get_id());
         let Some(supervised) = self.by_path.values_mut().find(of_this_life) else { return Ok(()) };
         supervised.life = None;
-        let path = supervised.child.vitals.path().to_owned();
-        self.restart(&path, failure, this)
+        let vitals = Arc::clone(&supervised.child.vitals);
+        // An actor that was ended in time by itself, or by a panic, has its own reason.
+        let ended = vitals.take_end().filter(|_| failure.crash().is_none());
+        let failure = match &ended {
+            Some(reason) => &RoleFailure::Gave(reason.clone()),
+            None => failure,
+        };
+        self.restart(vitals.path(), failure, this)
     }
 
     /// Schedules a child's next life, or ends this supervisor when that child has had too many.

@@ -1,4 +1,4 @@
-//! Lives, and who is alive when.
+//! Lives and deaths of actors, and their order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -13,7 +13,7 @@ use crate::vitals::Board;
 
 const PATH: &str = "kappa/child";
 
-/// What a child is told.
+/// A message to a child.
 #[derive(Debug)]
 enum Told {
     Answer(oneshot::Sender<usize>),

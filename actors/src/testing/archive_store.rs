@@ -14,15 +14,15 @@ use crate::time::Timestamp;
 /// Runs the whole suite, each check on a store that `fresh` gives, empty and of its own.
 ///
 /// # Panics
-/// When the store breaks a promise of the port; the message says which.
+/// When the store breaks a promise of the port; the message names it.
 pub async fn conforms<S: ArchiveStore>(mut fresh: impl FnMut() -> S) {
     puts_and_reads_back(&fresh()).await;
     never_writes_a_name_twice(&fresh()).await;
     lists_by_prefix_in_the_order_of_names(&fresh()).await;
-    says_what_is_not_there(&fresh()).await;
+    reports_a_missing_object(&fresh()).await;
     deletes_exactly_one_version(&fresh()).await;
     composes_in_order_and_keeps_the_sources(&fresh()).await;
-    composes_nothing_of_what_is_gone(&fresh()).await;
+    composes_nothing_from_a_missing_object(&fresh()).await;
     refuses_what_stays_wrong(&fresh()).await;
     gives_a_name_to_one_of_many_writers(&fresh()).await;
 }
@@ -34,7 +34,7 @@ async fn puts_and_reads_back(store: &dyn ArchiveStore) {
         let stored = stored(store, name, &body).await;
         assert_eq!(stored.name, name);
         assert_eq!(stored.size, body.len() as u64);
-        assert_eq!(stored.crc32c, Some(crc32c::crc32c(&body)), "a put tells the checksum");
+        assert_eq!(stored.crc32c, Some(crc32c::crc32c(&body)), "a put returns the checksum");
         assert_eq!(store.info(name).await.expect("it stands"), stored);
         assert_eq!(read(store, name).await, body);
     }
@@ -43,12 +43,12 @@ async fn puts_and_reads_back(store: &dyn ArchiveStore) {
 async fn never_writes_a_name_twice(store: &dyn ArchiveStore) {
     let first = stored(store, "a/b", b"first").await;
     match store.put_if_absent("a/b", Bytes::from_static(b"second")).await {
-        Ok(Put::Exists(standing)) => assert_eq!(standing, first, "what stands is told"),
+        Ok(Put::Exists(existing)) => assert_eq!(existing, first, "the existing object is returned"),
         other => panic!("a taken name was answered with {other:?}"),
     }
     let source = stored(store, "source", b"third").await;
     match store.compose("a/b", &[object(&source)]).await {
-        Ok(Put::Exists(standing)) => assert_eq!(standing, first, "what stands is told"),
+        Ok(Put::Exists(existing)) => assert_eq!(existing, first, "the existing object is returned"),
         other => panic!("a taken name was answered with {other:?}"),
     }
     assert_eq!(read(store, "a/b").await, b"first");
@@ -78,7 +78,7 @@ async fn lists_by_prefix_in_the_order_of_names(store: &dyn ArchiveStore) {
     }
 }
 
-async fn says_what_is_not_there(store: &dyn ArchiveStore) {
+async fn reports_a_missing_object(store: &dyn ArchiveStore) {
     stored(store, "a/b", b"x").await;
     for name in ["b", "a/c", "a"] {
         assert!(matches!(store.info(name).await, Err(StoreError::NotFound(_))), "info of {name}");
@@ -90,10 +90,10 @@ async fn deletes_exactly_one_version(store: &dyn ArchiveStore) {
     let neighbour = stored(store, "a/c", b"neighbour").await;
     let old = stored(store, "a/b", b"same").await;
     store.delete(&object(&old)).await.expect("deleted");
-    store.delete(&object(&old)).await.expect("what is gone is no error");
+    store.delete(&object(&old)).await.expect("deleting again is no error");
     assert!(matches!(store.info("a/b").await, Err(StoreError::NotFound(_))));
     let new = stored(store, "a/b", b"same").await;
-    assert_ne!(old.generation, new.generation, "a name written anew has another generation");
+    assert_ne!(old.generation, new.generation, "a name written again has another generation");
     store.delete(&object(&old)).await.expect("another version is no error");
     assert_eq!(store.list("").await.expect("a listing").len(), 2);
     assert_eq!(store.info("a/c").await.expect("untouched"), neighbour);
@@ -115,7 +115,7 @@ async fn composes_in_order_and_keeps_the_sources(store: &dyn ArchiveStore) {
         panic!("32 sources were not composed");
     };
     assert_eq!(made.size, expected.len() as u64);
-    assert_eq!(made.crc32c, Some(crc32c::crc32c(&expected)), "a compose tells the checksum");
+    assert_eq!(made.crc32c, Some(crc32c::crc32c(&expected)), "a compose returns the checksum");
     assert_eq!(store.info("c/all").await.expect("it stands"), made);
     assert_eq!(read(store, "c/all").await, expected);
     assert_eq!(store.list("s/").await.expect("a listing").len(), 32);
@@ -124,7 +124,7 @@ async fn composes_in_order_and_keeps_the_sources(store: &dyn ArchiveStore) {
     assert_eq!(read(store, "c/twice").await, expected.repeat(2));
 }
 
-async fn composes_nothing_of_what_is_gone(store: &dyn ArchiveStore) {
+async fn composes_nothing_from_a_missing_object(store: &dyn ArchiveStore) {
     let stays = object(&stored(store, "s/1", b"one").await);
     let gone = object(&stored(store, "s/2", b"two").await);
     let missing = ObjectRef { name: "s/3".to_owned(), generation: gone.generation };

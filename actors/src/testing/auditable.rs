@@ -1,4 +1,4 @@
-//! Conformance: what every [`Auditable`] answers, whoever wrote what it is asked for.
+//! Conformance: the answers of every [`Auditable`], whichever process wrote the rows.
 //!
 //! A backend's test makes a fresh warehouse and awaits [`conforms`]. Each check uses a table of its
 //! own name.
@@ -19,7 +19,7 @@ use crate::row::{ColumnType, Row, TableSpec, Value};
 use crate::time::Timestamp;
 use crate::version::Version;
 
-/// Runs every check: what is written to `warehouse` stands in `audited`.
+/// Runs every check: rows written to `warehouse` are found in `audited`.
 pub async fn conforms(warehouse: &dyn Warehouse, audited: &dyn Auditable) {
     a_table_that_is_not_there_has_no_rows(audited).await;
     each_key_is_counted_in_its_place(warehouse, audited).await;
@@ -52,21 +52,21 @@ fn ids(ids: &[&str]) -> Vec<Row> {
     ids.iter().map(|id| row([text(id)])).collect()
 }
 
-/// A table that nobody has made yet.
+/// A table that was not made yet.
 pub async fn a_table_that_is_not_there_has_no_rows(audited: &dyn Auditable) {
     let spec = table("audit_none", &[("id", ColumnType::String)], 1);
     assert_eq!(count(audited, &spec, ids(&["a", "b"])).await, [0, 0]);
     assert_eq!(count(audited, &spec, vec![]).await, [0; 0]);
 }
 
-/// In the order of the keys, byte by byte, and again for a key that stands there again.
+/// In the order of the keys, byte by byte, and again for a repeated key.
 pub async fn each_key_is_counted_in_its_place(warehouse: &dyn Warehouse, audited: &dyn Auditable) {
     let columns = [("id", ColumnType::String), ("_version", ColumnType::Integer)];
     let spec = table("audit_keys", &columns, 1);
     let names = ["a", "A", "zwölf 🦉", "it's \"c\"\n", ""];
     let rows = names.map(|id| row([text(id), Value::Integer(1)]));
     store(warehouse, &spec, rows.to_vec()).await;
-    // What is written again replaces.
+    // A second write replaces the row.
     store(warehouse, &spec, vec![row([text("a"), Value::Integer(2)])]).await;
     let asked = ids(&["b", "it's \"c\"\n", "a", "a ", "A", "a", "zwölf 🦉", "ZWÖLF 🦉", ""]);
     assert_eq!(count(audited, &spec, asked).await, [0, 1, 1, 0, 1, 1, 1, 0, 1]);
@@ -111,7 +111,7 @@ pub async fn a_key_of_two_columns_needs_both(warehouse: &dyn Warehouse, audited:
     assert_eq!(count(audited, &spec, asked).await, [1, 0, 0, 1]);
 }
 
-/// Each as often as it stands, NULL never.
+/// Each value as often as it occurs, NULL never.
 pub async fn rows_without_a_key_are_counted_by_any_column(
     warehouse: &dyn Warehouse,
     audited: &dyn Auditable,
@@ -126,7 +126,7 @@ pub async fn rows_without_a_key_are_counted_by_any_column(
     assert_eq!(audited.count(&asked).await.expect("an answer"), [1, 0, 2, 1, 0]);
 }
 
-/// Rows that stand elsewhere than most, or nowhere, are found as well.
+/// Rows in other partitions than most, or without one, are found too.
 pub async fn a_hint_where_rows_are_changes_no_answer(
     warehouse: &dyn Warehouse,
     audited: &dyn Auditable,
@@ -183,6 +183,9 @@ fn letter(message: &str, published: i64) -> DeadLetter {
         requeued_at: None,
         replay_id: None,
         ordering_key: "".into(),
+        class: None,
+        payload_object: None,
+        purged_at: None,
     }
 }
 
@@ -218,6 +221,7 @@ pub async fn letters_are_shown_by_the_time_they_were_published(
         stage: letter.stage,
         processor: letter.processor,
         payload: None,
+        purged: false,
     });
     assert_eq!(shown, marks.collect::<Vec<_>>());
     let mut count = 0;
@@ -226,21 +230,24 @@ pub async fn letters_are_shown_by_the_time_they_were_published(
         false
     };
     let ended = audited.letters(range(0, i64::from(u32::MAX)), &mut one);
-    ended.await.expect("whoever has seen enough is shown no more");
+    ended.await.expect("a callback that returns false ends the walk");
     assert_eq!(count, 1);
 }
 
-/// A requeued letter and one that a staging replay left account for nothing. Payloads are returned
-/// on request.
+/// A requeued letter and one that a staging replay left account for nothing; a purged one is shown as
+/// such. Payloads are returned on request.
 pub async fn only_open_letters_of_live_runs_are_shown(
     warehouse: &dyn Warehouse,
     audited: &dyn Auditable,
 ) {
     let start = 1_781_338_600_000_000;
     let mut letters: Vec<_> =
-        (0..3).map(|number| letter(&format!("open{number}"), start + number)).collect();
+        (0..5).map(|number| letter(&format!("open{number}"), start + number)).collect();
     letters[1].requeued_at = Some(Timestamp::from_micros(start + 9));
     letters[2].replay_id = Some("r1".to_owned());
+    letters[3] = letters[3].clone().purged(Timestamp::from_micros(start + 9));
+    letters[4].requeued_at = Some(Timestamp::from_micros(start + 8));
+    letters[4] = letters[4].clone().purged(Timestamp::from_micros(start + 9));
     let spec = Arc::new(dead_letter_table::spec());
     store(warehouse, &spec, letters.iter().map(DeadLetter::row).collect()).await;
     for payloads in [false, true] {
@@ -248,12 +255,14 @@ pub async fn only_open_letters_of_live_runs_are_shown(
         let published = ReplayRange { from, to: Timestamp::from_micros(start + 9) };
         let mut shown = Vec::new();
         let mut take = |mark: LetterMark| {
-            shown.push((mark.message_id, mark.publish_time, mark.payload));
+            shown.push((mark.message_id, mark.publish_time, mark.payload, mark.purged));
             true
         };
         audited.letters(LetterQuery { published, payloads }, &mut take).await.expect("shown");
         let payload = payloads.then(|| Bytes::from_static(b"{}"));
-        assert_eq!(shown, [("open0".into(), from, payload)]);
+        shown.sort();
+        let purged = ("open3".into(), Timestamp::from_micros(start + 3), None, true);
+        assert_eq!(shown, [("open0".into(), from, payload, false), purged]);
     }
 }
 

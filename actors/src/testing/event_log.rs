@@ -18,7 +18,7 @@ use futures::FutureExt;
 use crate::message::{Lease, Message, NewMessage};
 use crate::port::{EventLog, Pulled, Room};
 
-/// What a log can do beyond the promises that all keep. A check that needs more is left out.
+/// A log's abilities beyond the promises that every log keeps. Checks of missing abilities are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abilities {
     /// It takes messages while it is read; an archive being replayed takes none.
@@ -29,7 +29,7 @@ pub struct Abilities {
     pub order: bool,
     /// It moves to a time, exactly.
     pub seek: bool,
-    /// It counts its backlog and tells what is acknowledged, exactly.
+    /// It counts its backlog and knows exactly which messages are acknowledged.
     pub backlog: bool,
 }
 
@@ -46,8 +46,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a log is asked before it is believed to have nothing; no result depends on it.
 const BRIEFLY: Duration = Duration::from_millis(20);
 
-/// Runs every check that `abilities` allow. `fresh` makes a log that holds the given messages,
-/// none of them acknowledged, and shares nothing with another.
+/// Runs every check that `abilities` allow. `fresh` makes a log of its own with the given messages, all
+/// unacknowledged.
 ///
 /// # Panics
 /// When a promise is broken, with its name.
@@ -74,8 +74,8 @@ where
     named("what_is_acknowledged_does_not_come_again", stays).await;
     if abilities.backlog {
         named("backlog_counts", acknowledging::backlog_counts(log().await)).await;
-        let tells = acknowledging::it_tells_what_is_acknowledged(log().await);
-        named("it_tells_what_is_acknowledged", tells).await;
+        let reports = acknowledging::it_reports_the_acknowledged_time(log().await);
+        named("it_reports_the_acknowledged_time", reports).await;
     }
     if abilities.publish {
         let empty = || async { fresh(Vec::new()).await };
@@ -160,5 +160,5 @@ fn assert_are(messages: &[Message], expected: &[&[u8]], order: bool) {
         assert_eq!(sorted(&payloads(messages)), sorted(expected));
     }
     let ids: BTreeSet<_> = messages.iter().map(|message| &message.id).collect();
-    assert_eq!(ids.len(), messages.len(), "an id stands for two messages");
+    assert_eq!(ids.len(), messages.len(), "two messages share an id");
 }

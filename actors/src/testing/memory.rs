@@ -1,4 +1,4 @@
-//! Backends in memory, which can be told to misbehave.
+//! Backends in memory, with switches for faults.
 
 pub mod archive_store;
 pub mod dead_letters;

@@ -24,8 +24,7 @@ pub use compared::*;
 pub use merged::*;
 pub use owned::*;
 
-/// Runs every check against `staging`, which stands beside `live`; neither holds any of the checks'
-/// tables yet.
+/// Runs every check against `staging`, which belongs to `live`; neither has any of the checks' tables yet.
 pub async fn conforms(live: &impl ReadBack, staging: &dyn Reprocessing) {
     a_diff_names_what_was_added_changed_and_is_missing_and_nothing_else(live, staging).await;
     every_type_is_compared_and_shown(live, staging).await;
@@ -51,7 +50,7 @@ pub async fn conforms(live: &impl ReadBack, staging: &dyn Reprocessing) {
     a_table_without_a_key_is_not_staged(live, staging).await;
 }
 
-/// An id, a count, what tells of the processing, and a version: the columns of most checks.
+/// An id, a count, a column about the processing, and a version: the columns of most checks.
 const COLUMNS: [(&str, ColumnType); 4] =
     [("id", Text), ("count", Integer), ("at", Text), ("_version", ColumnType::Bytes)];
 
@@ -88,7 +87,7 @@ fn how() -> Comparison {
     Comparison { passed_over: vec!["at".to_owned()], scope, examples: 2 }
 }
 
-/// A live table, and what a replay of the table's name staged for it.
+/// A live table, and the rows that a replay of the table's name staged for it.
 struct Scene<'a, L> {
     live: &'a L,
     staging: &'a dyn Reprocessing,

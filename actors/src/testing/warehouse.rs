@@ -36,8 +36,8 @@ pub async fn conforms(warehouse: &impl ReadBack) {
     rows_of_one_call_count_in_their_order(warehouse).await;
 }
 
-/// Runs every check but those that tell which of several rows with the same version stands: where
-/// all rows are kept and a view chooses, it may be any.
+/// Runs every check except those on several rows with one version: where all rows are kept and a view chooses, any of
+/// them may be current.
 pub async fn conforms_but_for_equal_versions(warehouse: &impl ReadBack) {
     a_table_is_created_once(warehouse).await;
     a_new_column_is_added_and_is_null_in_old_rows(warehouse).await;
@@ -74,6 +74,7 @@ pub fn table(name: &str, columns: &[(&str, ColumnType)], key: usize) -> Arc<Tabl
         order_by: None,
         partition_by: None,
         cluster_by: vec![],
+        keeps_events: true,
     })
 }
 
@@ -89,7 +90,7 @@ pub fn text(text: &str) -> Value {
     Value::Text(text.into())
 }
 
-/// An id, what it says, and a version: the columns of most checks.
+/// An id, a text, and a version: the columns of most checks.
 const VERSIONED: [(&str, ColumnType); 3] =
     [("id", ColumnType::String), ("said", ColumnType::String), ("_version", ColumnType::Bytes)];
 

@@ -1,21 +1,23 @@
 //! How one actor fares, across its restarts.
 
-use std::sync::Mutex;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::calls::Calls;
 use super::lock;
 use super::rate::RateWindow;
 use super::snapshot::{ActorReport, LastError};
 use crate::time::Timestamp;
 
-/// What an actor is doing.
+/// The state of an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActorState {
-    /// It opens what it needs and takes no message yet.
+    /// It opens its resources and takes no message yet.
     Starting,
     /// It takes messages.
     Running,
@@ -30,14 +32,14 @@ pub enum ActorState {
 pub struct Trouble {
     /// When it was first met.
     pub since: Timestamp,
-    /// What the other side answers.
+    /// The answer of the other side.
     pub reason: String,
     /// Events that wait for it to pass.
     pub waiting: u64,
 }
 
 impl Trouble {
-    /// What stands after one more failed try: the fault's beginning stays.
+    /// Returns the trouble after one more failed try: the beginning stays.
     pub(super) fn after(before: Option<&Self>, reason: String, waiting: u64) -> Self {
         Self { since: before.map_or_else(Timestamp::now, |trouble| trouble.since), reason, waiting }
     }
@@ -51,7 +53,10 @@ pub struct Vitals {
     restarts: AtomicU64,
     mailbox: AtomicU64,
     events: AtomicU64,
+    taken: AtomicU64,
+    waits: AtomicU64,
     kill_next: AtomicBool,
+    calls: Arc<Calls>,
     condition: Mutex<Condition>,
 }
 
@@ -61,7 +66,32 @@ struct Condition {
     state: ActorState,
     last_error: Option<(Timestamp, String)>,
     trouble: Option<Trouble>,
+    /// It hangs.
+    stall: Option<Trouble>,
+    life: Option<Life>,
+    /// Why its life was ended from outside.
+    ended_for: Option<String>,
     rate: RateWindow,
+}
+
+/// Ends the present life of an actor.
+struct Life(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Life")
+    }
+}
+
+/// A wait of an actor that is no hang, until it is dropped.
+#[derive(Debug)]
+#[must_use = "the wait ends when this is dropped"]
+pub struct Waits<'a>(&'a Vitals);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waits.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Vitals {
@@ -72,17 +102,23 @@ impl Vitals {
             restarts: AtomicU64::new(0),
             mailbox: AtomicU64::new(0),
             events: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
             kill_next: AtomicBool::new(false),
+            calls: Arc::default(),
             condition: Mutex::new(Condition {
                 state: ActorState::Starting,
                 last_error: None,
                 trouble: None,
+                stall: None,
+                life: None,
+                ended_for: None,
                 rate: RateWindow::default(),
             }),
         }
     }
 
-    /// Where the actor stands in the tree, as in `kappa/warehouse/writer.orders`.
+    /// Returns the actor's path in the tree, such as `kappa/warehouse/writer.orders`.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
@@ -94,18 +130,18 @@ impl Vitals {
         self.kind
     }
 
-    /// What the actor is doing.
+    /// Returns the state of the actor.
     #[must_use]
     pub fn state(&self) -> ActorState {
         lock(&self.condition).state
     }
 
-    /// Notes what the actor does now; [`Vitals::crashed`] notes a crash.
+    /// Sets the state of the actor; [`Vitals::crashed`] records a crash.
     pub fn set_state(&self, state: ActorState) {
         lock(&self.condition).state = state;
     }
 
-    /// Notes a crash that will be followed by a restart. What waited in the mailbox is gone with
+    /// Records a crash that will be followed by a restart. The mailbox is gone with
     /// it, and so is any trouble: the next life meets its own.
     pub fn crashed(&self, error: impl Into<String>) {
         self.restarts.fetch_add(1, Relaxed);
@@ -142,6 +178,29 @@ impl Vitals {
     pub fn dequeued(&self) {
         // A message of the life before may be counted off after the crash reset the depth.
         let _ = self.mailbox.fetch_update(Relaxed, Relaxed, |depth| depth.checked_sub(1));
+        self.taken.fetch_add(1, Relaxed);
+    }
+
+    /// Messages taken out of the mailbox so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
+    }
+
+    /// The calls on backends that the actor waits for.
+    #[must_use]
+    pub fn calls(&self) -> &Arc<Calls> {
+        &self.calls
+    }
+
+    /// Notes that the actor waits for something that may take any time, such as memory. The watchdog
+    /// leaves it alone until the answer is dropped.
+    pub fn waits(&self) -> Waits<'_> {
+        self.waits.fetch_add(1, Relaxed);
+        Waits(self)
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waits.load(Relaxed) > 0
     }
 
     /// Messages that wait in the mailbox.
@@ -175,10 +234,43 @@ impl Vitals {
         lock(&self.condition).trouble = None;
     }
 
-    /// What the actor waits out at present.
+    /// Notes that the actor hangs, or that it does no longer. No success of the actor's ends this.
+    pub(super) fn set_stall(&self, stall: Option<Trouble>) {
+        let mut condition = lock(&self.condition);
+        if stall.is_some() || condition.stall.is_some() {
+            condition.stall = stall;
+        }
+    }
+
+    /// What the actor waits out at present: a hang before any other trouble.
     #[must_use]
     pub fn current_trouble(&self) -> Option<Trouble> {
-        lock(&self.condition).trouble.clone()
+        let condition = lock(&self.condition);
+        condition.stall.as_ref().or(condition.trouble.as_ref()).cloned()
+    }
+
+    /// Begins a life; `end` ends it from outside.
+    pub(crate) fn begin_life(&self, end: impl Fn() + Send + Sync + 'static) {
+        lock(&self.condition).life = Some(Life(Arc::new(end)));
+    }
+
+    /// Ends the present life, also in the middle of a message. The supervisor counts that as a
+    /// failure for this reason.
+    pub(super) fn end_life(&self, reason: String) {
+        let end = {
+            let mut condition = lock(&self.condition);
+            condition.ended_for = Some(reason);
+            condition.life.as_ref().map(|life| Arc::clone(&life.0))
+        };
+        // Outside the lock: the end may drop what looks at this.
+        if let Some(end) = end {
+            end();
+        }
+    }
+
+    /// Why the life that is over was ended from outside, if it was.
+    pub(crate) fn take_end(&self) -> Option<String> {
+        lock(&self.condition).ended_for.take()
     }
 
     /// Has the actor panic at its next message: fault injection.

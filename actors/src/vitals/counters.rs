@@ -1,11 +1,16 @@
-//! What the pipeline has done, counted from its start.
+//! Counters of the pipeline, from its start.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use super::attempts::Attempts;
+use super::histogram::Histogram;
 use super::lock;
+use crate::dead_letter_table::Stage;
+use crate::fault_class::FaultClass;
 use crate::port::Backlog;
+use crate::time::Timestamp;
 
 /// A count that only grows.
 #[derive(Debug, Default)]
@@ -56,22 +61,46 @@ pub struct Counters {
     pub left_out: Counter,
     /// Events stored in the archive.
     pub archived: Counter,
-    /// Dead letters stored.
-    pub dead_lettered: Counter,
     /// Events that no processor takes: archived, nothing else.
     pub unrouted: Counter,
     /// Messages given back to the log unacknowledged.
     pub given_back: Counter,
+    /// Acknowledgements that the log did not take, though they were sent.
+    pub lost_acknowledgements: Gauge,
+    /// Attempts by step and outcome.
+    pub attempts: Attempts,
+    /// From the first event of an archive part until the part was stored.
+    pub part_time: Histogram,
+    /// The time of an upload of a part that succeeded.
+    pub upload_time: Histogram,
     /// Messages not yet acknowledged.
     pub in_flight_messages: Gauge,
     /// Bytes charged for them: payloads, and the rows made from them.
     pub in_flight_bytes: Gauge,
+    letters: Mutex<BTreeMap<(&'static str, FaultClass), u64>>,
     rows: Mutex<BTreeMap<String, Arc<Counter>>>,
     rows_superseded: Mutex<BTreeMap<String, Arc<Counter>>>,
-    backlog: Mutex<Backlog>,
+    backlog: Mutex<Option<(Timestamp, Backlog)>>,
 }
 
 impl Counters {
+    /// Counts one dead letter that is stored.
+    pub fn count_letter(&self, stage: Stage, class: &FaultClass) {
+        *lock(&self.letters).entry((stage.name(), class.clone())).or_default() += 1;
+    }
+
+    /// Dead letters stored so far, by stage and class.
+    #[must_use]
+    pub fn letters_by_class(&self) -> BTreeMap<(&'static str, FaultClass), u64> {
+        lock(&self.letters).clone()
+    }
+
+    /// Dead letters stored so far.
+    #[must_use]
+    pub fn dead_lettered(&self) -> u64 {
+        lock(&self.letters).values().sum()
+    }
+
     /// The count of rows committed to `table`, registered at the first call.
     pub fn rows(&self, table: &str) -> Arc<Counter> {
         Arc::clone(lock(&self.rows).entry(table.to_owned()).or_default())
@@ -82,14 +111,14 @@ impl Counters {
         Arc::clone(lock(&self.rows_superseded).entry(table.to_owned()).or_default())
     }
 
-    /// Notes what waits in the log, as last asked.
+    /// Notes what waits in the log, as it answers now.
     pub fn set_backlog(&self, backlog: Backlog) {
-        *lock(&self.backlog) = backlog;
+        *lock(&self.backlog) = Some((Timestamp::now(), backlog));
     }
 
-    /// What waits in the log, as last noted.
+    /// What waits in the log, and when it was noted.
     #[must_use]
-    pub fn backlog(&self) -> Backlog {
+    pub fn backlog(&self) -> Option<(Timestamp, Backlog)> {
         *lock(&self.backlog)
     }
 

@@ -11,7 +11,7 @@ const SAMPLES: usize = 60;
 pub(super) struct RateWindow(VecDeque<(Instant, u64)>);
 
 impl RateWindow {
-    /// Notes what the count reads at `now`; a minute later it is forgotten.
+    /// Records the count at `now`; a minute later the sample is dropped.
     pub(super) fn sample(&mut self, now: Instant, count: u64) {
         // One more reading than spans.
         if self.0.len() > SAMPLES {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_forgets_what_is_older_than_a_minute() {
+    fn the_rate_drops_samples_older_than_a_minute() {
         let start = Instant::now();
         let mut window = RateWindow::default();
         window.sample(start, 0);

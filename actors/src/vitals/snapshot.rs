@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::actor::ActorState;
 use super::board::{Board, Holding, Phase};
+use super::table::Freshness;
+use crate::port::Backlog;
 use crate::time::Timestamp;
 
-/// What the daemon as a whole is doing.
+/// The state of the daemon as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DaemonState {
@@ -37,9 +39,9 @@ impl fmt::Display for DaemonState {
 /// Why the daemon is degraded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
-    /// Who waits: an actor's path, or the name of something that is no actor.
+    /// The part that waits: an actor's path, or another name.
     pub source: String,
-    /// What the other side answers.
+    /// The answer of the other side.
     pub reason: String,
     /// When it began, RFC 3339.
     pub since: String,
@@ -61,18 +63,18 @@ impl fmt::Display for Reason {
 pub struct LastError {
     /// When it happened, RFC 3339.
     pub at: String,
-    /// What it said.
+    /// Its error.
     pub error: String,
 }
 
 /// One actor of the tree.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActorReport {
-    /// Where it stands, as in `kappa/warehouse/writer.orders`.
+    /// Its path, such as `kappa/warehouse/writer.orders`.
     pub path: String,
     /// Its role, as in `writer`.
     pub kind: String,
-    /// What it is doing.
+    /// Its state.
     pub state: ActorState,
     /// How often it was started again.
     pub restarts: u64,
@@ -86,9 +88,20 @@ pub struct ActorReport {
     pub events_per_second: f64,
 }
 
+/// Dead letters of one stage and class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassReport {
+    /// Where their events' ways ended.
+    pub stage: String,
+    /// The class of the fault.
+    pub class: String,
+    /// How many were stored.
+    pub letters: u64,
+}
+
 /// The counters, see [`super::Counters`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each stands for the counter of the same name")]
+#[expect(missing_docs, reason = "each has the name of its counter")]
 pub struct CounterReport {
     pub received: u64,
     pub acked: u64,
@@ -98,34 +111,42 @@ pub struct CounterReport {
     pub rows_superseded: BTreeMap<String, u64>,
     pub archived: u64,
     pub dead_lettered: u64,
+    /// Dead letters stored, by stage and class; together they are `dead_lettered`.
+    #[serde(default)]
+    pub dead_letters: Vec<ClassReport>,
     pub unrouted: u64,
     pub given_back: u64,
+    pub lost_acknowledgements: u64,
     pub in_flight_messages: u64,
     pub in_flight_bytes: u64,
-    /// Messages not acknowledged in the log; null where the log cannot tell.
+    /// Messages not acknowledged in the log; null if the log does not know.
     pub backlog: Option<u64>,
-    /// Age of the oldest of them; null when there is none or the log cannot tell.
+    /// Age of the oldest of them; null if there is none or the log does not know.
     pub oldest_unacknowledged_seconds: Option<f64>,
+    /// How long before this answer the log gave these two; null before the first time.
+    pub backlog_age_seconds: Option<f64>,
 }
 
-/// All that status tells.
+/// The contents of status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
+    /// How fresh each table is.
+    pub freshness: Vec<Freshness>,
     /// The daemon's version.
     pub version: String,
     /// The daemon's name.
     pub instance: String,
-    /// What it is doing.
+    /// Its state.
     pub state: DaemonState,
-    /// What is being waited for, also while starting and draining.
+    /// The troubles that the daemon waits out, also while starting and draining.
     pub reasons: Vec<Reason>,
-    /// What an operator should know as long as the daemon runs.
+    /// Warnings for the operator, for as long as the daemon runs.
     pub warnings: Vec<String>,
     /// Since its start.
     pub uptime_seconds: f64,
-    /// What it has done.
+    /// Its counters.
     pub counters: CounterReport,
-    /// What holds the permits, by duty.
+    /// The holders of the memory budget, by duty.
     pub holdings: Vec<Holding>,
     /// The tree, a parent before its children.
     pub actors: Vec<ActorReport>,
@@ -151,25 +172,44 @@ impl Snapshot {
             Phase::Running if reasons.is_empty() => DaemonState::Running,
             Phase::Running => DaemonState::Degraded,
         };
+        let counters = CounterReport::of(board, now);
+        let (holdings, freshness) = board.holdings_and_freshness(now);
         Self {
+            freshness,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: board.instance(),
             state,
             reasons,
             warnings: board.warnings(),
             uptime_seconds: board.uptime_seconds(),
-            counters: CounterReport::of(board, now),
-            holdings: board.holdings(),
+            counters,
+            holdings,
             actors: board.entries().iter().map(|vitals| vitals.report()).collect(),
         }
+    }
+}
+
+impl Snapshot {
+    /// Shows the backlog as the log gives it after this snapshot was taken, in place of the one that was
+    /// noted last: no message that the counters here call acknowledged is in it.
+    pub fn with_backlog(&mut self, backlog: Backlog) {
+        let now = Timestamp::now();
+        self.counters.set_backlog(backlog, now, now);
     }
 }
 
 impl CounterReport {
     fn of(board: &Board, now: Timestamp) -> Self {
         let counters = board.counters();
-        let backlog = counters.backlog();
-        Self {
+        let letters = counters.letters_by_class().into_iter();
+        let dead_letters: Vec<_> = letters
+            .map(|((stage, class), letters)| ClassReport {
+                stage: stage.to_owned(),
+                class: class.to_string(),
+                letters,
+            })
+            .collect();
+        let mut report = Self {
             received: counters.received.get(),
             acked: counters.acked.get(),
             redelivered: counters.redelivered.get(),
@@ -177,16 +217,29 @@ impl CounterReport {
             rows: counters.rows_by_table(),
             rows_superseded: counters.rows_superseded_by_table(),
             archived: counters.archived.get(),
-            dead_lettered: counters.dead_lettered.get(),
+            dead_lettered: dead_letters.iter().map(|class| class.letters).sum(),
+            dead_letters,
             unrouted: counters.unrouted.get(),
             given_back: counters.given_back.get(),
+            lost_acknowledgements: counters.lost_acknowledgements.get(),
             in_flight_messages: counters.in_flight_messages.get(),
             in_flight_bytes: counters.in_flight_bytes.get(),
-            backlog: backlog.messages,
-            oldest_unacknowledged_seconds: backlog
-                .oldest
-                .map(|oldest| oldest.age_at(now).as_secs_f64()),
+            backlog: None,
+            oldest_unacknowledged_seconds: None,
+            backlog_age_seconds: None,
+        };
+        if let Some((at, backlog)) = counters.backlog() {
+            report.set_backlog(backlog, at, now);
         }
+        report
+    }
+
+    /// Shows the backlog that the log gave at `at`.
+    fn set_backlog(&mut self, backlog: Backlog, at: Timestamp, now: Timestamp) {
+        let age = |time: Timestamp| time.age_at(now).as_secs_f64();
+        self.backlog = backlog.messages;
+        self.oldest_unacknowledged_seconds = backlog.oldest.map(age);
+        self.backlog_age_seconds = Some(age(at));
     }
 }
 
@@ -195,6 +248,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::vitals::OnLoan;
 
     #[test]
     fn a_restarted_actor_goes_on_with_its_counts() {
@@ -245,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_stands_before_its_children_and_the_removed_are_gone() {
+    fn a_parent_comes_before_its_children_and_removed_actors_are_gone() {
         let board = Board::new();
         for path in ["kappa/archive-x", "kappa/archive/window.1", "kappa/archive", "kappa"] {
             board.actor(path, "any");
@@ -260,6 +314,59 @@ mod tests {
     }
 
     #[test]
+    fn windows_share_a_series_whose_counts_never_fall() {
+        let board = Board::new();
+        let closed = board.actor("kappa/archive/window.20260217T1430Z", "window");
+        let open = board.actor("kappa/archive/window.20260217T1435Z", "window");
+        board.actor("kappa/warehouse/writer.window.1", "writer");
+        [&closed, &open].iter().for_each(|window| window.set_state(ActorState::Running));
+        closed.handled(5);
+        open.handled(2);
+        closed.crashed("panicked");
+        board.remove(closed.path());
+        let all = board.actor_series();
+        let windows = &all["kappa/archive/window"];
+        assert_eq!((windows.events, windows.restarts, windows.running), (7, 1, 1));
+        assert_eq!(all.len(), 2, "{all:?}");
+    }
+
+    #[test]
+    fn a_table_is_behind_by_the_oldest_event_that_may_become_its_row() {
+        let board = Board::new();
+        let now = Timestamp::now();
+        let before = |seconds| now.before(Duration::from_secs(seconds));
+        let behind = |unrouted, orders, users| {
+            let tables = vec![("orders".to_owned(), orders), ("users".to_owned(), users)];
+            let on_loan = OnLoan { holdings: Vec::new(), unrouted, tables };
+            board.set_on_loan(Box::new(move || on_loan.clone()));
+            let (_, tables) = board.holdings_and_freshness(now);
+            tables.iter().map(|table| table.behind_seconds).collect::<Vec<_>>()
+        };
+        board.table("orders", None);
+        board.table("users", None);
+        assert_eq!(behind(None, Some(before(3)), None), [None, None], "the log has not answered");
+        board.log_is_empty(now);
+        assert_eq!(behind(None, Some(before(3)), None), [Some(3.0), Some(0.0)]);
+        assert_eq!(behind(Some(before(5)), Some(before(3)), None), [Some(5.0), Some(5.0)]);
+        // The rest of the log is unread: it may be anyone's.
+        board.log_was_read(before(9));
+        assert_eq!(behind(None, Some(before(30)), None), [Some(30.0), Some(9.0)]);
+    }
+
+    #[test]
+    fn a_backlog_that_is_asked_after_the_counters_replaces_the_noted_one() {
+        let board = Board::new();
+        let noted = crate::port::Backlog { messages: Some(33_009), oldest: Some(Timestamp::now()) };
+        board.counters().set_backlog(noted);
+        let mut snapshot = board.snapshot();
+        assert_eq!(snapshot.counters.backlog, Some(33_009));
+        snapshot.with_backlog(crate::port::Backlog { messages: Some(0), oldest: None });
+        let counters = &snapshot.counters;
+        assert_eq!((counters.backlog, counters.backlog_age_seconds), (Some(0), Some(0.0)));
+        assert_eq!(counters.oldest_unacknowledged_seconds, None);
+    }
+
+    #[test]
     fn a_kill_is_taken_once() {
         let vitals = Board::new().actor("kappa/intake/router", "router");
         assert!(!vitals.take_kill());
@@ -269,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_tells_counters_holdings_and_rates_and_survives_json() {
+    fn a_snapshot_has_counters_holdings_and_rates_and_survives_json() {
         let board = Board::new();
         board.set_instance("host-1");
         board.warn("fault injection is on");
@@ -280,19 +387,25 @@ mod tests {
             messages: Some(3),
             oldest: Some(Timestamp::from_micros(0)),
         });
-        board.set_holdings(Box::new(|| {
-            vec![Holding { duty: "archive".into(), messages: 2, bytes: 800 }]
+        board.table("orders", Some(Duration::from_secs(60)));
+        let oldest = Timestamp::now().before(Duration::from_secs(5));
+        board.set_on_loan(Box::new(move || OnLoan {
+            holdings: vec![Holding { duty: "archive".into(), messages: 2, bytes: 800 }],
+            unrouted: None,
+            tables: vec![("orders".into(), Some(oldest))],
         }));
         let reader = board.actor("kappa/intake/reader", "reader");
         let start = Instant::now();
-        board.sample(start);
+        let now = Timestamp::now();
+        board.sample_at(start, now);
         reader.handled(20);
-        board.sample(start + Duration::from_secs(2));
+        board.sample_at(start + Duration::from_secs(2), now);
 
         let snapshot = board.snapshot();
         assert_eq!(snapshot.counters.rows["orders"], 6);
         assert_eq!(snapshot.counters.backlog, Some(3));
         assert!(snapshot.counters.oldest_unacknowledged_seconds.unwrap() > 1e9);
+        assert!(snapshot.counters.backlog_age_seconds.unwrap() < 60.0);
         assert_eq!(snapshot.holdings[0].bytes, 800);
         assert_eq!(snapshot.actors[0].events_per_second, 10.0);
         let json = serde_json::to_string(&snapshot).unwrap();

@@ -1,5 +1,4 @@
-//! Several commits to one table on their way at a time: each is a batch of its own, whatever becomes
-//! of the others.
+//! Several commits to one table in flight at a time: each is a batch of its own, independent of the others.
 
 use std::time::Duration;
 
@@ -17,6 +16,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 async fn three_on_their_way(world: &World, max_attempts: u32) -> (Rig, Gate) {
     let mut plan = plan();
     plan.actors.reader.max_attempts = max_attempts;
+    // An event that panics the warehouse is to blame, without further proof.
+    plan.actors.reader.panic_grace = Duration::ZERO;
     plan.processors[0].writer.max_batch_rows = 1;
     // One more than are on their way: the writer goes on with its mailbox.
     plan.processors[0].writer.max_in_flight = 4;
@@ -42,7 +43,7 @@ async fn as_many_commits_are_on_their_way_as_the_settings_say() {
             let gate = world.warehouse.hold("orders", Moment::BeforeCommit);
             for number in 1..=5 {
                 world.log.append([order(number)]);
-                // The other sink has it: this one has done what it may, too.
+                // The other sink has it, so this one has finished its part too.
                 until(|| world.archived().len() == number).await;
                 assert_eq!(world.writing("orders"), number.min(allowed));
             }
@@ -72,7 +73,7 @@ async fn commits_that_fail_together_are_written_together_after_one_pause() {
         let board = rig.stop().await;
         assert_eq!(world.written("orders"), each("o", 1..=4, 1));
         assert_eq!(board.find(WRITER).unwrap().restarts(), 0);
-        assert_eq!(board.counters().redelivered.get(), 0, "nobody gave anything up");
+        assert_eq!(board.counters().redelivered.get(), 0, "no claim was dropped");
     })
     .await;
 }
@@ -109,7 +110,7 @@ async fn of_commits_on_their_way_only_that_which_panics_is_suspect() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_failed_stays_in_trouble_while_other_commits_do_well() {
+async fn a_failed_commit_stays_in_trouble_while_other_commits_succeed() {
     within(async {
         let world = World::default();
         let mut plan = plan();

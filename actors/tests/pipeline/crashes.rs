@@ -1,4 +1,4 @@
-//! Promises 2 and 6: a crash costs only what the crashed actor held, and restarts have a budget.
+//! Promises 3 and 6: a crash costs only the events in the crashed actor, and restarts have a budget.
 
 use kappa_actors::message::NewMessage;
 
@@ -8,7 +8,7 @@ use super::world::World;
 const WRITER: &str = "kappa/warehouse/writer.orders";
 
 #[tokio::test(start_paused = true)]
-async fn writer_crash_redelivers_only_what_it_held() {
+async fn a_crashed_writer_gets_only_its_own_events_again() {
     within(async {
         let world = World::default();
         let mut plan = plan();
@@ -51,12 +51,12 @@ async fn rows_committed_by_a_writer_that_died_of_it_come_again_to_their_table_al
     .await;
 }
 
-/// Kills the actor again and again under load; no sink may meet an event twice, for nobody died
-/// between storing and settling.
+/// Kills the actor repeatedly under load. No sink may get an event twice, because no actor dies between storing and
+/// settling.
 async fn survives(path: &str) {
     let world = World::default();
     let mut plan = plan();
-    // Windows and writers hold events for a while, and store them before they are told to.
+    // Windows and writers hold events for a while, and store them before they are asked to.
     plan.actors.archive_window.flush_bytes = 2_000;
     plan.processors[0].writer.max_batch_rows = 30;
     let mut rig = Rig::until_idle(&world, plan).await;
@@ -138,7 +138,7 @@ async fn a_part_that_is_on_its_way_when_its_window_dies_is_stored_by_the_next_li
         let gate = world.archive.hold();
         world.log.append([order(2)]);
         until(|| world.written("orders").len() == 2).await;
-        // It dies over the next events, which it takes while the part stands before the gate.
+        // It dies over the next events, which it takes while the part waits at the gate.
         rig.kill(&path);
         world.log.append(pairs(3));
         rig.restarted(&path, 1).await;
@@ -186,7 +186,7 @@ async fn a_spent_budget_starts_the_whole_group_afresh_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_spent_root_fails_the_pipeline_which_gives_back_what_it_held() {
+async fn a_spent_root_fails_the_pipeline_which_returns_its_events() {
     within(async {
         let world = World::default();
         let mut dying = plan();
@@ -201,7 +201,7 @@ async fn a_spent_root_fails_the_pipeline_which_gives_back_what_it_held() {
         let before = tokio::time::Instant::now();
         let stopped = rig.pipeline.stop(HOUR).await;
         assert_eq!((stopped.given_back, stopped.archive_closed), (2, false));
-        assert!(before.elapsed() < HOUR, "nobody is left to wait for");
+        assert!(before.elapsed() < HOUR, "there is no actor left to wait for");
         assert!(world.log.outstanding().is_empty());
 
         Rig::until_idle(&world, plan()).await.finish().await;

@@ -28,13 +28,13 @@ async fn a_warehouse_that_is_unavailable_is_waited_for_by_name() {
         assert_eq!(board.find(WRITER).unwrap().restarts(), 0);
         assert_eq!(world.written("orders"), each("o", 1..=5, 1));
         assert_eq!(world.written("users"), each("u", 1..=1, 1));
-        assert_eq!(board.counters().redelivered.get(), 0, "nobody gave anything up");
+        assert_eq!(board.counters().redelivered.get(), 0, "no claim was dropped");
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_table_that_somebody_dropped_is_made_again() {
+async fn a_dropped_table_is_made_again() {
     within(async {
         let world = World::default();
         let rig = Rig::until_idle(&world, plan()).await;

@@ -44,7 +44,7 @@ async fn bytes_on_loan_never_pass_their_limit_by_more_than_one_event() {
         until(|| world.log.acknowledged().len() > 290).await;
         let board = rig.stop().await;
         let (messages, bytes) = world.most_on_loan();
-        // What a message costs beside its payload counts as well.
+        // The cost of a message besides its payload counts too.
         let cost = bytes + messages as u64 * 384;
         assert!(cost <= 4_000 + 600, "{messages} messages with {bytes} bytes on loan");
         assert_eq!(world.written("orders"), each("o", 1..=300, 1));
@@ -109,7 +109,7 @@ async fn a_keeper_that_dies_of_the_word_to_flush_passes_it_on_in_its_next_life()
 }
 
 /// A cart with `items` items and an id of `id_bytes` bytes, which each of its rows holds.
-fn large_cart(number: usize, items: usize, id_bytes: usize) -> NewMessage {
+pub(crate) fn large_cart(number: usize, items: usize, id_bytes: usize) -> NewMessage {
     let id = format!("c{number}-{}", "x".repeat(id_bytes));
     let items = vec![r#"{"sku":"good"}"#; items].join(",");
     event("cart.filled", &id, &format!(r#","items":[{items}]"#))

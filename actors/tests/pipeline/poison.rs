@@ -1,4 +1,4 @@
-//! Promise 4: one poison event harms nobody else.
+//! Promise 4: one poison event harms no other event.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::world::World;
 const PROCESSOR: &str = "kappa/processors/processor.orders";
 const WRITER: &str = "kappa/warehouse/writer.orders";
 
-/// What must be told of a poison event, whoever it panicked.
+/// Checks the letter of a poison event, whichever actor it panicked.
 fn assert_poison(letter: &BTreeMap<String, String>, actor: &str, words: &str) {
     assert_eq!((&*letter["stage"], &*letter["actor"]), ("poison", actor), "{letter:?}");
     assert!(letter["reason"].contains(words), "{letter:?}");
@@ -201,7 +201,7 @@ async fn a_suspect_is_never_struck_for_the_poison_of_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_panics_the_window_is_isolated_and_its_row_stands() {
+async fn a_line_that_panics_the_window_is_isolated_and_its_row_is_written() {
     within(async {
         let world = World::default();
         world.panic_at_line(r#""o3""#);
@@ -218,6 +218,106 @@ async fn a_line_that_panics_the_window_is_isolated_and_its_row_stands() {
         assert_eq!(world.read_archive().await, rest);
         assert_eq!(world.written("orders"), each("o", 1..=6, 1));
         assert_eq!(board.find("kappa/archive").unwrap().restarts(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warehouse_that_panics_on_its_own_makes_no_dead_letter_of_an_event_that_comes_alone() {
+    within(async {
+        let world = World::default();
+        world.panic_after_commit("orders", 12);
+        let rig = Rig::until_idle(&world, plan()).await;
+        world.log.append([order(1)]);
+        assert_eq!(rig.degraded_by("panics").await, 1);
+        let board = rig.finish().await;
+        assert!(world.dead_letters().is_empty());
+        assert_eq!(world.warehouse.rows("orders").len(), 1);
+        assert_eq!(world.archived(), each("o", 1..=1, 1));
+        let writer = board.find(WRITER).unwrap();
+        assert_eq!(writer.restarts(), 12);
+        assert_eq!(board.find("kappa/warehouse").unwrap().restarts(), 0);
+        assert!(board.snapshot().reasons.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warehouse_that_panics_on_its_own_over_a_backlog_makes_no_dead_letter() {
+    within(async {
+        let world = World::default();
+        world.panic_after_commit("orders", 60);
+        let rig = Rig::until_idle(&world, plan()).await;
+        world.log.append(orders(1..=10));
+        rig.finish().await;
+        assert!(world.dead_letters().is_empty());
+        assert_eq!(world.warehouse.rows("orders").len(), 10);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archive_that_panics_on_its_own_makes_no_dead_letter_of_an_event_that_comes_alone() {
+    within(async {
+        let world = World::default();
+        let mut left = 12;
+        world.at_put(move || {
+            left -= i32::from(left > 0);
+            assert!(left == 0, "died of its own put");
+        });
+        let rig = Rig::until_idle(&world, plan()).await;
+        world.log.append([order(1)]);
+        rig.finish().await;
+        assert!(world.dead_letters().is_empty());
+        assert_eq!(world.read_archive().await, each("o", 1..=1, 1));
+        assert_eq!(world.written("orders"), each("o", 1..=1, 1));
+    })
+    .await;
+}
+
+/// A warehouse whose client panics over the order 3.
+fn choking_on_the_third_order() -> World {
+    let world = World::default();
+    world.warehouse.refuse("orders", |row| {
+        assert_ne!(row.0[1], Value::Integer(3), "the client choked");
+        None
+    });
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_panics_the_writer_and_comes_alone_is_a_dead_letter_after_a_time() {
+    within(async {
+        let world = choking_on_the_third_order();
+        let rig = Rig::until_idle(&world, plan()).await;
+        let begin = tokio::time::Instant::now();
+        world.log.append([order(3)]);
+        let board = rig.finish().await;
+        assert!((PANIC_GRACE..2 * PANIC_GRACE).contains(&begin.elapsed()));
+        let letter = &world.dead_letters()["o3"];
+        assert_eq!((&*letter["stage"], &*letter["actor"]), ("poison", WRITER), "{letter:?}");
+        assert!(board.snapshot().reasons.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_panics_the_writer_is_a_dead_letter_as_soon_as_others_are_stored() {
+    within(async {
+        let world = choking_on_the_third_order();
+        let mut rig = Rig::until_idle(&world, plan()).await;
+        let begin = tokio::time::Instant::now();
+        world.log.append([order(3)]);
+        for number in [1, 2] {
+            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+            assert!(world.dead_letters().is_empty(), "after {number}");
+            world.log.append([order(number)]);
+        }
+        rig.pipeline.idle().await.unwrap();
+        assert!(begin.elapsed() < PANIC_GRACE / 2);
+        assert_eq!(world.dead_letters().into_keys().collect::<Vec<_>>(), ["o3"]);
+        rig.stop().await;
+        assert_eq!(world.written("orders"), each("o", 1..=2, 1));
     })
     .await;
 }

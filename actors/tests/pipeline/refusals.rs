@@ -1,4 +1,4 @@
-//! What can never succeed becomes a dead letter, row by row.
+//! Rows that can never be written become dead letters, one by one.
 
 use kappa_actors::row::Value;
 
@@ -22,9 +22,13 @@ async fn a_refused_row_never_takes_its_batch_with_it() {
         assert_eq!(letter["actor"], "kappa/warehouse/writer.orders");
         assert_eq!((&*letter["processor"], &*letter["attempts"]), ("orders", "1"));
         assert_eq!(world.warehouse.rows("orders").len(), 4);
-        assert_eq!(world.warehouse.writes("orders"), 1, "nobody is written twice for it");
+        assert_eq!(world.warehouse.writes("orders"), 1, "no other row is written twice for it");
         assert_eq!(board.counters().rows_by_table()["orders"], 4);
-        assert_eq!(board.counters().dead_lettered.get(), 1);
+        assert_eq!(board.counters().dead_lettered(), 1);
+        let classes = board.counters().letters_by_class().into_iter();
+        let classes: Vec<_> = classes.map(|((_, class), n)| (class.to_string(), n)).collect();
+        assert_eq!(classes, [("orders: refused by a constraint of the table".to_owned(), 1)]);
+        assert_eq!(letter["class"], classes[0].0);
     })
     .await;
 }

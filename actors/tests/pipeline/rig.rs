@@ -12,7 +12,7 @@ use kappa_actors::pipeline::{ArchivePlan, Intake, Pipeline, Plan, ProcessorSpec,
 use kappa_actors::processor::{EventLimits, Processor, ProcessorPlan};
 use kappa_actors::settings::{
     ActorSettings, ArchiveWindowSettings, ParserSettings, ReaderSettings, RestartPolicy,
-    RouterSettings, SupervisorSettings, WriterSettings,
+    RouterSettings, SupervisorSettings, WatchdogSettings, WriterSettings,
 };
 use kappa_actors::vitals::{Board, DaemonState};
 
@@ -20,6 +20,9 @@ use super::world::{AT, Times, World};
 
 /// How long nothing comes before a log that does not know its backlog is idle.
 pub(crate) const QUIET_PERIOD: Duration = Duration::from_secs(10);
+
+/// How long an event that panics a sink, and comes alone, is tried.
+pub(crate) const PANIC_GRACE: Duration = Duration::from_secs(60);
 
 /// Longer than any test may take: a timer of an hour never fires.
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -91,7 +94,13 @@ pub(crate) fn plan() -> Plan {
 }
 
 pub(crate) fn spec(processor: Arc<dyn Processor>) -> ProcessorSpec {
-    ProcessorSpec { processor, observes: false, restart: restart(1_000), writer: writer() }
+    ProcessorSpec {
+        processor,
+        observes: false,
+        restart: restart(1_000),
+        writer: writer(),
+        freshness: None,
+    }
 }
 
 pub(crate) fn restart(budget: u32) -> RestartPolicy {
@@ -125,6 +134,7 @@ fn actors() -> ActorSettings {
             max_redelivery_backoff: Duration::from_secs(1),
             quiet_period: QUIET_PERIOD,
             max_attempts: 3,
+            panic_grace: PANIC_GRACE,
             restart: restart(1_000),
         },
         parser: ParserSettings { pool_size: 2, restart: restart(1_000) },
@@ -140,6 +150,11 @@ fn actors() -> ActorSettings {
         },
         dead_letter: writer(),
         supervisor: SupervisorSettings { restart: restart(3) },
+        watchdog: WatchdogSettings {
+            degraded_after: HOUR,
+            restart_after: 2 * HOUR,
+            exit_after: 3 * HOUR,
+        },
     }
 }
 
@@ -216,7 +231,7 @@ impl Rig {
 /// A moment of the paused clock.
 const STEP: Duration = Duration::from_millis(1);
 
-/// Waits until `seen`. The clock is paused: it costs no time but what the actors themselves wait.
+/// Waits until `seen`. The clock is paused: only the actors' own waits take time.
 pub(crate) async fn until(mut seen: impl FnMut() -> bool) {
     while !seen() {
         tokio::time::sleep(STEP).await;
@@ -256,7 +271,7 @@ pub(crate) fn invalid() -> NewMessage {
     NewMessage::from_payload("no event")
 }
 
-/// The same, taken in by the log `before` now.
+/// Returns `message` as if the log had received it `before` now.
 pub(crate) fn published(mut message: NewMessage, before: Duration) -> NewMessage {
     let now = kappa_actors::time::Timestamp::now().micros();
     let at = now - i64::try_from(before.as_micros()).unwrap();

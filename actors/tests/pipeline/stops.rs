@@ -11,7 +11,7 @@ use super::windows::is_kept;
 use super::world::World;
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_settles_what_is_in_flight_and_leaves_only_finals() {
+async fn a_stop_settles_events_in_flight_and_leaves_only_finals() {
     within(async {
         let world = World::default();
         let rig = Rig::open(&world, plan()).await;
@@ -28,7 +28,7 @@ async fn a_stop_settles_what_is_in_flight_and_leaves_only_finals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_stuck_sink_holds_is_given_back_in_time_and_comes_to_the_next_pipeline() {
+async fn events_in_a_stuck_sink_are_returned_in_time_and_come_to_the_next_pipeline() {
     within(async {
         let world = World::default();
         let rig = Rig::until_idle(&world, plan()).await;
@@ -56,7 +56,7 @@ async fn what_a_stuck_sink_holds_is_given_back_in_time_and_comes_to_the_next_pip
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_with_a_sink_down_gives_back_what_waits_for_it() {
+async fn a_stop_with_a_sink_down_returns_its_waiting_events() {
     within(async {
         let world = World::default();
         let rig = Rig::open(&world, plan()).await;
@@ -155,7 +155,7 @@ async fn nothing_is_idle_while_anything_is_unacknowledged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_the_acknowledgements_is_seen_and_gives_back_what_they_held() {
+async fn a_panic_of_the_acknowledgements_is_reported_and_returns_their_events() {
     within(async {
         let world = World::default();
         world.panic_at_acknowledgements();
@@ -163,7 +163,11 @@ async fn a_panic_of_the_acknowledgements_is_seen_and_gives_back_what_they_held()
         world.log.append(orders(1..=5));
         let seen = rig.pipeline.idle().await.unwrap_err();
         assert!(seen.to_string().contains("acknowledgements"), "{seen}");
-        assert_eq!(rig.pipeline.idle().await.unwrap_err(), seen, "asked again it says the same");
+        assert_eq!(
+            rig.pipeline.idle().await.unwrap_err(),
+            seen,
+            "a second call gets the same error"
+        );
         assert_eq!(rig.pipeline.failed().await, seen);
         let before = Instant::now();
         let stopped = rig.pipeline.stop(HOUR).await;

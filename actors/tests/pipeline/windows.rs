@@ -1,4 +1,4 @@
-//! Windows: few are open, all are composed, whoever dies.
+//! Windows: few are open, and all are composed, whichever actor dies.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,7 +57,7 @@ async fn many_windows_are_sealed_a_few_at_a_time() {
         let world = World::default();
         let mut plan = plan();
         plan.actors.archive_window.max_open = 2;
-        // None of them is over by the clock: only who waits for a place can have one closed.
+        // None of them is over by the clock: only a window that waits for a place can have one closed.
         plan.actors.archive_window.grace = 10_000 * HOUR;
         let rig = Rig::until_idle(&world, plan).await;
         let most = most_open(&world, &rig.board);
@@ -109,7 +109,7 @@ async fn parts_of_a_window_that_died_are_composed_by_its_next_life() {
         let world = World::default();
         let mut plan = plan();
         plan.actors.archive_window.flush_bytes = 1;
-        // Nobody but the window itself finishes what it left.
+        // Only the window itself finishes its parts.
         plan.archive.as_mut().unwrap().exclusive = false;
         let rig = Rig::open(&world, plan).await;
         world.log.append([published(order(1), HOUR)]);
@@ -161,7 +161,7 @@ async fn what_another_left_unfinished_is_finished_at_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_others_write_too_only_who_was_silent_for_the_grace_is_finished() {
+async fn beside_other_writers_only_windows_silent_for_the_grace_are_finished() {
     within(async {
         let world = World::default();
         leave_a_part(&world.archive, 1).await;

@@ -1,6 +1,6 @@
-//! The three backends, watched: they note what the pipeline did, and can be made to panic.
+//! The three backends with records: they note the pipeline's calls, and can be made to panic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use kappa_actors::testing::memory::event_log::MemoryLog;
 use kappa_actors::testing::memory::warehouse::MemoryWarehouse;
 use kappa_actors::time::Timestamp;
 
-/// The attribute that stands for a message's publish time, in microseconds.
+/// The attribute that holds a message's publish time, in microseconds.
 pub(crate) const AT: &str = "at";
 
 /// How often each event met something, by its id.
 pub(crate) type Times = BTreeMap<String, usize>;
 
-/// What a pipeline runs on. Clones share it.
+/// The backends of a pipeline. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct World {
     pub(crate) log: MemoryLog,
@@ -44,7 +44,7 @@ struct Notes {
     archived: Times,
     /// Writes to a table that panic once they are committed.
     fatal_commits: BTreeMap<String, usize>,
-    /// A part with this text panics whoever puts it.
+    /// Storing a part with this text panics.
     fatal_line: Option<String>,
     fatal_acknowledgements: bool,
     /// Writes to a table that are answered as if it could not be reached.
@@ -52,6 +52,10 @@ struct Notes {
     /// Writes to a table that are under way.
     writing: BTreeMap<String, usize>,
     at_put: Option<Box<dyn FnMut() + Send>>,
+    /// Calls that are never answered.
+    hanging: BTreeSet<&'static str>,
+    /// The warehouse has ended.
+    ended: bool,
 }
 
 impl World {
@@ -100,12 +104,34 @@ impl World {
         self.notes().unanswered_writes.insert(table.to_owned(), times);
     }
 
-    /// From now on a part with `text` in it panics whoever puts it.
+    /// From now on calls of this name are never answered: `write TABLE`, `put`, `pull` or
+    /// `acknowledge`.
+    pub(crate) fn hang(&self, call: &'static str) {
+        self.notes().hanging.insert(call);
+    }
+
+    /// Calls of this name are answered again; those that hang stay as they are.
+    pub(crate) fn answer(&self, call: &str) {
+        self.notes().hanging.remove(call);
+    }
+
+    async fn meet(&self, call: &str) {
+        if self.notes().hanging.contains(call) {
+            std::future::pending().await
+        }
+    }
+
+    /// From now on the warehouse reports that it has ended.
+    pub(crate) fn end_warehouse(&self) {
+        self.notes().ended = true;
+    }
+
+    /// From now on, storing a part with `text` in it panics.
     pub(crate) fn panic_at_line(&self, text: &str) {
         self.notes().fatal_line = Some(text.to_owned());
     }
 
-    /// From now on whoever acknowledges panics.
+    /// From now on, acknowledging panics.
     pub(crate) fn panic_at_acknowledgements(&self) {
         self.notes().fatal_acknowledgements = true;
     }
@@ -126,7 +152,7 @@ impl World {
         letters.map(|letter| (letter["event_id"].clone(), letter)).collect()
     }
 
-    /// How often each event stands in the archive, to those who read it.
+    /// Counts each event in the archive, as a reader sees it.
     pub(crate) async fn read_archive(&self) -> Times {
         let lines = kappa_actors::testing::archive_store::lines(&self.archive).await;
         times(lines.iter().flat_map(|(_, lines)| lines).map(|line| id_of(line)))
@@ -189,11 +215,13 @@ fn id_of(line: &str) -> String {
 #[async_trait]
 impl EventLog for World {
     async fn pull(&self, room: Room, patience: Duration) -> Result<Pulled, LogError> {
+        self.meet("pull").await;
         Ok(self.lend(self.log.pull(room, patience).await?))
     }
 
     async fn acknowledge(&self, leases: &[Lease]) -> Result<(), LogError> {
-        assert!(!self.notes().fatal_acknowledgements, "told to panic");
+        assert!(!self.notes().fatal_acknowledgements, "injected panic");
+        self.meet("acknowledge").await;
         self.log.acknowledge(leases).await?;
         self.notes().leases.extend(leases);
         Ok(())
@@ -231,6 +259,7 @@ impl Warehouse for World {
         table: &Arc<TableSpec>,
         rows: Arc<Vec<Row>>,
     ) -> Result<Written, WriteError> {
+        self.meet(&format!("write {}", table.name)).await;
         if let Some(left) = self.notes().unanswered_writes.get_mut(&table.name)
             && *left > 0
         {
@@ -252,11 +281,16 @@ impl Warehouse for World {
         }
         Ok(refused)
     }
+
+    fn ended(&self) -> Option<String> {
+        self.notes().ended.then(|| "its thread panicked".to_owned())
+    }
 }
 
 #[async_trait]
 impl ArchiveStore for World {
     async fn put_if_absent(&self, name: &str, body: Bytes) -> Result<Put, StoreError> {
+        self.meet("put").await;
         if let Some(look) = &mut self.notes().at_put {
             look();
         }

@@ -1,14 +1,14 @@
 //! The committed stream of a table that rows are appended to.
 //!
-//! - A request sent at an offset stays as it is, rows and offset, until its outcome is known; only
-//!   then is the offset given to another. Rows encode the same every time, so the rows themselves
-//!   are kept, not their bytes.
-//! - A row that is stored while its caller was told nothing is remembered: when it comes again it
+//! - A request that was sent at an offset keeps its rows and offset until its outcome is known; only
+//!   then another request may take the offset. Equal rows have equal encodings, so the rows are kept,
+//!   not their bytes.
+//! - A row that is stored although its caller got an error is remembered: when it comes again it
 //!   counts as written.
-//! - Where an outcome can no longer be known at an offset that others are to take, the stream is
-//!   given up for a new one.
-//! - The service reports a stream that is gone in an answer or as the status of the whole call.
-//!   Both mean the same here: no row waits for a stream that never answers again.
+//! - If the outcome at an offset can no longer be learned, and other requests need the offset, the
+//!   stream is given up for a new one.
+//! - The service reports a missing stream in an answer or as the status of the whole call. Both have
+//!   one effect here: no row waits for a stream that never answers again.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -30,7 +30,7 @@ const MAX_UNTOLD: usize = 100_000;
 /// How often rows go to another stream at once before their caller hears of it.
 const MAX_FRUITLESS: usize = 3;
 
-/// What is known of the stream.
+/// The known state of the stream.
 #[derive(Default)]
 pub(super) struct AppendLog {
     stream: Option<String>,
@@ -38,12 +38,12 @@ pub(super) struct AppendLog {
     next: i64,
     /// Requests of unknown outcome, in the order of their offsets.
     unresolved: VecDeque<Sent>,
-    /// Encoded rows that are stored and were not told, with their number.
+    /// Encoded rows that are stored and were not reported as such, with their number.
     untold: HashMap<Mark, usize>,
     marks: Marks,
 }
 
-/// What stands for an encoded row, whose megabytes would fill the memory: its length and 128 bits.
+/// Identifies an encoded row without keeping its bytes: its length and 128 bits of a hash.
 pub(super) type Mark = (usize, u64, u64);
 
 #[derive(Default)]
@@ -195,8 +195,8 @@ impl AppendLog {
         }
     }
 
-    /// Sends what is unresolved, and waits for every answer; a second time where the first
-    /// connection broke. What is still unresolved then comes with a fault.
+    /// Sends the unresolved requests, and waits for every answer; a second time if the first
+    /// connection broke. If some are still unresolved, the result has a fault.
     async fn drive(&mut self, to: &TableWriter) -> Driven {
         let mut driven = Driven::default();
         for last in [false, true] {
@@ -231,7 +231,7 @@ impl AppendLog {
         Ok((to.connection(&stream).await?, stream))
     }
 
-    /// Sends all that is unresolved, and takes out what is resolved by the answers.
+    /// Sends all unresolved requests, and removes those that the answers resolve.
     async fn send_all(
         &mut self,
         to: &TableWriter,
@@ -268,7 +268,7 @@ impl AppendLog {
             // Nothing of a request that went out once, and was refused, is stored.
             Fault::Unnamed(_) => !once,
             fault if fault.may_end_the_stream() => true,
-            // An earlier sending may have been stored unanswered: the same again, later, will tell.
+            // An earlier sending may have been stored unanswered: sending it again later shows it.
             _ => return Some(fault),
         };
         if in_doubt && let Err(unknown) = self.settle_by_count(to, connection, stream, driven).await
@@ -289,8 +289,8 @@ impl AppendLog {
         }
     }
 
-    /// Nothing of what is unresolved is stored, because the first request was refused: its good
-    /// rows and all behind them may be sent again. The answer is what keeps them from it.
+    /// No unresolved row is stored, because the first request was refused: its good rows and all
+    /// later ones may be sent again. The answer keeps them from being sent here.
     fn take_refused(&mut self, fault: Fault, driven: &mut Driven) -> Option<Fault> {
         let mut behind = std::mem::take(&mut self.unresolved).into_iter();
         let first = behind.next()?;
@@ -314,8 +314,8 @@ impl AppendLog {
         fault
     }
 
-    /// A stream that takes no more rows tells how many it has: those requests are stored. As long as
-    /// it does not tell, all stay in doubt: sent to another stream they might stand twice.
+    /// A stream that takes no more rows reports its length, which shows the stored requests. Without a
+    /// report all stay in doubt: sent to another stream they might be stored twice.
     async fn settle_by_count(
         &mut self,
         to: &TableWriter,
@@ -339,7 +339,7 @@ impl AppendLog {
             Err(_) if to.table_is_gone().await => Ok(()),
             Err(status) => Err(match ended(table, &status) {
                 fault @ (Fault::Later(_) | Fault::Quota(_) | Fault::Denied(_)) => fault,
-                _ => Fault::Broken(format!("{stream} does not tell what it holds: {status}")),
+                _ => Fault::Broken(format!("{stream} does not report its length: {status}")),
             }),
         }
     }
@@ -353,7 +353,7 @@ impl AppendLog {
         to.disconnect().await;
     }
 
-    /// Gives what is unresolved its place in a new stream; in the old one nothing of it is stored.
+    /// Gives the unresolved requests offsets in a new stream; in the old one none of them is stored.
     fn renumber(&mut self, from: i64) {
         self.next = from;
         for sent in &mut self.unresolved {

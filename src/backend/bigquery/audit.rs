@@ -10,18 +10,19 @@ mod question;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kappa_actors::dead_letter_table::{self, Stage};
+use kappa_actors::dead_letter_table::Stage;
 use kappa_actors::port::{
     Age, AuditError, Auditable, Current, CurrentRows, KeyCount, LetterMark, LetterQuery,
 };
 use kappa_actors::row::{ColumnType, TableSpec, Value};
 use serde_json::{Value as Json, json};
 
-use self::question::{Near, Question, parameter};
+pub(super) use self::question::parameter;
+use self::question::{Near, Question};
 use super::cell::value;
 use super::query::Cells;
 use super::rest::RestError;
-use super::{BigQueryWarehouse, WriteMode, schema};
+use super::{BigQueryWarehouse, WriteMode};
 
 /// Keys of 36 letters that such a request holds, and more would only wait for the next.
 const BATCH: usize = 100_000;
@@ -87,17 +88,11 @@ impl Auditable for BigQueryWarehouse {
         LetterQuery { published, payloads }: LetterQuery,
         take: &mut (dyn FnMut(LetterMark) -> bool + Send),
     ) -> Result<(), AuditError> {
-        let spec = dead_letter_table::spec();
-        let table = self.rest.sql_name(&spec.name);
-        // Appended rows are versions of letters; the newest shows whether the letter is open.
-        let letters = match self.mode(&spec) {
-            WriteMode::Upsert => table,
-            WriteMode::Append => format!("({})", schema::deduplicated(&spec, &[], &table)),
-        };
+        let Some(letters) = self.letters_source().await? else { return Ok(()) };
         let payload = if payloads { "payload" } else { "CAST(NULL AS BYTES)" };
         let sql = format!(
-            "SELECT message_id, publish_time, stage, processor, {payload} AS body FROM {letters} \
-             WHERE publish_time >= @from AND publish_time < @to AND requeued_at IS NULL \
+            "SELECT message_id, publish_time, stage, processor, {payload} AS body, \
+             purged_at FROM {letters} WHERE publish_time >= @from AND publish_time < @to AND requeued_at IS NULL \
              AND replay_id IS NULL"
         );
         let time = |name, time| parameter(name, ColumnType::Timestamp, &Value::Timestamp(time));
@@ -132,5 +127,6 @@ fn mark(row: &Cells) -> Option<LetterMark> {
         stage: Stage::from_name(text(2)?)?,
         processor: text(3).map(str::to_owned),
         payload,
+        purged: !row.get(5)?.is_null(),
     })
 }

@@ -8,7 +8,7 @@ use kappa_actors::row::{ColumnType, Value};
 use kappa_actors::time::Timestamp;
 use serde_json::Value as Json;
 
-/// The value in a cell; `None` for what is no value of this type.
+/// Reads the value in a cell; `None` if it is no value of this type.
 pub(super) fn value(kind: ColumnType, cell: &Json) -> Option<Value> {
     let text = match cell {
         Json::Null => return Some(Value::Null),

@@ -1,9 +1,9 @@
 //! One long-lived `AppendRows` connection.
 //!
 //! - Answers come in the order of the requests, so the waiting are a queue.
-//! - A connection that ends tells everyone who waits; what they sent may or may not be stored.
+//! - A connection that ends answers all waiting requests with an error; their rows may or may not be stored.
 //! - A connection that owes an answer for too long is given up: its TCP connection may be half
-//!   open, and nothing else would ever notice.
+//!   open, which shows in no other way.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -92,8 +92,8 @@ impl Connection {
         lock(&self.waiting).ended.is_some()
     }
 
-    /// Sends a request as soon as fewer than the most are in flight. Nobody may be waiting for
-    /// their answers yet, so this notices too when none comes.
+    /// Sends a request as soon as fewer than the maximum are in flight. Their senders may not be waiting for
+    /// answers yet, so this method too notices when none comes.
     pub(super) async fn send(&self, request: api::AppendRowsRequest) -> Ticket {
         let (tell, answer) = oneshot::channel();
         let place = Arc::clone(&self.in_flight).acquire_owned();
@@ -103,7 +103,7 @@ impl Connection {
         }
         let mut waiting = lock(&self.waiting);
         match (permit, waiting.ended.clone()) {
-            // Under one lock with the queue: requests and waiters stand in the same order.
+            // Under one lock with the queue, so that requests and waiters have one order.
             (Ok(Ok(permit)), None) => {
                 waiting.queue.push_back((tell, permit));
                 let _ = self.requests.send(request);
@@ -133,7 +133,7 @@ impl Connection {
         Ok(answer.await?.name)
     }
 
-    /// Closes a stream for good and tells how many rows it holds.
+    /// Closes a stream and returns its number of rows.
     pub(super) async fn finalize_stream(&self, name: &str) -> Result<i64, Status> {
         let body = api::FinalizeWriteStreamRequest { name: name.to_owned() };
         let mut request = Request::new(body);

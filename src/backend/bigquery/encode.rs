@@ -2,7 +2,7 @@
 //!
 //! - A field's number is the column's place, counted from 1, so one message type is one
 //!   [`TableSpec`]; NULL is a field left out.
-//! - An upsert says behind its columns what change it is and where it stands among the changes of
+//! - After its columns an upsert has the kind of change and its sequence number among the changes of
 //!   its key: <https://cloud.google.com/bigquery/docs/change-data-capture>.
 //!
 //! The types are those of
@@ -23,14 +23,14 @@ use super::WriteMode;
 /// Shared by all tables: no two of this process have the same number.
 static ARRIVALS: AtomicU64 = AtomicU64::new(0);
 
-/// What a row is to the row of its key that stands.
+/// The effect of a row on the current row of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// As it came: without versions the first of a key stays.
     Arrival,
     /// A correction of what arrived: without versions it wins.
     Correction,
-    /// Nothing is to stand, unless it has a higher version; of the row the key and the version count.
+    /// Removes the current row, unless it has a higher version; only the key and the version of this row matter.
     Removal,
     /// It takes the place of a newer row, which is removed. Behind the columns the row has the version
     /// of the removal.
@@ -215,11 +215,12 @@ mod tests {
             order_by: None,
             partition_by: None,
             cluster_by: vec![],
+            keeps_events: true,
         }
     }
 
     #[test]
-    fn a_row_is_the_message_that_its_descriptor_tells() {
+    fn a_row_is_a_message_of_its_descriptor() {
         let spec = table(&[("id", ColumnType::String), ("v", ColumnType::Bytes)], Some(1));
         let fields = descriptor(&spec, WriteMode::Upsert).field;
         let told: Vec<_> = fields.iter().map(|field| (field.number(), field.name())).collect();

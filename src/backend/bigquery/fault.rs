@@ -1,4 +1,4 @@
-//! What an answer of the Storage Write API means.
+//! Translates the answers of the Storage Write API.
 
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1::storage_error::StorageErrorCode;
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1::{RowError, StorageError};
@@ -15,7 +15,7 @@ const STORAGE_ERROR: &str = "google.cloud.bigquery.storage.v1.StorageError";
 /// Why a request was not answered with success.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
-    /// Nobody knows whether the rows are stored; the connection is of no more use.
+    /// It is unknown whether the rows are stored; the connection cannot be used any more.
     Broken(String),
     /// Nothing is stored; the same request may be taken later.
     Later(String),
@@ -54,7 +54,7 @@ impl Fault {
         )
     }
 
-    /// What the caller of a write hears when nothing else is left to try.
+    /// Returns the error for the caller of a write, after all retries.
     pub(super) fn told(self, table: &str) -> WriteError {
         match self {
             Self::Schema(message) | Self::NoTable(message) => {
@@ -77,12 +77,12 @@ impl Fault {
     }
 }
 
-/// What the end of a connection means for the requests that it left unanswered.
+/// Returns the fault of the requests that a connection left unanswered at its end.
 pub(super) fn ended(table: &str, status: &Status) -> Fault {
     sort(table, status.code(), status.message(), storage_code(status.details()))
 }
 
-/// What an answer that holds an error means.
+/// Returns the fault of an answer with an error.
 pub(super) fn answered(table: &str, status: &rpc::Status, rows: Vec<RowError>) -> Fault {
     if !rows.is_empty() {
         return Fault::Rows(rows);
@@ -130,7 +130,7 @@ fn sort(table: &str, code: Code, message: &str, storage: Option<StorageErrorCode
     }
 }
 
-/// Words for a permission that is lacking.
+/// Returns the text for a missing permission.
 pub(super) fn missing_role(on: &str, message: &str) -> String {
     format!("grant {ROLE} on {on} to the account Kappa runs as: {message}")
 }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kappa_actors::port::Refusal;
+use kappa_actors::port::{Refusal, RefusalKind};
 use kappa_actors::row::Row;
 use tokio::time::Instant;
 
@@ -148,7 +148,10 @@ impl Isolated {
     ) {
         self.refused += 1;
         match piece[..] {
-            [row] if left.is_zero() => self.refusals.push(Refusal { row, reason: why }),
+            [row] if left.is_zero() => {
+                let kind = RefusalKind::Unexplained;
+                self.refusals.push(Refusal { row, kind, reason: why });
+            }
             [_] => self.waiting = Some(why),
             _ => {
                 let half = piece.split_off(piece.len() / 2);

@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use google_cloud_auth::credentials::Credentials;
-use serde::Deserialize;
 
 /// Where the warehouse is, and how it is written.
 #[derive(Clone, Debug)]
@@ -36,21 +35,20 @@ pub struct BigQueryOptions {
 }
 
 /// How a table with a key is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteMode {
     /// BigQuery keeps the newest row of a key (change data capture).
-    #[default]
     Upsert,
     /// Every row is added; a view shows the newest of a key.
     Append,
 }
 
-/// How one table is made and written. A table without a key is appended to, whatever is said here.
+/// Options of one table. A table without a key is appended to in any mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableOptions {
-    /// How it is written.
-    pub mode: WriteMode,
+    /// How it is written. `None`: it is appended to if it keeps events, and takes upserts if it keeps
+    /// the latest state of its keys.
+    pub mode: Option<WriteMode>,
     /// How stale a query's answer may be, for upserts; zero asks for the newest always.
     pub max_staleness: Duration,
     /// Labels of the table.

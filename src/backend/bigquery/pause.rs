@@ -18,8 +18,8 @@ impl Pause {
         Self { first, longest, next: first, until: None }
     }
 
-    /// Starts a pause, twice as long as the one before it. One that holds already stands: writes that
-    /// are on their way together meet the same quota.
+    /// Starts a pause, twice as long as the previous one. A pause that holds already is not extended: writes in flight
+    /// together meet one quota.
     pub(super) fn start(&mut self, why: &str) {
         if self.holds().is_some() {
             return;
@@ -36,7 +36,7 @@ impl Pause {
         Some(format!("{why}; a quota is waited for, {left} more"))
     }
 
-    /// Rows were taken. Those that were on their way when a pause began do not end it.
+    /// Ends a pause after rows were taken. Rows that were in flight when it began do not end it.
     pub(super) fn end(&mut self) {
         if self.holds().is_some() {
             return;

@@ -1,7 +1,6 @@
-//! Queries and the pages of what they find.
+//! Queries and the pages of their results.
 //!
-//! What a query found is fixed when it is done: its pages are those of one moment, however late
-//! they are asked for.
+//! The result of a query is fixed when it is done: all pages belong to one moment, however late they are read.
 
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ const PAGE_ROWS: u32 = 10_000;
 /// One row: a value for each column. Timestamps are microseconds.
 pub(super) type Cells = Vec<Value>;
 
-/// What a query finds, page by page.
+/// The result of a query, page by page.
 pub(super) struct Pages<'a> {
     rest: &'a Rest,
     /// The last answer, and whether its rows were taken.

@@ -23,7 +23,7 @@ pub(super) enum RestError {
     /// There is such a thing already, or it was changed meanwhile.
     #[error("{0}")]
     Conflict(String),
-    /// The request is not what the service takes.
+    /// The service rejects the request as invalid.
     #[error("{0}")]
     Invalid(String),
     /// The caller may not.
@@ -108,7 +108,7 @@ impl Rest {
         self.send(Method::PATCH, &self.table_path(name), Some(body), etag).await
     }
 
-    /// Those of `permissions` that the caller has on a table.
+    /// Returns those of `permissions` that the caller has on a table.
     pub(super) async fn permitted(
         &self,
         table: &str,
@@ -205,7 +205,7 @@ impl Rest {
         }
     }
 
-    /// What an error means: <https://cloud.google.com/bigquery/docs/error-messages>
+    /// Translates an error: <https://cloud.google.com/bigquery/docs/error-messages>
     fn refusal(&self, status: u16, answer: &Value) -> RestError {
         let error = &answer["error"];
         let reason = text(&error["errors"][0]["reason"]);
@@ -227,7 +227,7 @@ impl Rest {
     }
 }
 
-/// What a request says of who asks.
+/// Returns the headers that authenticate a request.
 pub(super) async fn headers(credentials: &Credentials) -> Result<HeaderMap, String> {
     match credentials.headers(Extensions::new()).await {
         Ok(CacheableResource::New { data, .. }) => Ok(data),
@@ -236,7 +236,7 @@ pub(super) async fn headers(credentials: &Credentials) -> Result<HeaderMap, Stri
     }
 }
 
-/// An error with all that caused it: the outermost says little.
+/// Formats an error with all its causes: the outermost alone has little information.
 fn told(error: &dyn std::error::Error) -> String {
     let mut told = error.to_string();
     let mut cause = error.source();

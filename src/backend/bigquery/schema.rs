@@ -103,7 +103,7 @@ fn compare_order(table: &TableSpec, found: &Value) -> Result<(), String> {
     ))
 }
 
-/// What an existing table lacks, and what it has beyond the configuration.
+/// The columns that an existing table lacks, and those that it has beyond the configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Gap {
     /// Indexes of the columns it lacks.
@@ -207,7 +207,7 @@ pub(super) fn deduplicated(table: &TableSpec, idle: &[String], source: &str) -> 
     )
 }
 
-/// The part of [`deduplicated`] that tells the key.
+/// The part of [`deduplicated`] that names the key.
 pub(super) fn partition(table: &TableSpec) -> String {
     let names: Vec<_> =
         names(table, &table.key).into_iter().map(|name| format!("`{name}`")).collect();

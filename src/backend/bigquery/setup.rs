@@ -1,7 +1,7 @@
 //! Dataset and tables, described, compared and created.
 //!
-//! What exists is left as it is. Columns that a table lacks are added by the daemon when it
-//! starts, and only told here.
+//! Existing resources are not changed. The daemon adds missing columns when it starts; here they are only
+//! reported.
 
 use kappa_actors::row::TableSpec;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use super::rest::RestError;
 use super::{BigQueryWarehouse, WriteMode, schema, tables};
 use crate::backend::setup::{Difference, Lacking, SetupError, State, Thing};
 
-/// What the daemon does with a table, and the role that allows it:
+/// The daemon's permissions on a table, and the role that has them:
 /// <https://cloud.google.com/bigquery/docs/access-control#bigquery.dataEditor>
 const ON_TABLE: [(&str, &str); 4] = [
     ("bigquery.tables.get", "roles/bigquery.dataEditor"),
@@ -39,10 +39,10 @@ impl BigQueryWarehouse {
         Ok(all)
     }
 
-    /// The dataset and these tables; what is missing is made unless this is a `dry_run`.
+    /// Creates the missing ones of the dataset and these tables, unless this is a `dry_run`.
     ///
     /// # Errors
-    /// [`SetupError`] for what could not be looked at or made.
+    /// [`SetupError`] for resources that could not be read or created.
     pub async fn set_up(
         &self,
         specs: &[TableSpec],
@@ -74,7 +74,8 @@ impl BigQueryWarehouse {
             },
             Err(error) => return Err(SetupError(error.to_string())),
         };
-        Ok(Thing { kind: "dataset", name: self.rest.dataset_name(), state })
+        let (name, warnings) = (self.rest.dataset_name(), Vec::new());
+        Ok(Thing { kind: "dataset", name, state, warnings })
     }
 
     async fn set_up_table(&self, spec: &TableSpec, dry_run: bool) -> Result<Thing, SetupError> {
@@ -92,15 +93,15 @@ impl BigQueryWarehouse {
             }
             Err(error) => return Err(SetupError(error.to_string())),
         };
-        Ok(Thing { kind: "table", name: self.rest.full_name(&spec.name), state })
+        let (name, warnings) = (self.rest.full_name(&spec.name), Vec::new());
+        Ok(Thing { kind: "table", name, state, warnings })
     }
 
-    /// The view of the newest rows of a table that is appended to, and that stands by now unless
-    /// this is a dry run.
+    /// Creates the view of the newest rows of an appended table, which exists by now unless this is a dry run.
     async fn set_up_view(&self, spec: &TableSpec, dry_run: bool) -> Result<Thing, SetupError> {
         let view = format!("{}{}", spec.name, tables::VIEW_SUFFIX);
         let idle = match self.rest.table(&spec.name).await {
-            // A table in contradiction tells so itself.
+            // A table in contradiction reports it itself.
             Ok(found) => schema::compare(spec, self.mode(spec), &found).unwrap_or_default().idle,
             Err(RestError::NotFound(_)) => Vec::new(),
             Err(error) => return Err(failed(error)),
@@ -119,7 +120,8 @@ impl BigQueryWarehouse {
             }
             Err(error) => return Err(failed(error)),
         };
-        Ok(Thing { kind: "view", name: self.rest.full_name(&view), state })
+        let (name, warnings) = (self.rest.full_name(&view), Vec::new());
+        Ok(Thing { kind: "view", name, state, warnings })
     }
 }
 
@@ -136,7 +138,7 @@ fn differences(
     let mut all = Vec::new();
     match schema::compare(spec, mode, found) {
         Err(contradiction) => {
-            let wanted = "as the configuration says".to_owned();
+            let wanted = "as configured".to_owned();
             all.push(Difference { what: "schema", is: contradiction, wanted });
         }
         Ok(gap) => {

@@ -1,15 +1,14 @@
 //! Staging tables: in the dataset of the live ones, compared and merged by BigQuery itself.
 //!
-//! - A staging table is always appended to, so that its rows are read at once, whatever staleness
-//!   the live table allows; a row that comes twice stands twice, and what reads it takes the newest
-//!   row of each key.
-//! - Which replay fills it stands in its description, written with the table in one request: of
-//!   two replays one makes it, and the other finds it taken.
+//! - A staging table is always appended to, so that its rows can be read at once, at any staleness
+//!   of the live table; a repeated row is stored twice, and readers take the newest row of each key.
+//! - Its description names its replay, and is written with the table in one request: of two replays
+//!   one creates it, and the other finds it taken.
 //! - Live tables that are appended to are merged into by one MERGE statement. Where upserts go
 //!   BigQuery refuses MERGE: the staged rows are written as upserts with their versions, and rows
-//!   are removed by upserts that delete. Where an older row is staged of the key of a removed row,
-//!   it is written under the number of the removal, also by a later merge: removals are noted in a
-//!   table. Killed on the way, merging again does the rest.
+//!   are removed by upserts that delete. If staging has an older row of a removed row's key, it is
+//!   written under the number of the removal, also by a later merge: removals are noted in a table.
+//!   After a kill, a second merge completes the first.
 
 mod diff;
 mod merge;
@@ -37,7 +36,7 @@ use self::written::{StagedWarehouse, keyless};
 use super::rest::RestError;
 use super::{BigQueryWarehouse, WriteMode, schema, tables};
 
-/// How often a table that others change at the same time is looked at anew.
+/// Attempts to read and change a table that other processes change at the same time.
 const ATTEMPTS: usize = 5;
 
 /// The staging tables of a dataset, to be compared with its live ones.
@@ -67,7 +66,7 @@ impl BigQueryStaging {
             Ok(found) => {
                 let note = noted(&found).ok_or_else(|| {
                     ReprocessError::Mismatch(format!(
-                        "{} stands, and no replay has made it: drop it, or rename it",
+                        "{} exists, and no replay has made it: drop it, or rename it",
                         self.live.rest.full_name(&name)
                     ))
                 })?;
@@ -142,7 +141,7 @@ impl Reprocessing for BigQueryStaging {
         for _ in 0..ATTEMPTS {
             let Some((found, note)) = self.find(&table.name).await? else {
                 self.create(table, replay, revision).await?;
-                // Looked at anew: the note says whose it is.
+                // Read again: the note names its owner.
                 continue;
             };
             note.check_open(&staging.rows.name, replay)?;
@@ -238,7 +237,7 @@ impl From<RestError> for ReprocessError {
     }
 }
 
-/// What a table that is not ready means here.
+/// Translates the error of a table that is not ready.
 fn unready(error: EnsureError) -> ReprocessError {
     match error {
         EnsureError::Unavailable(message) => ReprocessError::Unavailable(message),

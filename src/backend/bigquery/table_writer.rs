@@ -1,16 +1,16 @@
-//! Rows of one table on their way.
+//! Writes the rows of one table.
 //!
 //! - No request is larger than the service takes; a row that is too large by itself is refused
 //!   before it is sent.
 //! - A refusal names rows by their index in the request it answers, and is read against that
 //!   request alone.
-//! - A connection that broke is replaced once, unseen: connections end as a matter of routine.
-//!   What fails again is the caller's to wait for.
+//! - A broken connection is replaced once without a report: connections end as a matter of routine.
+//!   After a second failure the caller waits.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1 as api;
-use kappa_actors::port::{Refusal, WriteError};
+use kappa_actors::port::{Refusal, RefusalKind, WriteError};
 use kappa_actors::row::{Row, TableSpec};
 
 use super::append::AppendLog;
@@ -34,9 +34,9 @@ const REQUEST_BYTES: usize = 1 << 20;
 pub(super) enum Outcome {
     /// Its rows are stored.
     Stored,
-    /// The service said no.
+    /// The service refused it.
     Refused(Fault),
-    /// Nobody knows.
+    /// The outcome is unknown.
     Lost(Fault),
 }
 
@@ -230,7 +230,7 @@ impl TableWriter {
         Ok(refusals)
     }
 
-    /// Encodes `picked` into requests; what is too large by itself is refused.
+    /// Encodes `picked` into requests; a row that is too large by itself is refused.
     pub(super) fn requests(
         &self,
         rows: &[Row],
@@ -246,7 +246,7 @@ impl TableWriter {
             if bytes.len() > MAX_ROW_BYTES {
                 let (len, most) = (bytes.len(), MAX_ROW_BYTES);
                 let reason = format!("the row has {len} bytes: BigQuery takes {most} at most");
-                refusals.push(Refusal { row: at, reason });
+                refusals.push(Refusal { row: at, kind: RefusalKind::TooLarge, reason });
                 continue;
             }
             if last.bytes + bytes.len() > REQUEST_BYTES && !last.picked.is_empty() {
@@ -295,7 +295,7 @@ impl TableWriter {
         }
     }
 
-    /// The connection that stands, or a new one.
+    /// Returns the open connection, or a new one.
     pub(super) async fn connection(&self, stream: &str) -> Result<Arc<Connection>, Fault> {
         let mut standing = self.connection.lock().await;
         if let Some(connection) = standing.as_ref().filter(|standing| !standing.has_ended()) {
@@ -348,7 +348,8 @@ pub(super) fn refuse(
         if let (Some(&row), Some(mark)) = (picked.get(at), refused.get_mut(at))
             && !std::mem::replace(mark, true)
         {
-            refusals.push(Refusal { row, reason: error.message });
+            let kind = RefusalKind::Value;
+            refusals.push(Refusal { row, kind, reason: error.message });
         }
     }
     if !refused.contains(&true) {

@@ -8,10 +8,10 @@ use super::rest::{Rest, RestError, text};
 use super::schema::{self, Gap};
 use super::{TableOptions, WriteMode};
 
-/// How often a table that others change at the same time is looked at anew.
+/// Attempts to read and change a table that other processes change at the same time.
 const ATTEMPTS: usize = 5;
 
-/// Behind the name of a table that is appended to stands that of its view.
+/// The view of an appended table has the table's name with this suffix.
 pub(super) const VIEW_SUFFIX: &str = "_deduplicated";
 
 impl From<RestError> for EnsureError {
@@ -42,7 +42,7 @@ pub(super) fn has_view(table: &TableSpec, mode: WriteMode) -> bool {
     mode == WriteMode::Append && !table.key.is_empty()
 }
 
-/// Whether the table stands and has every column of `table`.
+/// Returns whether the table exists and has every column of `table`.
 pub(super) async fn fits(
     rest: &Rest,
     table: &TableSpec,

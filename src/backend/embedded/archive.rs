@@ -1,9 +1,9 @@
 //! The archive store: a local folder.
 //!
-//! An object is a file, its name the path below the folder. It is written aside, synced, and moved
-//! to its name without replacing what stands there; then the folders above it are synced. So a
-//! reader sees the whole object or none, a stored object survives a power cut, and of any number of
-//! processes one gets the name. No file is ever changed.
+//! An object is a file, its name the path below the folder. It is written under a temporary name, synced, and renamed
+//! without replacing an existing file; then the folders above it are synced. So a reader sees the whole object or
+//! none, a stored object survives a power cut, and of any number of processes one gets the name. No file is ever
+//! changed.
 //!
 //! All work on files is done on blocking threads. A call that is cancelled still runs to its end
 //! there.
@@ -94,7 +94,7 @@ impl ArchiveStore for LocalArchive {
     }
 }
 
-/// The folder, and what is done in it. Everything here blocks.
+/// The folder and its operations. All of them block.
 #[derive(Debug)]
 struct Folder {
     root: PathBuf,
@@ -116,7 +116,7 @@ impl Folder {
         self.answer(name, stored.map_err(|error| at(&path, &error))?)
     }
 
-    /// What a store came to: the new object, or the one that was there.
+    /// Returns the result of a store: the new object, or the existing one.
     fn answer(&self, name: &str, stored: Option<(fs::Metadata, u32)>) -> Result<Put, StoreError> {
         Ok(match stored {
             Some((metadata, crc32c)) => Put::Stored(info(name, &metadata, Some(crc32c))),
@@ -211,8 +211,8 @@ impl Folder {
         self.answer(name, stored.map_err(|error| at(&path, &error))?)
     }
 
-    /// Names are not written anew while their old version is being removed, so nothing can come
-    /// between the look at the version and its removal that holds other bytes.
+    /// A name is not written again while its old version is being removed, so no file with other bytes can take the name
+    /// between the check of the version and its removal.
     fn delete(&self, object: &ObjectRef) -> Result<(), StoreError> {
         let path = self.path(&object.name)?;
         let removed = match fs::symlink_metadata(&path) {
@@ -272,8 +272,8 @@ fn info(name: &str, metadata: &fs::Metadata, crc32c: Option<u32>) -> ObjectInfo 
     ObjectInfo { name: name.to_owned(), size, generation, crc32c }
 }
 
-/// The time the file was written, to the nanosecond, and its inode: another file under the same
-/// name differs in one, whatever the clock does.
+/// Combines the time of writing, to the nanosecond, and the inode: another file of this name differs in one of them,
+/// whatever the clock does.
 fn generation(metadata: &fs::Metadata) -> i64 {
     let written = metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec());
     written ^ metadata.ino().rotate_left(32).cast_signed()
@@ -283,8 +283,8 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Sorted by what the caller does next: a disk may be freed and a permission given back, but a
-/// name that cannot be stays one.
+/// Divides errors by the caller's next step: space may be freed and a permission granted, but an impossible name stays
+/// impossible.
 fn at(path: &Path, error: &io::Error) -> StoreError {
     let text = format!("{}: {error}", path.display());
     match error.kind() {

@@ -1,12 +1,11 @@
 //! The event log of one machine: `log.db` and `subscriptions.db` in one folder.
 //!
-//! Several processes may publish and seek while one of them pulls. A published event and an
-//! acknowledgement survive a power cut once the call has returned. What a killed process had not
-//! acknowledged comes again, at once and in order.
+//! Several processes may publish and seek while one of them pulls. A published event and an acknowledgement survive a
+//! power cut once the call has returned. Messages that a killed process had not acknowledged are handed out again, at
+//! once and in order.
 //!
-//! Two threads own the files: the appender writes events and removes old ones, the reader
-//! keeps the subscription. A subscription comes into being with its first pull, seek or backlog,
-//! so a process that only publishes leaves none.
+//! Two threads own the files: the appender writes events and removes old ones, the reader keeps the subscription. A
+//! subscription is created by its first pull, seek or backlog, so a process that only publishes creates none.
 
 mod appender;
 pub(in crate::backend::embedded) mod check;
@@ -55,7 +54,7 @@ pub const SUBSCRIPTIONS_FILE: &str = "subscriptions.db";
 /// Where the time comes from; tests turn it.
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// How a log is read, and what it keeps.
+/// Options of reading and retention.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
     /// Messages that a daemon has in flight at once, at most: so many are suspect when it is killed.
@@ -91,7 +90,7 @@ pub enum OpenError {
 
 /// An [`EventLog`] in SQLite files.
 pub struct EmbeddedLog {
-    // In this order: the appender tells the reader of arrivals, so it ends first.
+    // In this order: the appender notifies the reader of arrivals, so it ends first.
     appender: ConnectionThread<Append>,
     reader: ConnectionThread<Command>,
 }
@@ -147,7 +146,7 @@ impl EmbeddedLog {
         self.reader.ask(Command::Exists).await.map_err(ended)?
     }
 
-    /// Forgets its subscription: it keeps nothing in the log any more. Its next use makes it anew.
+    /// Removes its subscription, which then holds no more events in the log. Its next use creates it again.
     ///
     /// # Errors
     /// [`LogError::Unavailable`]: ask again later.
@@ -234,6 +233,13 @@ impl EventLog for EmbeddedLog {
 
     async fn acknowledged(&self) -> Result<Acknowledged, LogError> {
         self.reader.ask(Command::Acknowledged).await.map_err(ended)?
+    }
+
+    fn ended(&self) -> Option<String> {
+        let ended = |thread: bool, file: &str| thread.then(|| file.to_owned());
+        let file = ended(self.reader.has_ended(), SUBSCRIPTIONS_FILE)
+            .or_else(|| ended(self.appender.has_ended(), FILE))?;
+        Some(format!("the thread that owns {file} has ended"))
     }
 
     async fn close(&self) {

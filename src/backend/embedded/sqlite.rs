@@ -6,6 +6,7 @@ pub mod thread;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kappa_actors::port::RefusalKind;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 /// How long a call waits for a file that another process is writing, before it counts as
@@ -23,7 +24,7 @@ pub enum OpenError {
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// What SQLite says.
+        /// SQLite's error.
         reason: rusqlite::Error,
     },
     /// The file was written by another version of kappa.
@@ -122,7 +123,7 @@ fn prepare(
     transaction.commit()
 }
 
-/// SQLite does not wait for another process that makes the same switch, whatever the timeout says:
+/// SQLite does not wait for another process that makes the same switch, whatever the timeout is:
 /// <https://sqlite.org/c3ref/busy_handler.html>, on deadlocks.
 fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
     let deadline = Instant::now() + BUSY_TIMEOUT;
@@ -137,13 +138,15 @@ fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// Whether the row itself is at fault, so that writing it again can never succeed.
+/// The kind of the refusal, if the row itself is at fault: writing it again can never succeed.
 #[must_use]
-pub fn refuses_the_row(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
-    )
+pub fn refusal_of_the_row(error: &rusqlite::Error) -> Option<RefusalKind> {
+    match error.sqlite_error_code()? {
+        ErrorCode::ConstraintViolation => Some(RefusalKind::Constraint),
+        ErrorCode::TooBig => Some(RefusalKind::TooLarge),
+        ErrorCode::TypeMismatch => Some(RefusalKind::Value),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -153,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_file_is_opened_by_all_who_come_at_once() {
+    fn several_threads_can_open_a_new_file_at_once() {
         let folder = tempfile::tempdir().unwrap();
         for round in 0..50 {
             let path = folder.path().join(round.to_string());

@@ -1,12 +1,11 @@
 //! The warehouse: the SQLite file `warehouse.db`, written by one thread.
 //!
-//! SQLite has one writer a file, and a commit costs a sync however many rows it holds. So the
-//! thread takes whatever all callers have waiting, commits it in one transaction, and only then
-//! answers them. No caller's task ever runs SQLite itself. Other processes may use the same file:
-//! a busy one is waited for.
+//! SQLite has one writer per file, and a commit costs a sync for any number of rows. So the thread takes the waiting
+//! rows of all callers, commits them in one transaction, and then answers. No caller's task runs SQLite
+//! itself. Other processes may use the file: a busy one is waited for.
 //!
-//! Every table is a SQLite table of the same name with a column for each of its own; `table.rs`
-//! says how they are declared, which scripts rely on.
+//! Every table is a SQLite table of its name and columns; `table.rs` describes the declarations, which scripts rely
+//! on.
 
 mod audit;
 mod committer;
@@ -54,12 +53,15 @@ const CACHE_KIB: i64 = 40_000;
 /// Prepared statements kept: two for each table, for far more tables than anyone configures.
 const CACHED_STATEMENTS: usize = 256;
 
+/// The error of every call once the thread has panicked.
+const ENDED: &str = "its thread has ended";
+
 /// Verifies the schema version of a file of tables.
 pub(super) fn check_version(path: &Path) -> Result<(String, Vec<Fault>), Fault> {
     sqlite::open_to_read(path, VERSION).map(|_| (String::new(), Vec::new())).map_err(Fault::from)
 }
 
-/// Tables in one SQLite file. Dropping it ends its thread, once that has answered what waits.
+/// Tables in one SQLite file. Dropping it ends its thread, after all waiting calls are answered.
 #[derive(Debug)]
 pub struct EmbeddedWarehouse {
     path: PathBuf,
@@ -96,11 +98,11 @@ impl EmbeddedWarehouse {
         Ok(Self { path, jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Hands the thread a job and awaits its answer; `Err` says why there is none.
+    /// Hands the thread a job and awaits its answer; `Err` has the reason why there is none.
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, String> {
         let (answer, answered) = oneshot::channel();
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job(answer)).is_ok());
-        let ended = || self.named("its thread has ended");
+        let ended = || self.named(ENDED);
         if sent { answered.await.map_err(|_| ended()) } else { Err(ended()) }
     }
 
@@ -180,5 +182,10 @@ impl Warehouse for EmbeddedWarehouse {
             WriteError::Unavailable(says) => WriteError::Unavailable(self.named(says)),
             WriteError::Gone(says) => WriteError::Gone(self.named(says)),
         })
+    }
+
+    fn ended(&self) -> Option<String> {
+        let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        ended.then(|| self.named(ENDED))
     }
 }

@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout};
 
 use super::GcsOptions;
 
-/// What the crates get of a call's time for their retries: behind it they tell the last error,
-/// which says more than that time is up.
+/// The share of a call's time that the crates get for their retries: after it they return the last error,
+/// which is more useful than a timeout.
 const RETRIES: f64 = 0.9;
 
 pub(super) struct Clients {

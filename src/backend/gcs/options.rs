@@ -9,8 +9,6 @@ pub struct GcsOptions {
     pub bucket: String,
     /// What stands before every object's name, such as `kappa/`; may be empty.
     pub prefix: String,
-    /// The storage class of new objects; `None` takes the bucket's.
-    pub storage_class: Option<String>,
     /// Another address than the service's for JSON/HTTP: `http://host:port`.
     pub endpoint: Option<String>,
     /// Another address than the service's for gRPC; where it is not set, `endpoint`.

@@ -26,9 +26,8 @@ pub(super) async fn ask(options: &PubSubOptions, admin: &Admin) -> Result<Timest
     if let Err(error) = admin.delete_snapshot(&name).await {
         tracing::warn!("the snapshot {name} could not be removed, and expires in a week: {error}");
     }
-    let expires = expires.ok_or_else(|| {
-        LogError::Refused(format!("{name}: the snapshot does not tell when it expires"))
-    })?;
+    let expires = expires
+        .ok_or_else(|| LogError::Refused(format!("{name}: the snapshot has no expiry time")))?;
     let lifetime = i64::try_from(LIFETIME.as_micros()).unwrap_or(i64::MAX);
     Ok(Timestamp::from_micros(from_wkt(&expires).micros().saturating_sub(lifetime)))
 }

@@ -72,8 +72,8 @@ impl Admin {
         within(self.subscriptions.delete_snapshot().set_snapshot(name).send()).await
     }
 
-    /// Those of `permissions` that the caller has on `resource`. The service answers an empty set,
-    /// not an error, for a resource that does not exist.
+    /// Returns those of `permissions` that the caller has on `resource`. The service answers an empty set, not an error,
+    /// for a resource that does not exist.
     pub(super) async fn permitted(
         &self,
         resource: &str,

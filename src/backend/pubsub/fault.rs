@@ -1,9 +1,9 @@
-//! What an answer of Pub/Sub means, in words that say what to do.
+//! Translates the answers of Pub/Sub into errors with a next step.
 
 use google_cloud_gax::error::rpc::Code;
 use google_cloud_pubsub::Error;
 
-/// The code of an error: the service's own, or what its HTTP status stands for.
+/// Returns the code of an error: the service's own, or the one of its HTTP status.
 pub(super) fn code(error: &Error) -> Option<Code> {
     if let Some(status) = error.status() {
         return Some(status.code);

@@ -9,7 +9,7 @@ use kappa_actors::time::Timestamp;
 
 use super::{PubSubLog, fault};
 
-/// How long it is kept while nobody uses it: the shortest that the service takes,
+/// How long an unused subscription is kept: the shortest time that the service accepts,
 /// <https://cloud.google.com/pubsub/docs/subscription-properties#expiration_period>.
 const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -17,11 +17,11 @@ const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 const ACK_DEADLINE_SECONDS: i32 = 120;
 
 impl PubSubLog {
-    /// Makes the subscription that this log reads, unless it is there: of the topic and with the
-    /// filter of the subscription `like`. Whether it was made.
+    /// Creates the subscription that this log reads, unless it exists: with the topic and the filter of the subscription
+    /// `like`. Returns whether it was created.
     ///
     /// # Errors
-    /// [`LogError::Refused`] where the topic does not keep what was published at `from`;
+    /// [`LogError::Refused`] if the topic does not keep messages published at `from`;
     /// [`LogError::Unavailable`]: try again.
     pub async fn make_own(&self, like: &str, from: Timestamp) -> Result<bool, LogError> {
         let name = self.options.subscription_name();
@@ -85,7 +85,7 @@ pub(super) fn reach(subscription: &Subscription) -> Duration {
     topic.into_iter().chain(own).map(duration).max().unwrap_or_default()
 }
 
-/// `name` keeps what was published at `from`.
+/// Checks that `name` keeps messages published at `from`.
 pub(super) fn check_reach(name: &str, kept: Duration, from: Timestamp) -> Result<(), LogError> {
     let now = Timestamp::now();
     if from.age_at(now) <= kept {
@@ -93,7 +93,7 @@ pub(super) fn check_reach(name: &str, kept: Duration, from: Timestamp) -> Result
     }
     if kept.is_zero() {
         return Err(LogError::Refused(format!(
-            "{name} keeps no events that are acknowledged: what is archived can be replayed from there"
+            "{name} keeps no acknowledged events: replay archived ones with --source archive"
         )));
     }
     let micros = i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);

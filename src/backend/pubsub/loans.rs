@@ -1,8 +1,7 @@
-//! What is on loan from Pub/Sub: the messages that wait here, and the means to answer for those
-//! handed out.
+//! Messages on loan from Pub/Sub: those that wait here, and the handlers of those handed out.
 //!
-//! A message is in exactly one place: waiting, out, or being confirmed. Each holds its share of the
-//! account, and gives it back by being dropped.
+//! A message is in exactly one place: waiting, handed out, or being confirmed. Each holds its share of the memory
+//! budget, and releases it when it is dropped.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,7 +62,7 @@ struct Books {
     /// Boxed, so that the table stays small enough for a processor's cache.
     out: LeaseMap<Box<Loan>>,
     confirming: HashMap<Lease, Share>,
-    /// Why a stream is broken, by its number; the probe's word stands under [`PROBE`].
+    /// The reason why a stream is broken, by its number; the probe's reason has the number [`PROBE`].
     broken: HashMap<usize, String>,
     /// Streams that have shown that they work, or that they do not.
     heard: HashSet<usize>,
@@ -127,8 +126,8 @@ impl Loans {
         self.arrivals.load(Ordering::Relaxed)
     }
 
-    /// What waits here, or comes within `patience`. No await stands between taking messages out of
-    /// `waiting` and answering with them, so that a cancelled pull takes none.
+    /// Returns messages that wait here, or come within `patience`. There is no await between taking messages out of
+    /// `waiting` and returning them, so a cancelled pull takes none.
     pub(super) async fn pull(&self, room: Room, patience: Duration) -> Result<Pulled, LogError> {
         let deadline = Instant::now() + patience;
         loop {
@@ -154,7 +153,7 @@ impl Loans {
         }
     }
 
-    /// Acknowledges what needs no confirmation and answers with what does.
+    /// Acknowledges leases that need no confirmation, and returns those that need one.
     pub(super) fn acknowledge(&self, leases: &[Lease]) -> Vec<(Lease, ExactlyOnce)> {
         let mut to_confirm = Vec::new();
         let mut done = Shares::default();

@@ -13,7 +13,7 @@ pub struct PubSubOptions {
     pub subscription: String,
     /// Another address than the service's, such as an emulator's, for gRPC: `http://host:port`.
     pub endpoint: Option<String>,
-    /// The same for the administration over REST; where it is not set, `endpoint`.
+    /// The endpoint of the administration over REST; `endpoint` by default.
     pub admin_endpoint: Option<String>,
     /// Who asks.
     pub credentials: Credentials,
@@ -29,8 +29,8 @@ pub struct PubSubOptions {
     pub ordering: bool,
     /// The largest payload that is published, in bytes.
     pub max_event_bytes: usize,
-    /// How long nothing comes before the service is asked whether it is there: the crate repeats
-    /// transient failures of a stream for ever and without a word.
+    /// Time without a message after which the service is probed: the crate retries transient failures of a stream
+    /// without end and without a report.
     pub silence: Duration,
 }
 

@@ -33,7 +33,7 @@ pub(super) async fn at_start(
             reachable(options).await?;
             let Some(session) = session.await else { return Ok(()) };
             let word = session.loans.first_word(session.streams());
-            // Silence for so long is what an open stream with nothing to say sounds like.
+            // An open stream without messages is silent for so long.
             tokio::time::timeout(SETTLED + Duration::from_secs(1), word).await.unwrap_or(Ok(()))
         }
     }
@@ -57,7 +57,7 @@ pub(super) fn served(options: &PubSubOptions, error: &Error) -> bool {
         }
 }
 
-/// Whether anyone listens at a configured endpoint: a stream would try for ever, in silence.
+/// Checks that a configured endpoint has a listener: a stream would retry without end or report.
 async fn reachable(options: &PubSubOptions) -> Result<(), LogError> {
     let Some(endpoint) = &options.endpoint else { return Ok(()) };
     let Ok(uri) = endpoint.parse::<http::Uri>() else {
@@ -71,5 +71,5 @@ async fn reachable(options: &PubSubOptions) -> Result<(), LogError> {
         Ok(Err(error)) => error.to_string(),
         Err(late) => late.to_string(),
     };
-    Err(LogError::Unavailable(format!("nobody answers at {endpoint}: {why}")))
+    Err(LogError::Unavailable(format!("no answer from {endpoint}: {why}")))
 }

@@ -1,7 +1,7 @@
 //! Publishing to the topic.
 //!
-//! Each message has its own outcome. What the service would refuse is refused here first, since it
-//! refuses a whole request for one such message; what it refuses nevertheless is sent again alone.
+//! Each message has its own outcome. Messages that the service would refuse are refused here first, since it refuses a
+//! whole request for one such message; a message of a refused request is sent again alone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,12 +39,12 @@ pub(super) struct TopicPublisher {
 enum Failed {
     /// It was not sent.
     Unfit(String),
-    /// The service, or the way to it, would not take the request it stood in.
+    /// The service, or the connection, did not take its request.
     ByService(PublishError),
 }
 
 impl TopicPublisher {
-    /// Prepares the client, or says why nothing can be published.
+    /// Prepares the client, or returns the reason why nothing can be published.
     pub(super) async fn connect(options: Arc<PubSubOptions>) -> Result<Self, String> {
         let Some(topic) = options.topic_name() else {
             return Err("no topic is configured to publish to; set event_log.pubsub.topic".into());
@@ -67,7 +67,7 @@ impl TopicPublisher {
     ) -> Vec<Result<String, PublishError>> {
         let mut outcomes = self.publish_together(messages.clone()).await;
         for (message, outcome) in messages.into_iter().zip(&mut outcomes) {
-            // It may have stood in a request beside the one that was meant.
+            // It may have shared a request with the refused message.
             if let Err(Failed::ByService(PublishError::Refused(_))) = outcome
                 && let Some(alone) = self.publish_together(vec![message]).await.pop()
             {
@@ -104,8 +104,8 @@ impl TopicPublisher {
                 },
             });
         }
-        // The crate pauses a key at its first failure, so that nothing overtakes. All of this call
-        // are answered now; without this the key would stay paused for ever.
+        // The crate pauses a key at its first failure, to keep the order. All messages of this call
+        // are answered now; without this the key would stay paused.
         for key in keys.into_iter().filter(|key| self.options.ordering && !key.is_empty()) {
             self.publisher.resume_publish(key);
         }

@@ -1,7 +1,7 @@
 //! The streams between two seeks.
 //!
-//! Each stream is a task of its own. It asks for a message only when the account has room for one,
-//! and opens its stream anew, ever more rarely, when the stream breaks. Handlers outlive their
+//! Each stream is a task of its own. It asks for a message only when the memory budget has room for one,
+//! and reopens a broken stream, after ever longer pauses. Handlers outlive their
 //! stream: the crate goes on extending and acknowledging for a closed stream until its last handler
 //! is used, and [`Session::end`] waits for that.
 
@@ -18,6 +18,7 @@ use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior};
 use kappa_actors::message::{Lease, Message};
 use kappa_actors::port::{LogError, Pulled, Room};
 use kappa_actors::time::Timestamp;
+use kappa_actors::vitals::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,8 +30,8 @@ use super::{PubSubOptions, fault, from_wkt, watch};
 
 /// How long one call of `acknowledge` waits for confirmations; a later one waits for the same.
 const CONFIRMATION: Duration = Duration::from_secs(10);
-/// A stream without an error for this long works, though no message has come: refusals come at
-/// once, and silence is all that an empty subscription says.
+/// A stream without an error for this long works, even without a message: refusals come at once, and an empty
+/// subscription is silent.
 pub(super) const SETTLED: Duration = Duration::from_secs(2);
 /// When a stream that has not given its first word is waited for no longer: one for which the
 /// account has no place does not even open.
@@ -39,22 +40,21 @@ const FIRST_WORD: Duration = Duration::from_secs(3);
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 /// The first pause before a broken stream is opened again, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-/// What is asked of the service as a lease at a time: as the subscription's own deadline. The crate
-/// extends it until `max_lease`.
+/// The lease requested at a time: as long as the subscription's own deadline. The crate extends it until
+/// `max_lease`.
 const EXTENSION: Duration = Duration::from_secs(60);
-/// After so many silences a stream is opened anew: the crate never gives up one whose other end is
-/// gone without a word. With the default that is five minutes; the service itself ends one after
-/// half an hour.
+/// Number of silences after which a stream is reopened: the crate never gives up a connection whose other end
+/// disappeared. With the default that is five minutes; the service itself ends a stream after half an hour.
 const SILENCES: u32 = 10;
-/// How long the confirmation of an acknowledgement is waited for: the crate itself repeats it for
-/// ten minutes, but waits for a silent connection for ever.
+/// How long the confirmation of an acknowledgement is waited for: the crate itself repeats it for ten minutes, but
+/// waits for a silent connection without end.
 const UNCONFIRMED: Duration = Duration::from_secs(11 * 60);
 /// Messages handed on together, at most: as many as a batch of the reader usually has.
 const MAX_TOGETHER: usize = 500;
 /// Bytes are counted in units of this many, so that any account fits a semaphore's `u32`.
 const UNIT_BYTES: u64 = 64;
 
-/// The open streams and what came by them.
+/// The open streams and their messages.
 pub(super) struct Session {
     pub(super) loans: Loans,
     pub(super) options: Arc<PubSubOptions>,
@@ -63,6 +63,7 @@ pub(super) struct Session {
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     account_units: u32,
+    lost_acknowledgements: Arc<Counter>,
     since: Instant,
     tasks: TaskTracker,
 }
@@ -94,6 +95,7 @@ impl Session {
         subscriber: Subscriber,
         admin: Arc<Admin>,
         numbers: Numbers,
+        lost_acknowledgements: Arc<Counter>,
     ) -> Arc<Self> {
         let units = (options.max_outstanding_bytes / UNIT_BYTES).clamp(1, u64::from(u32::MAX));
         let messages = options.max_outstanding_messages.clamp(1, u64::from(u32::MAX));
@@ -106,6 +108,7 @@ impl Session {
             messages: Arc::new(Semaphore::new(messages as usize)),
             bytes: Arc::new(Semaphore::new(account_units as usize)),
             account_units,
+            lost_acknowledgements,
             since: Instant::now(),
             tasks: TaskTracker::new(),
             options,
@@ -121,8 +124,7 @@ impl Session {
         self.options.streams.max(1)
     }
 
-    /// As [`kappa_actors::port::EventLog::pull`]. Before every stream has given its first word
-    /// nothing can be said of the log, and nobody is told that it is quiet.
+    /// As [`kappa_actors::port::EventLog::pull`]. The log is not reported as quiet before every stream has answered once.
     pub(super) async fn pull(
         &self,
         room: Room,
@@ -150,16 +152,16 @@ impl Session {
     }
 
     async fn confirm(self: Arc<Self>, lease: Lease, handler: ExactlyOnce) {
-        // The crate repeats transient failures by itself. What is refused for good comes again and
-        // is recognised by its id, so there is nothing to repeat.
-        // A lease ends with `max_lease` at the latest, and with it all that there is to confirm.
+        // The crate repeats transient failures by itself. A message whose acknowledgement is refused comes again and
+        // is recognised by its id, so nothing needs to be repeated.
+        // A lease ends with `max_lease` at the latest, and with it its confirmation.
         let patience = UNCONFIRMED.min(self.options.max_lease);
         let lost = match tokio::time::timeout(patience, handler.confirmed_ack()).await {
             Ok(answer) => answer.err().map(|error| error.to_string()),
             Err(late) => Some(late.to_string()),
         };
         if let Some(error) = lost {
-            metrics::counter!("kappa_pubsub_lost_acknowledgements_total").increment(1);
+            self.lost_acknowledgements.add(1);
             tracing::debug!(error, "an acknowledgement was not taken; its message comes again");
         }
         self.loans.confirmed(lease);
@@ -173,7 +175,7 @@ impl Session {
         tokio::time::timeout(patience, self.tasks.wait()).await.is_ok()
     }
 
-    /// The same without waiting.
+    /// Ends the session without waiting.
     pub(super) fn abandon(&self) {
         self.stop.cancel();
         self.loans.end();
@@ -193,7 +195,7 @@ impl Session {
             let words = match end {
                 Break::Stopped => return,
                 Break::Silent => {
-                    tracing::debug!(stream = number, "a silent stream is opened anew");
+                    tracing::debug!(stream = number, "a silent stream is reopened");
                     // What could be made once can be made again.
                     if let Ok(fresh) = self::subscriber(&self.options).await {
                         subscriber = fresh;
@@ -230,8 +232,8 @@ impl Session {
             .build()
     }
 
-    /// Takes messages in for as long as the stream lasts, and hands on together what it has ready:
-    /// whoever pulls would be woken for each, and make batches of one.
+    /// Receives messages until the stream ends, and passes on its ready messages together: otherwise a pull would be
+    /// woken for each, and make batches of one.
     async fn read(&self, stream: &mut MessageStream, number: usize) -> Break {
         let mut came = Vec::new();
         let end = loop {

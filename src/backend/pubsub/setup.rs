@@ -1,7 +1,7 @@
-//! What a project needs for the event log: described, compared and created.
+//! The resources of the event log in a project: described, compared and created.
 //!
-//! Creating leaves what exists as it is. What differs is told, never changed: a subscription's
-//! filter, for one, decides which events exist for it at all.
+//! Existing resources are not changed. Differences are only reported: a subscription's filter, for example,
+//! decides which events it receives at all.
 
 use std::time::Duration;
 
@@ -15,23 +15,23 @@ use super::{PubSubOptions, fault};
 use crate::backend::setup::{Difference, Lacking, State, Thing};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long the subscription keeps messages: what a seek back can reach.
+/// How long the subscription keeps messages that are not acknowledged.
 const RETENTION: Duration = DAY.saturating_mul(7);
 /// The longest pause between extensions of a lease that costs no redelivery.
 const ACK_DEADLINE: Duration = Duration::from_secs(120);
-/// What the daemon does with a subscription, and the narrowest predefined role that allows it:
+/// The daemon's permissions on a subscription, each with the narrowest predefined role that has it:
 /// <https://cloud.google.com/pubsub/docs/access-control#roles>.
 const ON_SUBSCRIPTION: [(&str, &str); 2] = [
     ("pubsub.subscriptions.consume", "roles/pubsub.subscriber"),
     ("pubsub.subscriptions.get", "roles/pubsub.viewer"),
 ];
-/// The same for a topic.
+/// The daemon's permissions on a topic.
 const ON_TOPIC: [(&str, &str); 1] = [("pubsub.topics.publish", "roles/pubsub.publisher")];
 
-/// The difference that [`SubscriptionState::dead_letter_topic`] makes.
-pub const DEAD_LETTER_TOPIC: &str = "dead-letter topic";
+/// How long a topic keeps messages at a price that is worth a seek now and then.
+const CHEAP_RETENTION: Duration = DAY;
 
-/// What is configured of the topic and the subscription beyond their names.
+/// The configured properties of topic and subscription, except their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Exactly-once delivery.
@@ -62,7 +62,7 @@ pub struct SubscriptionState {
     pub retain_acked: bool,
     /// How long messages are kept.
     pub retention: Option<Duration>,
-    /// How long it lives without use; `None` for ever.
+    /// How long it lives without use; `None` for no limit.
     pub expires_after: Option<Duration>,
     /// Exactly-once delivery.
     pub exactly_once: bool,
@@ -119,10 +119,10 @@ impl PubSubSetup {
         Ok(Self { options, wanted, admin })
     }
 
-    /// Looks at what exists.
+    /// Describes the existing resources.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`] for what may pass, [`LogError::Refused`] for what will not.
+    /// [`LogError::Unavailable`] for transient faults, [`LogError::Refused`] for lasting ones.
     pub async fn describe(&self) -> Result<Found, LogError> {
         let topic = match self.options.topic_name() {
             Some(name) => self.admin.topic(&name).await.map_err(|error| sorted(&name, &error))?,
@@ -133,7 +133,7 @@ impl PubSubSetup {
         Ok(Found { topic: topic.as_ref().map(topic_state), subscription: found.map(state) })
     }
 
-    /// Topic and subscription; what is missing is made unless this is a `dry_run`.
+    /// Creates the missing ones of topic and subscription, unless this is a `dry_run`.
     ///
     /// # Errors
     /// As [`Self::describe`].
@@ -141,6 +141,7 @@ impl PubSubSetup {
         let Found { topic, subscription } = self.describe().await?;
         let mut things = Vec::new();
         if let Some(name) = self.options.topic_name() {
+            let warnings = topic.iter().filter_map(|topic| topic.warning(&name)).collect();
             let state = if topic.is_some() {
                 State::of(self.differences(&Found { topic, subscription: None }))
             } else if dry_run {
@@ -148,8 +149,10 @@ impl PubSubSetup {
             } else {
                 self.create_topic().await?.into()
             };
-            things.push(Thing { kind: "topic", name, state });
+            things.push(Thing { kind: "topic", name, state, warnings });
         }
+        let name = self.options.subscription_name();
+        let warnings = subscription.iter().flat_map(|it| it.warnings(&name)).collect();
         let state = if subscription.is_some() {
             State::of(self.differences(&Found { topic: None, subscription }))
         } else if dry_run {
@@ -157,12 +160,11 @@ impl PubSubSetup {
         } else {
             self.create_subscription().await?.into()
         };
-        let name = self.options.subscription_name();
-        things.push(Thing { kind: "subscription", name, state });
+        things.push(Thing { kind: "subscription", name, state, warnings });
         Ok(things)
     }
 
-    /// In what `found` differs from the configuration. Retention above what is wanted is none.
+    /// Returns the differences between `found` and the configuration. A longer retention is none.
     #[must_use]
     pub fn differences(&self, found: &Found) -> Vec<Difference> {
         let mut all = Vec::new();
@@ -183,7 +185,6 @@ impl PubSubSetup {
             compare("subscription topic", is.topic.clone(), topic);
         }
         compare("ack deadline", shown(Some(is.ack_deadline)), shown(Some(ACK_DEADLINE)));
-        compare("retain acked messages", is.retain_acked.to_string(), true.to_string());
         compare("expires when unused", shown(is.expires_after), shown(None));
         compare(
             "exactly-once delivery",
@@ -193,7 +194,7 @@ impl PubSubSetup {
         compare("message ordering", is.ordering.to_string(), wanted.ordering.to_string());
         compare("filter", is.filter.clone(), wanted.filter.clone());
         let dead_letters = is.dead_letter_topic.clone().unwrap_or_else(|| "none".into());
-        compare(DEAD_LETTER_TOPIC, dead_letters, "none".into());
+        compare("dead-letter topic", dead_letters, "none".into());
         if is.retention.is_none_or(|kept| kept < RETENTION) {
             let wanted = shown(Some(RETENTION));
             all.push(difference("subscription retention", shown(is.retention), wanted));
@@ -239,7 +240,8 @@ impl PubSubSetup {
             .set_topic(topic)
             // 120: within the service's 10 to 600.
             .set_ack_deadline_seconds(ACK_DEADLINE.as_secs() as i32)
-            .set_retain_acked_messages(true)
+            // The topic keeps messages for seeks; those of the subscription would be billed on top.
+            .set_retain_acked_messages(false)
             .set_message_retention_duration(to_wkt(RETENTION))
             // A policy without a time: it never expires. No policy would mean 31 days.
             .set_expiration_policy(ExpirationPolicy::new())
@@ -270,6 +272,40 @@ impl PubSubSetup {
         let names: Vec<_> = wanted.iter().map(|(name, _)| *name).collect();
         let held = self.admin.permitted(&on, &names).await.map_err(|error| sorted(&on, &error))?;
         Ok(Lacking::of(&on, wanted, &held))
+    }
+}
+
+impl TopicState {
+    /// <https://cloud.google.com/pubsub/pricing#storage_costs>
+    fn warning(&self, name: &str) -> Option<String> {
+        let kept = self.retention.filter(|kept| *kept > CHEAP_RETENTION)?;
+        Some(format!(
+            "{name} keeps all messages for {}, which Pub/Sub bills as storage: a day is enough for \
+             a seek after a mistake, and the archive has the rest; shorten it with `gcloud pubsub \
+             topics update`",
+            shown(Some(kept))
+        ))
+    }
+}
+
+impl SubscriptionState {
+    fn warnings(&self, name: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        if let Some(topic) = &self.dead_letter_topic {
+            all.push(format!(
+                "{name} has the dead-letter topic {topic}: what kappa gives back and leases that \
+                 run out count as attempts there, and push good events out of the log: detach it"
+            ));
+        }
+        if self.retain_acked {
+            all.push(format!(
+                "{name} keeps acknowledged messages for {}, which Pub/Sub bills as storage: a seek \
+                 needs only what the topic keeps; switch it off with `gcloud pubsub subscriptions \
+                 update --no-retain-acked-messages`",
+                shown(self.retention)
+            ));
+        }
+        all
     }
 }
 

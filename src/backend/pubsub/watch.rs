@@ -57,14 +57,14 @@ fn warn_of_age(session: &Session, warn_at: Duration, max_lease: Duration) {
 async fn ask(session: &Session, admin: &Admin) {
     let name = session.options.subscription_name();
     match admin.permitted(&name, &[probe::CONSUME]).await {
-        // An endpoint without REST tells nothing, good or bad.
+        // An endpoint without REST gives no information.
         Err(error) if !probe::served(&session.options, &error) => {}
         Err(error) if !fault::lasts(&error) => {
             if session.loans.broke(PROBE, fault::reading(&name, &error)) {
                 tracing::warn!("Pub/Sub does not answer: {error}");
             }
         }
-        // It answers; what lasts is the streams' to tell.
+        // It answers; a lasting fault is reported by the streams.
         _ => {
             if session.loans.works(PROBE) {
                 tracing::info!("Pub/Sub answers again");

@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 
 use super::{Archive, Failure, VerifyArgs, count};
 
-/// Faults of one file that are told one by one; a file of noise has as many as lines.
+/// Faults of one file that are listed one by one; a file of noise has as many as lines.
 const TOLD: usize = 10;
 
 pub(super) async fn verify(
@@ -63,7 +63,7 @@ fn lost(indexes: &Indexes, out: &mut impl Write) -> Result<u64, Failure> {
     Ok((indexes.lost.len() + indexes.unindexed.len() + indexes.unreadable.len()) as u64)
 }
 
-/// What one file holds.
+/// The contents and faults of one file.
 #[derive(Default)]
 struct Found {
     lines: u64,

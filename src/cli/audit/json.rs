@@ -30,7 +30,7 @@ impl<W: Write> Object<W> {
         Self { out, head, left_out: Vec::new(), windows: Vec::new(), begun: None }
     }
 
-    /// Writes all that is told before the first finding.
+    /// Writes everything that comes before the first finding.
     fn begin(&mut self) -> io::Result<u64> {
         if let Some(findings) = self.begun {
             return Ok(findings);
@@ -95,6 +95,7 @@ fn counts(tally: &Tally) -> Map<String, Json> {
         ("events", tally.events),
         ("rows", tally.rows),
         ("dead_letters", tally.dead_letters),
+        ("purged", tally.purged),
         ("repeated_lines", tally.repeated),
         ("missing", tally.missing),
         ("twice", tally.twice),

@@ -244,12 +244,13 @@ fn minute(time: Timestamp) -> String {
     time.to_utc().format("%Y-%m-%d %H:%M").to_string()
 }
 
-/// What is counted of a window.
-fn counts(tally: &Tally) -> [(u64, &'static str); 11] {
+/// Returns the counts of a window, with their words.
+fn counts(tally: &Tally) -> [(u64, &'static str); 12] {
     [
         (tally.events, "events"),
         (tally.rows, "rows"),
         (tally.dead_letters, "dead letters"),
+        (tally.purged, "purged"),
         (tally.repeated, "repeated"),
         (tally.missing, "missing"),
         (tally.twice, "twice"),
@@ -268,7 +269,7 @@ fn sum(summary: &Summary, number: impl Fn(u64) -> String) -> String {
     counts.collect::<Vec<_>>().join(", ")
 }
 
-/// `1 event`, `2 events`; the words for what is wrong are the same for any number.
+/// Formats `1 event`, `2 events`; the words for faults do not change with the number.
 fn said(n: u64, what: &str, number: String) -> String {
     let what = match (n, what) {
         (1, plural) if plural != "differs" => plural.strip_suffix('s').unwrap_or(plural),

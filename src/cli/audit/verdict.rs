@@ -1,4 +1,4 @@
-//! How an audit ends: what it proves, and what to do where it does not.
+//! The end of an audit: its conclusion, and the next step after a failure.
 
 use anyhow::anyhow;
 use kappa_actors::audit::{Summary, TableTally, Tally};
@@ -35,7 +35,7 @@ pub(super) fn of(summary: &Summary) -> Result<(), Failure> {
     } else if total.differing > 0 {
         "raise the processor's revision if its rule has changed, replay into staging and merge"
     } else if total.damaged > 0 {
-        "`kappa archive verify` tells more of the files"
+        "`kappa archive verify` shows details of the files"
     } else {
         "delete one of the rows by hand, or give the table a key"
     };
@@ -69,7 +69,7 @@ pub(super) fn of_range(args: &Args, summary: &Summary, left_out: u64) -> Result<
     Err(Failure::with_hint(error, hint))
 }
 
-/// What may be behind missing rows of one table.
+/// Returns a possible cause of missing rows in one table.
 fn note(table: &TableTally) -> Option<String> {
     let TableTally { table: name, processor, rows, missing, staleness, .. } = table;
     if rows == missing {

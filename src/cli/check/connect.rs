@@ -1,18 +1,17 @@
-//! `kappa check --connect`: what the services say to the configuration.
+//! `kappa check --connect`: compares the configuration with the services.
 
 use std::io::Write;
 
 use anyhow::anyhow;
 
-use crate::backend::pubsub::setup::DEAD_LETTER_TOPIC;
-use crate::backend::setup::{State, Thing};
+use crate::backend::setup::State;
 use crate::cli::Failure;
 use crate::cli::process::runtime;
 use crate::cli::setup::write_thing;
 use crate::settings::Settings;
 use crate::wiring::{Blueprint, lacking, set_up};
 
-/// Writes how each thing stands and which permissions are lacking.
+/// Writes the state of each resource and the missing permissions.
 pub(super) fn main(
     settings: &Settings,
     blueprint: &Blueprint,
@@ -33,9 +32,6 @@ pub(super) fn main(
             Ok(thing) => {
                 missing += usize::from(thing.state == State::Missing);
                 write_thing(&thing, out)?;
-                if let Some(warning) = warning(&thing) {
-                    writeln!(out, "warning\t{warning}")?;
-                }
             }
             Err(error) => failures.push(error.0),
         }
@@ -52,7 +48,7 @@ pub(super) fn main(
         }
     }
     out.flush()?;
-    // One that cannot be reached at all says so for its things and for its permissions.
+    // A service out of reach reports the same failure for its resources and for its permissions.
     failures.dedup();
     if !failures.is_empty() {
         return Err(Failure::from(anyhow!(failures.join("; "))));
@@ -68,15 +64,4 @@ pub(super) fn main(
             "run `kappa setup` with the same configuration",
         )),
     }
-}
-
-/// What differs so that events would be lost by it.
-fn warning(thing: &Thing) -> Option<String> {
-    let State::Differs(differences) = &thing.state else { return None };
-    let attached = differences.iter().find(|difference| difference.what == DEAD_LETTER_TOPIC)?;
-    Some(format!(
-        "{} has the dead-letter topic {}: what kappa gives back and leases that run out count as \
-         attempts there, and push good events out of the log: detach it",
-        thing.name, attached.is
-    ))
 }

@@ -74,7 +74,7 @@ impl Report<'_> {
         self.warnings.iter().try_for_each(|warning| writeln!(out, "warning: {warning}"))
     }
 
-    /// The same for people.
+    /// Writes tables for people.
     pub(super) fn tables(&self, colour: bool, out: &mut impl Write) -> io::Result<()> {
         for (name, fact) in self.facts() {
             writeln!(out, "{name:10} {fact}")?;

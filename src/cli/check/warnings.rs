@@ -1,7 +1,8 @@
-//! What is no mistake, but may surprise.
+//! Warnings: settings that are valid, but may surprise.
 
 use kappa_actors::processor::Processor as _;
 
+use crate::cli::costs;
 use crate::settings::Settings;
 use crate::wiring::{Blueprint, Rule};
 
@@ -32,9 +33,10 @@ pub(super) fn of(settings: &Settings, blueprint: &Blueprint) -> Vec<String> {
         };
         warnings.push(format!("status.ingest is on: {who} may publish events at {listen}"));
     }
+    warnings.extend(costs::warnings(settings, blueprint));
     if settings.faults.enabled {
         warnings.push(
-            "faults are enabled: whoever reaches the endpoint may break the daemon on purpose"
+            "faults are enabled: every client of the endpoint can break the daemon on purpose"
                 .to_owned(),
         );
     }
@@ -58,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn each_surprise_is_told_with_the_key_that_causes_it() {
+    fn each_warning_names_the_key_that_causes_it() {
         for (set, word) in [
             ("processors.other.enabled=false", "no processor matches \"*\""),
             ("processors.users.key=[]", "processors.users has no key"),

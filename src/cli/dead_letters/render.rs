@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::cli::output::{Format, cell, count, one_line, or_dash, table};
 
 /// Characters of an id that a table shows: enough to name one letter among millions.
-const SHORT_ID: usize = 12;
+pub(super) const SHORT_ID: usize = 12;
 
 /// Writes a list of letters.
 pub(super) struct List<W: Write> {
@@ -81,7 +81,8 @@ pub(super) fn show(letter: &DeadLetter, json: bool, out: &mut impl Write) -> io:
         serde_json::to_writer(&mut *out, &LetterJson { payload, ..LetterJson::new(letter) })?;
         return writeln!(out);
     }
-    let requeued_at = letter.requeued_at.map(|at| at.to_string());
+    let [requeued_at, purged_at] =
+        [letter.requeued_at, letter.purged_at].map(|at| at.map(|at| at.to_string()));
     let fields = [
         ("id", Some(&*letter.id)),
         ("event_id", letter.event_id.as_deref()),
@@ -90,6 +91,7 @@ pub(super) fn show(letter: &DeadLetter, json: bool, out: &mut impl Write) -> io:
         ("actor", Some(&*letter.actor)),
         ("processor", letter.processor.as_deref()),
         ("duty", Some(&*letter.duty)),
+        ("class", letter.class.as_deref()),
         ("reason", Some(&*letter.reason)),
         ("message_id", Some(&*letter.message_id)),
         ("ordering_key", Some(&*letter.ordering_key)),
@@ -97,6 +99,7 @@ pub(super) fn show(letter: &DeadLetter, json: bool, out: &mut impl Write) -> io:
         ("failed_at", Some(&*letter.failed_at.to_string())),
         ("attempts", Some(&*letter.attempts.to_string())),
         ("requeued_at", requeued_at.as_deref()),
+        ("purged_at", purged_at.as_deref()),
         ("replay_id", letter.replay_id.as_deref()),
     ];
     for (name, value) in fields {
@@ -132,6 +135,7 @@ struct LetterJson<'a> {
     actor: &'a str,
     processor: Option<&'a str>,
     duty: &'a str,
+    class: Option<&'a str>,
     reason: &'a str,
     attributes: Option<&'a Attributes>,
     message_id: &'a str,
@@ -140,6 +144,7 @@ struct LetterJson<'a> {
     failed_at: String,
     attempts: u32,
     requeued_at: Option<String>,
+    purged_at: Option<String>,
     replay_id: Option<&'a str>,
     payload_bytes: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,6 +161,7 @@ impl<'a> LetterJson<'a> {
             actor: &letter.actor,
             processor: letter.processor.as_deref(),
             duty: &letter.duty,
+            class: letter.class.as_deref(),
             reason: &letter.reason,
             attributes: letter.attributes.as_deref(),
             message_id: &letter.message_id,
@@ -164,6 +170,7 @@ impl<'a> LetterJson<'a> {
             failed_at: letter.failed_at.to_string(),
             attempts: letter.attempts,
             requeued_at: letter.requeued_at.as_ref().map(Timestamp::to_string),
+            purged_at: letter.purged_at.as_ref().map(Timestamp::to_string),
             replay_id: letter.replay_id.as_deref(),
             payload_bytes: letter.payload.len(),
             payload: None,
@@ -196,6 +203,9 @@ mod tests {
             requeued_at: Some(Timestamp::from_micros(1_771_338_700_000_000)),
             replay_id: None,
             ordering_key: "".into(),
+            class: None,
+            payload_object: None,
+            purged_at: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kappa_actors::dead_letter_table::{DeadLetter, Mark};
-use kappa_actors::port::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable};
+use kappa_actors::port::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable, LetterGroup};
 
 use crate::cli::Failure;
 use crate::settings::Settings;
@@ -11,6 +11,17 @@ use crate::wiring::open_dead_letters;
 
 /// Ids that are named when the beginning of one is not enough.
 const CANDIDATES: usize = 5;
+
+/// The letters that a command means.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct Wanted {
+    /// Only those whose reason contains this text; case counts
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Only those of this class, as `summary` shows it
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<String>,
+}
 
 /// The dead letters; `None` where there is no warehouse, which is not made for this.
 pub(super) struct Shelf {
@@ -26,41 +37,56 @@ impl Shelf {
     }
 
     /// Why there is nothing to show.
-    pub(super) fn nothing_found(&self, reason: Option<&str>) -> String {
-        match (&self.store, reason) {
-            (None, _) => format!("no dead letters: there is no warehouse in {}", self.folder),
-            (Some(_), Some(reason)) => format!("no dead letters with {reason:?} in their reason"),
-            (Some(_), None) => "no dead letters".to_owned(),
+    pub(super) fn nothing_found(&self, wanted: &Wanted) -> String {
+        if self.store.is_none() {
+            return format!("no dead letters: there is no warehouse in {}", self.folder);
         }
+        let class = wanted.class.as_ref().map(|class| format!(" of the class {class:?}"));
+        let reason = wanted.reason.as_ref().map(|text| format!(" with {text:?} in their reason"));
+        let [class, reason] = [class, reason].map(Option::unwrap_or_default);
+        format!("no dead letters{class}{reason}")
     }
 
     /// Ids, the newest failure first.
     pub(super) async fn find(
         &self,
-        reason: Option<String>,
+        wanted: &Wanted,
         limit: usize,
     ) -> Result<Vec<String>, DeadLettersUnavailable> {
-        let filter =
-            DeadLetterFilter { id_prefix: None, reason, requeued: None, live_only: false, limit };
-        self.matching(&filter).await
+        let Wanted { reason, class } = wanted.clone();
+        self.matching(&DeadLetterFilter { reason, class, limit, ..DeadLetterFilter::ALL }).await
     }
 
     /// Ids of the open ones that no staging replay left, the oldest failure first. All at once, some
     /// 60 bytes each, so that letters that fail again are not requeued in a loop.
     pub(super) async fn waiting(
         &self,
-        reason: Option<String>,
+        wanted: &Wanted,
     ) -> Result<Vec<String>, DeadLettersUnavailable> {
+        let Wanted { reason, class } = wanted.clone();
         let filter = DeadLetterFilter {
-            id_prefix: None,
             reason,
+            class,
             requeued: Some(false),
             live_only: true,
-            limit: usize::MAX,
+            ..DeadLetterFilter::ALL
         };
         let mut ids = self.matching(&filter).await?;
         ids.reverse();
         Ok(ids)
+    }
+
+    /// The letters in groups, the purged ones too.
+    pub(super) async fn groups(
+        &self,
+        wanted: &Wanted,
+    ) -> Result<Vec<LetterGroup>, DeadLettersUnavailable> {
+        let Wanted { reason, class } = wanted.clone();
+        let filter = DeadLetterFilter { reason, class, purged_too: true, ..DeadLetterFilter::ALL };
+        match &self.store {
+            Some(store) => store.groups(&filter).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The ids that begin with these texts, each once.
@@ -105,10 +131,9 @@ impl Shelf {
     async fn id(&self, prefix: &str) -> Result<String, Failure> {
         let filter = DeadLetterFilter {
             id_prefix: Some(prefix.to_owned()),
-            reason: None,
-            requeued: None,
-            live_only: false,
+            purged_too: true,
             limit: CANDIDATES + 1,
+            ..DeadLetterFilter::ALL
         };
         let mut ids = self.matching(&filter).await?;
         if ids.len() > 1 {

@@ -1,5 +1,4 @@
-//! What stands in the data folder, counted in the files themselves and not by those who wrote
-//! them.
+//! Counts of the data folder, taken from the files themselves and not from the pipeline's counters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -34,15 +33,15 @@ pub(super) struct Census {
     pub(super) dead_letters: Counts,
     /// Lines in the archive.
     pub(super) lines: u64,
-    /// The objects they stand in.
+    /// The objects that hold them.
     pub(super) files: BTreeSet<String>,
 }
 
 impl Census {
-    /// Counts what stands, in the archive from the window of `from` on.
+    /// Counts rows, letters and lines; in the archive from the window of `from` on.
     ///
     /// # Errors
-    /// Those of the files.
+    /// Errors of the files.
     pub(super) async fn take(
         settings: &Settings,
         blueprint: &Blueprint,
@@ -56,7 +55,7 @@ impl Census {
         Ok(Self { rows, dead_letters, lines, files })
     }
 
-    /// What was added since `before`.
+    /// Returns the counts added since `before`.
     pub(super) fn since(mut self, before: &Self) -> Self {
         subtract(&mut self.rows, &before.rows);
         subtract(&mut self.dead_letters, &before.dead_letters);
@@ -105,7 +104,7 @@ async fn count_archive(root: &Path, from: Timestamp) -> anyhow::Result<(u64, BTr
             io::Result::Ok((lines, objects.into_iter().map(|object| object.name).collect()))
         });
         match counted.await? {
-            // Composed meanwhile: its lines stand in a final by now.
+            // Composed meanwhile: its lines are in a final by now.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             counted => return Ok(counted?),
         }

@@ -1,4 +1,4 @@
-//! Generates events and publishes them, and knows what should become of them.
+//! Generates events, publishes them, and keeps their expected results.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ const BATCH_EVENTS: u64 = 2_000;
 /// How long to wait for a log that is full or busy.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What was published, and what it should become.
+/// The published events and their expected results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Feed {
     /// Events, the invalid included.
     pub(super) events: u64,
-    /// Those that are to be dead letters, and nothing else.
+    /// Events that should become dead letters, and nothing else.
     pub(super) invalid: u64,
     /// Rows and dead letters together. `None` where a processor makes another number of rows than
     /// one of an event.
@@ -32,7 +32,7 @@ pub(super) struct Feed {
 /// Publishes the events of `args` in their order, and counts them in `published`.
 ///
 /// # Errors
-/// [`PublishError::Refused`]; what may pass is waited for.
+/// [`PublishError::Refused`]; transient errors are waited for.
 pub(super) async fn publish(
     log: &dyn EventLog,
     args: &Args,

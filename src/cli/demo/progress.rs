@@ -45,8 +45,7 @@ impl Progress {
         Self::Bar(bar)
     }
 
-    /// `done` are acknowledged, `published` are in the log; and what is waited for, if something
-    /// is.
+    /// Prints `done` acknowledged of `published` events, and the trouble that the daemon waits for, if any.
     pub(super) fn show(&mut self, done: u64, published: u64, trouble: Option<&Reason>) {
         let trouble = trouble.map(|reason| format!("; {reason}")).unwrap_or_default();
         let published = format!("{} published{trouble}", HumanCount(published));

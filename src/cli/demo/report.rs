@@ -1,4 +1,4 @@
-//! What came of the demo's events, and whether it adds up.
+//! The result of the demo, and whether its numbers agree.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::visible::{cell, one_line};
 /// One run of the demo.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// What was published.
+    /// The published events.
     pub(super) feed: Feed,
-    /// What was found in the files.
+    /// The counts of the files.
     pub(super) made: Census,
     /// From the first event published to the last acknowledged.
     pub(super) took: Duration,
@@ -41,7 +41,7 @@ impl Report {
         (self.feed.events as f64 / self.took.as_secs_f64()) as u64
     }
 
-    /// Says what does not add up, if something does not.
+    /// Returns the first disagreement of the numbers as an error.
     pub(super) fn check(&self) -> Result<(), String> {
         let outcomes = self.rows() + self.dead_letters();
         if let Some(expected) = self.feed.outcomes.filter(|expected| *expected != outcomes) {
@@ -53,17 +53,17 @@ impl Report {
             ));
         }
         let (valid, lines) = (self.valid(), self.made.lines);
-        // After a crash a line may stand twice.
+        // After a crash a line may be there twice.
         if lines < valid || (lines > valid && self.redelivered == 0) {
             return Err(format!("{valid} events are valid, and {lines} lines are archived"));
         }
         Ok(())
     }
 
-    /// Shows it: a table on a terminal, elsewhere one fact a line.
+    /// Prints it: a table on a terminal, elsewhere one fact a line.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Errors of `out`.
     pub(super) fn show(&self, out: &mut (impl Write + IsTerminal)) -> io::Result<()> {
         if out.is_terminal() { self.table(out) } else { self.plain(out) }
     }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archived_line_may_stand_twice_after_a_crash_and_never_be_missing() {
+    fn an_archived_line_may_be_doubled_after_a_crash_but_never_missing() {
         let lines = |lines, redelivered| {
             let mut report = report();
             (report.made.lines, report.redelivered) = (lines, redelivered);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_how_it_adds_up() {
+    fn the_table_shows_the_sums() {
         let mut out = Vec::new();
         report().table(&mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

@@ -11,11 +11,10 @@ use super::screen::{Screen, Screened};
 use crate::cli::source::Source;
 use crate::framing::{Format, Line};
 
-/// What the thread hands over at once.
+/// The size of one hand-over by the thread.
 const CHUNK: Bound = Bound { bytes: 256 << 10, lines: 2_000 };
 
-/// What is published at once. A commit waits for the disk however much it holds, and memory is
-/// bounded all the same.
+/// The size of one publish call. A commit waits for the disk whatever its size, and memory is bounded.
 const BATCH: Bound = Bound { bytes: 8 << 20, lines: 20_000 };
 
 /// Chunks between the thread and the batch.
@@ -77,7 +76,7 @@ impl Feed {
         strict: bool,
     ) -> io::Result<Self> {
         let (sender, chunks) = channel(CHUNKS_AHEAD);
-        // Not joined: it may wait for a terminal for ever, and ends with the process.
+        // Not joined: it may wait for a terminal without end, and ends with the process.
         std::thread::Builder::new().name("publish-reader".to_owned()).spawn(move || {
             let terminal = source.is_terminal;
             read(Screen::new(source.events(format, most), format, terminal, strict), &sender);
@@ -96,8 +95,7 @@ impl Feed {
         self.ended.take().unwrap_or(Ok(())).map(|()| None)
     }
 
-    /// Gathers more of the next batch; waits for ever once it is full or the source is at its end.
-    /// May be cancelled.
+    /// Collects the next batch; never returns once it is full or the source is at its end. May be cancelled.
     pub(super) async fn read_on(&mut self) {
         if self.ended.is_some() || !self.next.has_room(&BATCH) {
             return std::future::pending().await;
@@ -110,7 +108,7 @@ impl Feed {
     }
 }
 
-/// Reads to the end, or until nobody listens any more.
+/// Reads to the end, or until the receiver is gone.
 fn read(mut lines: Screen, chunks: &Sender<io::Result<Batch>>) {
     loop {
         let mut chunk = Batch::default();
@@ -126,8 +124,8 @@ fn read(mut lines: Screen, chunks: &Sender<io::Result<Batch>>) {
     }
 }
 
-/// Fills the chunk, with less where the source would have to be waited for: whoever publishes by
-/// hand, or follows a file, has each line published as it comes. Whether the source is at its end.
+/// Fills the chunk, or returns early when the source has no more bytes ready, so that lines typed by hand or
+/// from a followed file are published as they come. Returns whether the source is at its end.
 fn fill(lines: &mut Screen, chunk: &mut Batch) -> io::Result<bool> {
     while chunk.has_room(&CHUNK) {
         let Some(line) = lines.next()? else { return Ok(true) };

@@ -1,8 +1,7 @@
 //! Publishes lines, and knows at any time which of them are durable.
 //!
-//! One batch is in flight at a time, so that the log has the lines in their order, and when a
-//! publish breaks off, what is durable is everything before one line. While a batch is committed
-//! the next one is read.
+//! One batch is in flight at a time, so that the log has the lines in their order. When a publish breaks off, exactly
+//! the lines before one number are durable. While a batch is committed the next one is read.
 
 use std::fmt;
 
@@ -85,8 +84,7 @@ impl<'a> Publisher<'a> {
         self.tally
     }
 
-    /// Publishes until the source ends, something fails, or a signal comes; what is being committed
-    /// then is awaited.
+    /// Publishes until the source ends, an error occurs, or a signal comes; a commit in progress is awaited.
     pub(super) async fn until_stopped(
         &mut self,
         source: Source,

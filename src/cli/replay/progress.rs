@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_left_goes_by_what_is_read() {
+    fn the_time_left_follows_the_bytes_read() {
         let left = |share| time_left(Duration::from_secs(30), share);
         assert_eq!(left(0.0), None);
         assert_eq!(left(0.25), Some(Duration::from_secs(90)));

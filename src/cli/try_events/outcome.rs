@@ -1,5 +1,4 @@
-//! What an event would become, found out by what the daemon itself uses: envelope, matcher and
-//! processors.
+//! The rows or dead letters of an event, made by the daemon's own envelope, matcher and processors.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use kappa_actors::time::Timestamp;
 use crate::framing::Line;
 use crate::wiring::Blueprint;
 
-/// What one line would become.
+/// The result of one line.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) line: u64,
@@ -29,7 +28,7 @@ pub(super) struct Outcome {
     pub(super) dead_letters: Vec<Condemned>,
 }
 
-/// What one processor makes of it.
+/// The result of one processor.
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) processor: String,
@@ -65,7 +64,7 @@ impl Trial {
         Self { blueprint, matcher, max_event_bytes }
     }
 
-    /// What the line would become.
+    /// Returns the result of the line.
     pub(super) fn of(&self, line: Line) -> Outcome {
         let (line, payload) = match line {
             Line::Event { number, payload } => (number, payload),

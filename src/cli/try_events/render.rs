@@ -9,7 +9,7 @@ use super::outcome::{Condemned, Made, Outcome};
 use super::value::{RowJson, ValueJson};
 use crate::cli::output::{Format, cell, count, one_line, or_dash, table};
 
-/// How many of what there were.
+/// The counts of events, rows and letters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Summary {
     events: u64,
@@ -98,7 +98,7 @@ impl<W: Write> Renderer<W> {
         writeln!(self.out)
     }
 
-    /// One line a row or dead letter: the number of the event's line, what it is, and the rest.
+    /// Prints a line for each row or dead letter: the number of the event's line, the kind, and the rest.
     fn plain(&mut self, outcome: &Outcome) -> io::Result<()> {
         let line = outcome.line;
         for Made { table, rows, .. } in &outcome.rows {
@@ -184,6 +184,7 @@ mod tests {
             order_by: None,
             partition_by: None,
             cluster_by: vec![],
+            keeps_events: true,
         };
         let rows = vec![Row(Box::new([text("\u{9b}31m"), Value::Null]))];
         let outcome = Outcome {
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_event_holds_cannot_steer_the_terminal() {
+    fn text_of_an_event_cannot_control_the_terminal() {
         for format in [Format::Plain, Format::Table { colour: false }] {
             let text = written(format);
             assert!(!text.contains(['\x1b', '\u{9b}']), "{text}");

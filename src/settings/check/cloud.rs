@@ -1,4 +1,4 @@
-//! What the backends on Google Cloud cannot do without, and the overrides for single tables.
+//! The required keys of the backends on Google Cloud, and the overrides for single tables.
 
 use config::{Value, ValueKind};
 
@@ -6,7 +6,7 @@ use super::{Check, is_default, quoted};
 use crate::settings::rules::{Kind, is_label};
 use crate::settings::{processors, tree};
 
-/// What a backend needs: the key that chooses it, its name, the key needed, an example.
+/// The required keys of a backend: the key that chooses it, its name, the required key, an example.
 const NEEDED: &[(&str, &str, &str, &str)] = &[
     ("event_log.backend", "pubsub", "gcp.project", "my-project"),
     ("event_log.backend", "pubsub", "event_log.pubsub.topic", "events"),
@@ -22,7 +22,7 @@ const OF_A_TABLE: &[&str] = &["mode", "max_staleness", "labels"];
 const BUILT_IN: bool = cfg!(feature = "gcp");
 
 impl Check<'_> {
-    /// What a chosen backend needs is there.
+    /// Checks that the required keys of the chosen backends are set.
     pub(super) fn cloud(&mut self) {
         let mut told = Vec::new();
         for &(choice, backend, key, example) in NEEDED {
@@ -47,7 +47,7 @@ impl Check<'_> {
             let Some(value) = tree::get(self.tree, key) else { continue };
             if text(value) == Some("") {
                 told.push(missing);
-                // An empty text that nobody wrote is the fault of who chose the backend.
+                // An empty default value is the fault of the key that chose the backend.
                 let blamed = if is_default(value) { chosen } else { value };
                 let reason = format!("{choice} is \"{backend}\", and {key} is not set");
                 self.report(blamed, reason, format!("set it, as in {key} = \"{example}\""));

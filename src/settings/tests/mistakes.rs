@@ -12,7 +12,7 @@ fn refusal(sources: &Sources) -> String {
     Settings::load(sources).unwrap_err().to_string()
 }
 
-/// A setting, and what is told about it.
+/// A setting, and the expected error.
 const MISTAKES: &[(&str, &str)] = &[
     (
         "actors.writer.max_batch_rows=0",
@@ -138,7 +138,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
 ];
 #[test]
-fn every_mistake_is_told_with_its_place_and_a_way_out() {
+fn every_mistake_is_reported_with_its_place_and_a_hint() {
     for (text, told) in MISTAKES {
         assert_eq!(refusal(&set(&[text])), *told, "{text}");
     }
@@ -186,7 +186,7 @@ fn a_folder_of_processors_that_was_asked_for_must_exist() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_reported_together() {
     let dir = tempfile::tempdir().unwrap();
     let mut sources =
         with_file(dir.path(), "a.toml", "colour = 1\n[actors.reader]\nmax_attempts = 0\n");
@@ -200,7 +200,7 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
-fn what_a_compiler_refuses_is_told_at_the_place_it_was_written() {
+fn a_compilers_fault_is_reported_with_its_place() {
     #[derive(Deserialize)]
     struct Rule {
         table: String,
@@ -253,6 +253,7 @@ fn a_slip_is_found_at_any_depth_of_a_processor_and_where_it_is_switched_off_too(
         ("processors.orders.columns.currency.defalt=EUR", "\nhint: did you mean default?"),
         ("processors.orders.columns.currency.type=STRIN", "\nhint: did you mean STRING?"),
         ("processors.orders.tabel=x", "\nhint: did you mean table?"),
+        ("processors.orders.freshnes=1m", "\nhint: did you mean freshness?"),
         ("processors.orders={ enabled = false, tabel = 'x' }", "\nhint: did you mean table?"),
         ("processors.ordres.enabled=false", "error: --set: processors.ordres is wrong: missing"),
     ] {

@@ -98,7 +98,7 @@ async fn a_line_that_the_log_refuses_is_named() {
 }
 
 #[tokio::test]
-async fn a_full_log_slows_the_sender_and_says_where_to_go_on() {
+async fn a_full_log_slows_the_sender_and_names_the_line_to_resume_from() {
     let served = served(options(), Answer::FullAfter(2_500)).await;
     let (status, retry, receipt) = served.post("/v1/events", "{}\n".repeat(5_000)).await;
     assert_eq!((status, retry.as_deref()), (429, Some("1")));

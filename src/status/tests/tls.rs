@@ -99,7 +99,7 @@ async fn files_that_are_no_pair_are_refused_at_the_start_without_showing_them() 
         (CERTIFICATE, &b"-----BEGIN PRIVATE KEY-----\nsecret"[..], "status.tls.key: "),
     ] {
         let options = with_files(folder.path(), certificate, key);
-        let inbox = Arc::new(Inbox { answer: Answer::Takes, taken: Mutex::default() });
+        let inbox = Arc::new(Inbox::new(Answer::Takes));
         let error = StatusServer::bind(options, Board::new(), inbox).await.unwrap_err();
         let error = error.to_string();
         assert!(error.starts_with(word) && error.contains("\nhint: "), "{error}");

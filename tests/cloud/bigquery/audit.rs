@@ -1,4 +1,4 @@
-//! What stands in BigQuery, asked by an audit.
+//! An audit's queries to BigQuery.
 
 use kappa_actors::port::{AuditError, Auditable, KeyCount};
 use kappa_actors::testing::auditable;
@@ -20,7 +20,7 @@ async fn both_modes_answer_an_audit() {
 }
 
 #[tokio::test]
-async fn what_is_appended_twice_stands_once_as_its_view_shows_and_without_a_key_twice() {
+async fn a_row_appended_twice_counts_once_in_the_view_and_twice_without_a_key() {
     let cloud = Cloud::start(WriteMode::Append).await;
     let ids = || ["a", "b"].map(str::to_owned);
     for (spec, stand) in [(table("seen", &VERSIONED, 1), 1), (table("added", &VERSIONED, 0), 2)] {
@@ -48,7 +48,7 @@ async fn a_question_too_large_for_one_request_is_asked_in_several() {
 }
 
 #[tokio::test]
-async fn keys_that_stand_where_they_should_cost_one_query_and_others_a_second() {
+async fn keys_in_the_expected_partition_cost_one_query_and_others_a_second() {
     let cloud = Cloud::start(WriteMode::Upsert).await;
     let columns = [("id", ColumnType::String), ("at", ColumnType::Timestamp)];
     let mut spec = TableSpec::clone(&table("placed", &columns, 1));

@@ -119,13 +119,13 @@ async fn refused_rows_are_named_and_take_no_neighbour_with_them() {
         let mended = [7, 8, 31, 59].map(|at| said(&format!("{at:06}"), "good", 1));
         assert_eq!(cloud.write(&spec, Arc::new(mended.to_vec())).await.unwrap(), []);
         assert_once(&cloud, &spec, 60).await;
-        // A refusal costs no stream: what follows takes the offset that was not used.
+        // A refusal costs no stream: the next rows take the unused offset.
         assert!(cloud.control().streams().len() <= 1, "{:?}", cloud.control().streams());
     }
 }
 
 #[tokio::test]
-async fn what_is_stored_of_a_call_that_fails_is_not_stored_again() {
+async fn stored_rows_of_a_failed_call_are_not_stored_again() {
     for mode in MODES {
         let (cloud, spec) = ready(mode).await;
         cloud.control().delay_answers(Duration::from_millis(300));
@@ -264,10 +264,10 @@ async fn a_table_that_is_deleted_is_gone_until_it_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_stream_that_somebody_finalized_is_replaced_and_what_it_holds_is_known() {
+async fn a_stream_finalized_elsewhere_is_replaced_and_its_rows_are_known() {
     let (cloud, spec) = ready(WriteMode::Append).await;
     cloud.write(&spec, many(0, 2)).await.unwrap();
-    // Stored, not answered, and then the stream ends: only its length tells.
+    // Stored, not answered, and then the stream ends: only its length shows it.
     cloud.control().fail_appends(1, AppendFault::LosesAnswer);
     cloud.control().fail_appends(1, AppendFault::EndsWith(Code::Unavailable));
     cloud.write(&spec, many(2, 2)).await.unwrap_err();
@@ -279,7 +279,7 @@ async fn a_stream_that_somebody_finalized_is_replaced_and_what_it_holds_is_known
 }
 
 #[tokio::test]
-async fn as_long_as_an_ended_stream_does_not_tell_what_it_holds_nothing_goes_to_another() {
+async fn rows_go_to_no_other_stream_until_an_ended_one_reports_its_length() {
     let (cloud, spec) = ready(WriteMode::Append).await;
     cloud.write(&spec, many(0, 2)).await.unwrap();
     cloud.control().fail_appends(1, AppendFault::LosesAnswer);
@@ -289,13 +289,13 @@ async fn as_long_as_an_ended_stream_does_not_tell_what_it_holds_nothing_goes_to_
     finalize(&cloud, &stream).await;
     cloud.control().fail_finalizing(2);
     let error = cloud.write(&spec, many(2, 2)).await.unwrap_err();
-    assert!(error.to_string().contains("does not tell what it holds"), "{error}");
+    assert!(error.to_string().contains("does not report its length"), "{error}");
     assert_eq!(written(&cloud, &spec, many(2, 4)).await, []);
     assert_once(&cloud, &spec, 6).await;
 }
 
 #[tokio::test]
-async fn streams_that_take_nothing_are_not_made_for_ever() {
+async fn streams_that_take_no_rows_are_not_made_without_end() {
     let (cloud, spec) = ready(WriteMode::Append).await;
     cloud.control().fail_appends(20, AppendFault::Answers(Code::OutOfRange));
     let error = cloud.write(&spec, many(0, 2)).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Staging tables of BigQuery: what the suite does not tell of them.
+//! Staging tables of BigQuery, beyond the conformance suite.
 
 mod appended;
 mod commands;
@@ -39,7 +39,7 @@ fn how() -> Comparison {
     Comparison { passed_over: vec![], scope: Some(scope), examples: 2 }
 }
 
-/// A live table `t`, and what the replay `r` staged for it.
+/// A live table `t`, and the rows that the replay `r` staged for it.
 struct Scene {
     cloud: Cloud,
     staging: BigQueryStaging,
@@ -157,7 +157,7 @@ async fn a_table_of_that_name_that_no_replay_made_is_left_alone() {
 }
 
 #[tokio::test]
-async fn what_is_half_dropped_can_be_merged_and_dropped_but_removes_nothing() {
+async fn a_half_dropped_staging_table_can_be_merged_and_dropped_but_removes_no_rows() {
     let scene = Scene::new(WriteMode::Append, &[("a", 1, 1), ("b", 1, 1)]).await;
     let scene = scene.staged(vec![counted("a", 2, 2)], &[1, 2]).await;
     assert_eq!(scene.diff().await.missing, Some(1));
@@ -189,7 +189,7 @@ async fn trouble_is_no_contradiction() {
 
 /// Not from a processor, but a table may have been filled by others.
 #[tokio::test]
-async fn what_is_no_number_is_equal_to_itself() {
+async fn nan_equals_nan_in_a_diff() {
     let columns =
         [("id", ColumnType::String), ("rate", ColumnType::Float), ("_version", ColumnType::Bytes)];
     let spec = table("rates", &columns, 1);

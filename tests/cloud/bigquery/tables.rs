@@ -128,7 +128,7 @@ async fn another_order_by_is_refused_and_the_same_is_taken() {
 }
 
 #[tokio::test]
-async fn what_the_service_does_not_take_is_told_before_it_is_asked() {
+async fn a_table_that_the_service_would_refuse_is_reported_before_a_request() {
     let cloud = Cloud::start(WriteMode::Upsert).await;
     let names: Vec<String> = (0..18).map(|n| format!("c{n}")).collect();
     let columns: Vec<_> = names.iter().map(|name| (&**name, ColumnType::String)).collect();
@@ -139,7 +139,7 @@ async fn what_the_service_does_not_take_is_told_before_it_is_asked() {
 }
 
 #[tokio::test]
-async fn trouble_over_rest_is_waited_for_and_says_what_to_do() {
+async fn trouble_over_rest_is_waited_for_and_reported_with_a_hint() {
     let cloud = Cloud::start(WriteMode::Upsert).await;
     cloud.control().revoke(true);
     let error = cloud.ensure_table(&orders()).await.unwrap_err();

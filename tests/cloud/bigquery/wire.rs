@@ -65,9 +65,9 @@ async fn connections_cut_at_random_store_each_row_once() {
     }
 }
 
-/// More requests than may be in flight: those that wait for a place must not wait for ever.
+/// More requests than may be in flight: the waiting ones must not wait without end.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_connection_holds_up_no_write_for_ever_however_large_it_is() {
+async fn a_silent_connection_delays_a_write_of_any_size_only_for_a_time() {
     let patience = Duration::from_millis(500);
     for mode in MODES {
         for silence in ["stream", "requests", "answers"] {
@@ -112,7 +112,7 @@ async fn a_slow_connection_stores_each_row_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rest_that_is_slow_silent_or_cut_is_told_and_the_table_is_made_once() {
+async fn slow_silent_or_cut_rest_calls_are_reported_and_the_table_is_made_once() {
     let patience = Duration::from_millis(600);
     let (cloud, ways) = behind(WriteMode::Append, patience).await;
     let spec = table("orders", &VERSIONED, 1);

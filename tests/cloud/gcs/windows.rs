@@ -36,7 +36,7 @@ async fn store_lines(archive: &GcsArchive, window: Window, who: &Incarnation, pa
     }
 }
 
-/// The lines of `parts` parts stand in finals, each once, and nothing else stands anywhere.
+/// Checks that the lines of `parts` parts are in finals, each once, and that no other object exists.
 async fn assert_once(server: &StorageServer, parts: u32) {
     let reader = archive(server, "").await;
     let mut lines: Vec<_> =

@@ -51,7 +51,7 @@ async fn call(archive: &GcsArchive, kind: &str, source: &ObjectInfo) -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_passes_is_not_even_noticed_and_what_lasts_is_told() {
+async fn a_transient_fault_is_not_noticed_and_a_lasting_one_is_reported() {
     for kind in CALLS {
         for status in [429, 500, 503] {
             let server = server().await;
@@ -99,11 +99,11 @@ async fn a_resumable_upload_that_breaks_is_taken_up_where_it_broke() {
 }
 
 #[tokio::test]
-async fn an_object_that_is_not_what_was_sent_is_noticed_and_removed() {
+async fn an_object_that_differs_from_the_sent_bytes_is_noticed_and_removed() {
     let server = server().await;
     let archive = archive(&server, "").await;
     let body = Bytes::from(vec![7; LARGE]);
-    // Of an upload that broke the service is not told the checksum: only its answer shows it.
+    // The service does not get the checksum of a broken upload: only its answer shows it.
     server.control().break_upload_after(1 << 20);
     server.control().spoil_upload();
     let error = archive.put_if_absent("a", body.clone()).await.unwrap_err();
@@ -115,7 +115,7 @@ async fn an_object_that_is_not_what_was_sent_is_noticed_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_taken_is_left_as_it_is_whoever_took_it() {
+async fn an_existing_object_is_left_as_it_is_whichever_process_wrote_it() {
     let server = server().await;
     let archive = archive(&server, "").await;
     for body in [Bytes::from_static(b"mine"), Bytes::from(vec![7; LARGE])] {
@@ -137,7 +137,7 @@ async fn a_silent_connection_ends_the_call_and_the_next_one_takes_another() {
         let behind = Behind::start(patience).await;
         let source = stored(&behind.archive, "source", &b"x"[..]).await;
         behind.archive.list("").await.unwrap();
-        // First nobody answers at all, then only those never do that were open.
+        // First no connection gets answers, then only those that were open get none.
         behind.ways.iter().for_each(|way| way.hold(direction, true));
         let began = Instant::now();
         let error = call(&behind.archive, kind, &source).await.unwrap_err();

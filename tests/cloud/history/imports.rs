@@ -28,7 +28,6 @@ async fn with_files() -> Services {
     let options = GcsOptions {
         bucket: BUCKET.to_owned(),
         prefix: String::new(),
-        storage_class: None,
         endpoint: Some(services.storage.rest_endpoint()),
         control_endpoint: Some(services.storage.grpc_endpoint()),
         credentials: anonymous::Builder::new().build(),

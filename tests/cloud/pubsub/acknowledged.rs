@@ -1,4 +1,4 @@
-//! What a subscription says of its acknowledgements.
+//! A subscription's report of its acknowledgements.
 
 use kappa_actors::port::Acknowledged;
 use kappa_actors::time::Timestamp;
@@ -14,7 +14,7 @@ async fn managed(server: &PubSubServer) -> PubSubLog {
 }
 
 #[tokio::test]
-async fn the_oldest_message_that_waits_is_told_whoever_has_it_on_loan() {
+async fn the_oldest_waiting_message_is_reported_whichever_reader_has_it_on_loan() {
     let server = start().await;
     store(&server, 1);
     server.control().move_clock(10);
@@ -33,13 +33,13 @@ async fn the_oldest_message_that_waits_is_told_whoever_has_it_on_loan() {
     until(&server, "all are acknowledged", |it| it.acknowledged_count() == 10).await;
     let Acknowledged::Before(time) = auditor.acknowledged().await.unwrap() else { panic!() };
     assert!(time >= before, "{time} is before {before}");
-    // Nobody's messages were taken, and nothing is left behind.
+    // No messages were taken, and no snapshot is left.
     assert_eq!(server.control().sent(), 10);
     assert_eq!(server.control().snapshots(), 0);
 }
 
 #[tokio::test]
-async fn what_cannot_be_told_is_refused_with_a_way_out() {
+async fn an_unknown_acknowledged_time_is_refused_with_a_hint() {
     let server = start().await;
     server.control().deny(SNAPSHOTS);
     let told = managed(&server).await.acknowledged().await.unwrap_err();

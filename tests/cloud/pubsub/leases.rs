@@ -1,4 +1,4 @@
-//! What is on loan: extended, answered, answered too late.
+//! Messages on loan: extended, answered, answered too late.
 
 use super::*;
 
@@ -30,7 +30,7 @@ async fn a_message_redelivered_in_flight_has_a_lease_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_is_held_is_extended() {
+async fn leases_of_held_messages_are_extended() {
     let server = start().await;
     store(&server, 3);
     let log = log(&server).await;
@@ -148,11 +148,11 @@ impl std::io::Write for Written {
 }
 
 #[tokio::test]
-async fn a_lease_about_to_end_is_told_once_before_it_ends() {
+async fn a_lease_about_to_end_is_reported_once_before_it_ends() {
     let written = Written::default();
     let writer = written.clone();
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false);
-    // Of one thread alone, tracing may have decided by then that nobody listens.
+    // With a subscriber of one thread, tracing may have cached by then that there is none.
     tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
     let server = start().await;
     store(&server, 3);
@@ -163,7 +163,7 @@ async fn a_lease_about_to_end_is_told_once_before_it_ends() {
     let held = pull(&log, 3).await;
     let told = || {
         let all = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-        // Nobody else has this one.
+        // No other test has this one.
         let own: Vec<_> = all.lines().filter(|line| line.contains("max_lease = 4s")).collect();
         own.join("\n")
     };

@@ -23,7 +23,7 @@ async fn a_failed_message_is_reported_and_its_key_goes_on() {
 }
 
 #[tokio::test]
-async fn what_the_service_refuses_takes_no_neighbour_with_it() {
+async fn a_refused_message_does_not_fail_its_neighbours() {
     let server = start().await;
     let log = log(&server).await;
     let refusal = Some(Status::invalid_argument("no"));
@@ -46,7 +46,7 @@ async fn too_large_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn what_is_published_comes_whole_and_an_empty_event_is_refused_alone() {
+async fn messages_arrive_whole_and_an_empty_event_is_refused_alone() {
     let server = start().await;
     let mut options = options(&server);
     options.ordering = true;

@@ -1,9 +1,9 @@
-//! What does not work is told in words that say what to do, and comes back by itself.
+//! Faults are reported with a next step, and recovery needs no restart.
 
 use super::*;
 
 #[tokio::test]
-async fn a_broken_stream_is_told_and_recovers_and_its_leases_still_count() {
+async fn a_broken_stream_is_reported_and_recovers_and_its_leases_still_count() {
     let server = start().await;
     store(&server, 3);
     let log = log(&server).await;
@@ -30,14 +30,14 @@ async fn a_missing_subscription_fails_the_start() {
 }
 
 #[tokio::test]
-async fn nobody_listening_fails_the_start() {
+async fn an_endpoint_without_a_listener_fails_the_start() {
     let mut options = options(&start().await);
     let (listener, address) = kappa_test_servers::grpc::listen().await.unwrap();
     drop(listener);
     options.endpoint = Some(format!("http://{address}"));
     let log = PubSubLog::connect(options).await.unwrap();
     let error = log.backlog().await.unwrap_err().to_string();
-    assert!(error.contains("nobody answers"), "{error}");
+    assert!(error.contains("no answer from"), "{error}");
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn a_missing_permission_and_a_missing_subscription_fail_the_start_in_their
 }
 
 #[tokio::test]
-async fn a_subscription_deleted_later_is_told_and_one_made_again_is_read() {
+async fn a_subscription_deleted_later_is_reported_and_one_made_again_is_read() {
     let server = start().await;
     let log = log(&server).await;
     log.backlog().await.unwrap();
@@ -79,7 +79,7 @@ async fn a_subscription_deleted_later_is_told_and_one_made_again_is_read() {
 }
 
 #[tokio::test]
-async fn a_service_that_falls_silent_is_asked_and_its_trouble_is_told() {
+async fn a_service_that_falls_silent_is_probed_and_its_trouble_is_reported() {
     let server = start().await;
     let mut options = options(&server);
     options.admin_endpoint = Some(server.rest_endpoint());

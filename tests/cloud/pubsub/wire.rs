@@ -16,8 +16,8 @@ async fn behind(change: impl FnOnce(&mut PubSubOptions)) -> (PubSubServer, Proxy
     (server, way, PubSubLog::connect(options).await.unwrap())
 }
 
-/// Takes and acknowledges until the server knows of so many acknowledgements; the ids that came.
-/// The leases of what was lost on the way run out meanwhile.
+/// Pulls and acknowledges until the server has `count` acknowledgements; returns the ids. Leases of lost messages
+/// expire meanwhile.
 async fn drained(server: &PubSubServer, log: &PubSubLog, count: usize) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     let mut last = (0, std::time::Instant::now());
@@ -78,7 +78,7 @@ async fn a_stream_cut_in_the_middle_of_a_message_costs_no_message_and_no_acknowl
 async fn streams_cut_at_random_cost_no_message_and_no_acknowledgement() {
     for exactly_once in [false, true] {
         let (server, way, log) = behind(|options| {
-            // So that a response is shorter than what a connection carries.
+            // So that a response is shorter than a connection's buffer.
             (options.streams, options.max_outstanding_messages) = (2, 40);
         })
         .await;

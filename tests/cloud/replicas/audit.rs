@@ -2,10 +2,13 @@
 
 use super::*;
 
-/// The services with a daemon that has worked off some events, and what it worked off.
+/// Returns the services after a daemon has processed some events, and the events.
 async fn worked_off(mode: &str) -> (Services, Vec<Event>) {
     let services = Services::start().await;
-    services.configure("dataset = 'd'", &format!("dataset = 'd'\nmode = '{mode}'"));
+    services.configure(
+        "dataset = 'd'",
+        &format!("dataset = 'd'\nmode = '{mode}'\nmax_staleness = '0s'"),
+    );
     let events = generated(300);
     services.publish(&events);
     let mut daemon = services.daemon("one");
@@ -14,7 +17,7 @@ async fn worked_off(mode: &str) -> (Services, Vec<Event>) {
     (services, events)
 }
 
-/// Whether the audit found nothing, and what it wrote.
+/// Runs an audit; returns whether it is clean, and its output.
 async fn audit(services: &Services, more: &str) -> (bool, String) {
     let Output { status, stdout, stderr } = services.output(&format!("audit{more}"), b"").await;
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -47,10 +50,10 @@ async fn upserts_are_audited_and_a_table_that_is_gone_misses_its_rows() {
     let rows = missing(&told);
     assert!(!clean && rows.len() == users && rows.iter().all(|row| row[2] == "users"), "{told}");
     assert!(told.contains("table users: none of the rows"), "{told}");
-    // A table that may be stale says nothing of what was written just now.
+    // A table that may be stale does not show recent rows.
     let (clean, told) = audit(&services, " --set warehouse.bigquery.max_staleness=1h").await;
     assert!(clean && told.contains("left out\t") && told.contains("max_staleness is 1h"), "{told}");
-    // What waits for the subscription is left out, as what was published beside it.
+    // Messages that wait for the subscription are left out, as are messages that were published beside it.
     services.publish(&events[..1]);
     let (clean, told) = audit(&services, "").await;
     assert!(clean && told.contains("not acknowledged"), "{told}");
@@ -77,5 +80,6 @@ async fn appends_are_audited_as_their_view_shows_them() {
     let (clean, told) = audit(&services, "").await;
     let rows = missing(&told);
     assert!(!clean && rows.len() == 1, "{told}");
-    assert_eq!(rows[0][2..5], ["orders", &format!("event_id={id}"), &id]);
+    assert_eq!((rows[0][2], rows[0][4]), ("orders", &*id));
+    assert!(rows[0][3].starts_with(&format!("event_id={id}, event_timestamp=")), "{told}");
 }

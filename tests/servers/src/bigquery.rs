@@ -1,11 +1,11 @@
 //! BigQuery: REST v2 for datasets, tables and queries, gRPC for the Storage Write API.
 //!
-//! - What is answered as appended is stored, unless a fault says otherwise.
+//! - Rows that are answered as appended are stored, unless a fault is ordered.
 //! - A request is stored whole or not at all.
 //! - Different rows at a used offset are recorded as a violation: the service would answer
-//!   ALREADY_EXISTS and the rows would be lost unseen.
+//!   ALREADY_EXISTS and the rows would be lost without a report.
 //!
-//! These are the comments of googleapis: google/cloud/bigquery/storage/v1/storage.proto.
+//! Source: the comments of googleapis: google/cloud/bigquery/storage/v1/storage.proto.
 
 mod append;
 mod cell;

@@ -1,10 +1,10 @@
 //! A TCP proxy that spoils the connections of one server: cut, held back, slow.
 //!
-//! - It knows no protocol: a cut falls wherever the bytes happen to be.
-//! - A cut passes the bytes before it on and closes both sides; where the other direction has bytes
-//!   that nobody took yet, the system makes a reset of it, as it does with real ones.
-//! - Held back is half closed as a client meets it: its bytes are taken, nobody answers, and nobody
-//!   says that nobody will. Frozen is the same for good, of the connections that are open.
+//! - It knows no protocol: a cut can be at any byte.
+//! - A cut passes on the bytes before it and closes both sides; if the other direction has unread bytes, the system makes
+//!   a reset of it, as for real connections.
+//! - A held connection takes the client's bytes and gives no answer and no error. A frozen one does so without end; only
+//!   open connections can be frozen.
 
 use std::io;
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ struct Weather {
     frozen: usize,
 }
 
-/// What is ordered of single connections, and what became of them.
+/// The faults ordered for single connections, and their results.
 #[derive(Debug, Default)]
 struct Orders {
     /// The bytes, by direction, after which the connection that carries the next one is cut.
@@ -119,7 +119,7 @@ impl Proxy {
         self.shared.weather.send_modify(|weather| weather.cuts += 1);
     }
 
-    /// Lets nothing through in one direction, or again what waited.
+    /// Stops one direction, or releases its waiting bytes.
     pub fn hold(&self, direction: Direction, hold: bool) {
         self.shared.weather.send_modify(|weather| weather.held[direction as usize] = hold);
     }

@@ -1,12 +1,12 @@
 //! Pub/Sub: gRPC for publishing and reading, REST for the administration.
 //!
-//! - A message is acknowledged by a lease that is still held, or not at all; one whose lease ran
-//!   out comes again: <https://cloud.google.com/pubsub/docs/lease-management>.
-//! - A stream is sent no more than it asked for: what it has on loan counts until it is answered,
+//! - Only a valid lease acknowledges a message; a message whose lease expired comes again:
+//!   <https://cloud.google.com/pubsub/docs/lease-management>.
+//! - A stream gets no more than it asked for: its messages on loan count until they are answered,
 //!   <https://cloud.google.com/pubsub/docs/reference/rpc/google.pubsub.v1#streamingpullrequest>.
 //! - A message with an ordering key is held while another of its key is on loan, where the
-//!   subscription orders. <https://cloud.google.com/pubsub/docs/ordering> promises the order; one at
-//!   a time is how it is kept here.
+//!   subscription orders. <https://cloud.google.com/pubsub/docs/ordering> promises the order; this server keeps it by
+//!   sending one at a time.
 
 mod control;
 mod publish;

@@ -11,6 +11,7 @@ mod control;
 mod grpc;
 mod http;
 mod names;
+mod policies;
 mod state;
 mod upload;
 

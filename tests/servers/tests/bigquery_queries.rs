@@ -166,7 +166,7 @@ async fn a_query_has_at_most_1024_k_characters_and_10_000_parameters() {
 }
 
 #[tokio::test]
-async fn what_the_service_does_not_take_is_refused() {
+async fn queries_that_the_service_refuses_are_refused() {
     let dataset = Dataset::start().await;
     for (sql, why) in [
         ("SELECT id FROM", "Syntax error"),

@@ -1,4 +1,4 @@
-//! The proxy, before a server that sends back what it gets.
+//! The proxy, before a server that echoes its input.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::time::Duration;
@@ -36,7 +36,7 @@ async fn rest(client: &mut TcpStream) -> usize {
 }
 
 #[tokio::test]
-async fn a_cut_lets_through_what_stands_before_it_and_takes_one_connection_alone() {
+async fn a_cut_passes_the_bytes_before_it_and_affects_one_connection_alone() {
     for direction in [Direction::Requests, Direction::Answers] {
         let proxy = proxy().await;
         let (mut cut, mut other) = (connect(&proxy).await, connect(&proxy).await);
@@ -53,7 +53,7 @@ async fn a_cut_lets_through_what_stands_before_it_and_takes_one_connection_alone
 }
 
 #[tokio::test]
-async fn what_is_held_back_comes_when_it_is_let_go_and_nothing_of_it_is_lost() {
+async fn held_bytes_arrive_completely_after_their_release() {
     for direction in [Direction::Requests, Direction::Answers] {
         let proxy = proxy().await;
         let mut client = connect(&proxy).await;
@@ -109,7 +109,7 @@ async fn all_are_cut_and_each_new_one_at_random() {
 }
 
 #[tokio::test]
-async fn what_is_delayed_comes_whole_and_late() {
+async fn delayed_bytes_arrive_completely_and_late() {
     let proxy = proxy().await;
     let mut client = connect(&proxy).await;
     proxy.delay(Duration::from_millis(100));

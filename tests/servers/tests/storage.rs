@@ -1,9 +1,12 @@
-//! The Cloud Storage server, seen by raw clients: what it refuses.
+//! The Cloud Storage server and its refusals, seen by raw clients.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use googleapis_tonic_google_storage_v2::google::storage::v2;
 use kappa_test_servers::storage::StorageServer;
 use tonic::Code;
+use v2::bucket::SoftDeletePolicy;
+use v2::bucket::lifecycle::Rule;
+use v2::bucket::lifecycle::rule::{Action, Condition};
 use v2::compose_object_request::SourceObject;
 use v2::compose_object_request::source_object::ObjectPreconditions;
 use v2::storage_client::StorageClient;
@@ -167,4 +170,91 @@ async fn chunks_but_the_last_are_multiples_of_256_kib() {
     let last = format!("{}-{}/{whole}", 3 * CHUNK, whole - 1);
     assert_eq!(send(last, 10).await, (200, None));
     assert_eq!(server.control().objects("b")[0].1.len(), whole);
+}
+
+async fn create(
+    server: &StorageServer,
+    id: &str,
+    change: impl FnOnce(&mut v2::Bucket),
+) -> Result<v2::Bucket, Code> {
+    let mut bucket = v2::Bucket { project: "projects/p".into(), ..Default::default() };
+    change(&mut bucket);
+    let request = v2::CreateBucketRequest {
+        parent: "projects/_".into(),
+        bucket_id: id.into(),
+        bucket: Some(bucket),
+        ..Default::default()
+    };
+    let endpoint = tonic::transport::Endpoint::from_shared(server.grpc_endpoint()).unwrap();
+    let mut client = StorageClient::new(endpoint.connect().await.unwrap());
+    let answer = client.create_bucket(request).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| status.code())
+}
+
+fn rule(action: &str, class: &str, days: Option<i32>, prefix: &str) -> Rule {
+    Rule {
+        action: Some(Action { r#type: action.into(), storage_class: class.into() }),
+        condition: Some(Condition {
+            age_days: days,
+            matches_prefix: vec![prefix.into()],
+            ..Default::default()
+        }),
+    }
+}
+
+#[tokio::test]
+async fn soft_delete_is_on_for_a_week_unless_it_is_switched_off_and_lasts_90_days_at_most() {
+    let server = started().await;
+    let kept = |seconds: i64| {
+        move |bucket: &mut v2::Bucket| {
+            let duration = prost_types::Duration { seconds, nanos: 0 };
+            let retention_duration = Some(duration);
+            bucket.soft_delete_policy =
+                Some(SoftDeletePolicy { retention_duration, ..Default::default() });
+        }
+    };
+    let seconds = |bucket: v2::Bucket| bucket.soft_delete_policy.unwrap().retention_duration;
+    let week = seconds(create(&server, "default", |_| {}).await.unwrap());
+    assert_eq!(week.unwrap().seconds, 604_800);
+    let off = seconds(create(&server, "off", kept(0)).await.unwrap());
+    assert_eq!(off.unwrap().seconds, 0);
+    for wrong in [-1, 1, 604_799, 7_776_001] {
+        assert_eq!(create(&server, "wrong", kept(wrong)).await, Err(Code::InvalidArgument));
+    }
+}
+
+#[tokio::test]
+async fn rules_of_a_lifecycle_are_checked_and_lead_to_colder_classes_only() {
+    let server = started().await;
+    let with = |rule: Vec<Rule>| {
+        move |bucket: &mut v2::Bucket| bucket.lifecycle = Some(v2::bucket::Lifecycle { rule })
+    };
+    for wrong in [
+        rule("Delete", "COLDLINE", Some(1), "a"),
+        rule("SetStorageClass", "", Some(1), "a"),
+        rule("SetStorageClass", "COLD", Some(1), "a"),
+        rule("Archive", "", Some(1), "a"),
+        rule("Delete", "", Some(-1), "a"),
+        rule("Delete", "", None, "a"),
+        rule("Delete", "", Some(1), ""),
+    ] {
+        let made = create(&server, "wrong", with(vec![wrong.clone()])).await;
+        assert_eq!(made, Err(Code::InvalidArgument), "{wrong:?}");
+    }
+    let rules = vec![
+        rule("SetStorageClass", "NEARLINE", Some(2), "cold"),
+        rule("SetStorageClass", "COLDLINE", Some(2), "cold/er"),
+        rule("Delete", "", Some(3), "cold/er"),
+    ];
+    create(&server, "rules", with(rules)).await.unwrap();
+    let names = ["cold/a", "cold/er", "warm"];
+    names.into_iter().for_each(|name| server.control().put("rules", name, "x"));
+    let classes = || names.map(|name| server.control().storage_class("rules", name));
+    let some = |classes: [&str; 3]| classes.map(|class| Some(class.to_owned()));
+    server.control().grow_old("rules", 1);
+    assert_eq!(classes(), some(["STANDARD"; 3]));
+    server.control().grow_old("rules", 2);
+    assert_eq!(classes(), some(["NEARLINE", "COLDLINE", "STANDARD"]));
+    server.control().grow_old("rules", 3);
+    assert_eq!(server.control().storage_class("rules", "cold/er"), None);
 }

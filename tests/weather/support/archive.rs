@@ -12,7 +12,7 @@ pub(super) struct Line {
     pub(super) window: String,
 }
 
-/// What an archive holds.
+/// The contents of an archive.
 #[derive(Default)]
 pub(super) struct Archived {
     pub(super) lines: Vec<Line>,

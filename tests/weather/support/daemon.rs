@@ -1,4 +1,4 @@
-//! A daemon as a process: asked over HTTP, told by signals.
+//! A daemon as a process, with its status over HTTP and its signals.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::{Scene, await_that};
 
-/// What no daemon may ever need, in KiB.
+/// The memory that no daemon may exceed, in KiB.
 const MAX_RESIDENT_KIB: u64 = 250 * 1024;
 
 /// A daemon. Dropping it kills it.
@@ -66,7 +66,7 @@ impl Daemon {
         });
     }
 
-    /// What a path answers; `None` while nobody answers.
+    /// Returns the answer of a path; `None` while there is none.
     pub(crate) fn try_get(&self, path: &str) -> Option<(u16, String)> {
         let mut answer = self.agent.get(format!("http://{}{path}", self.address)).call().ok()?;
         Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
@@ -89,7 +89,7 @@ impl Daemon {
         serde_json::from_str(&self.get("/status").1).unwrap()
     }
 
-    /// Waits until `seen` sees what it wants in the status.
+    /// Waits until `seen` returns a value for the status.
     pub(crate) fn await_status<T>(&self, what: &str, seen: impl Fn(&Snapshot) -> Option<T>) -> T {
         await_that(what, || seen(&self.status()))
     }

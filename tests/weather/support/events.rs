@@ -1,8 +1,8 @@
-//! Events to publish, each with what it must become.
+//! Events to publish, each with its expected result.
 
 use kappa::generate::{DEFAULT_START, Generator, Ids, Options};
 
-/// What must become of an event.
+/// The expected result of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// A row, and a line in the archive.

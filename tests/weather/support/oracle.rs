@@ -1,4 +1,4 @@
-//! The oracle: knows what was published, and looks whether all of it came where it belongs.
+//! The oracle: it knows the published events, and checks that each of them is in the right place.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::{Scene, archive};
 /// Differences that are worth printing.
 const SHOWN: usize = 8;
 
-/// What was published to a scene.
+/// The published events of a scene.
 #[derive(Default)]
 pub(crate) struct Oracle {
     published: Vec<Published>,
@@ -34,7 +34,7 @@ impl Oracle {
         self.published[begin..].chunks(commit).for_each(|chunk| publisher.publish(chunk));
     }
 
-    /// Remembers what others published.
+    /// Adds events that other processes published.
     pub(crate) fn remember(&mut self, events: Vec<Published>) {
         self.published.extend(events);
     }
@@ -144,12 +144,12 @@ fn id_of(row: &Row) -> String {
     row.get("event_id").and_then(Value::as_str).unwrap().to_owned()
 }
 
-/// What stands in the archive for this payload.
+/// Returns the archive's text of this payload.
 fn on_one_line(payload: &[u8]) -> Vec<u8> {
     payload.iter().map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }).collect()
 }
 
-/// The windows in which each payload was published, by what the log says.
+/// Returns the windows in which each payload was published, by the log's times.
 fn windows(dir: &Path) -> HashMap<Vec<u8>, HashSet<String>> {
     let log = Connection::open(dir.join("log.db")).unwrap();
     let mut select = log.prepare("SELECT payload, publish_time FROM events").unwrap();

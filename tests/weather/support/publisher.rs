@@ -25,7 +25,7 @@ impl Publisher {
             max_age: Duration::from_secs(7 * 86_400),
             max_unused: None,
             max_bytes: 10 << 30,
-            // Larger than the daemon allows: what is too large for it must come to it somehow.
+            // Larger than the daemon's limit, so that oversized events reach it.
             max_event_bytes: 100 << 20,
         };
         std::fs::create_dir_all(data_dir).unwrap();

@@ -19,7 +19,7 @@ pub(super) fn table_of(kind: &str) -> &'static str {
     }
 }
 
-/// What a valid event must become: the table, and the row without what only the daemon knows.
+/// Returns the expected table and row of a valid event, without the columns that only the daemon knows.
 pub(super) fn expected(payload: &[u8]) -> (&'static str, Row) {
     let event: Value = serde_json::from_slice(payload).unwrap();
     let table = table_of(event["event_type"].as_str().unwrap());
@@ -51,7 +51,7 @@ pub(super) fn expected(payload: &[u8]) -> (&'static str, Row) {
     (table, row)
 }
 
-/// All rows of a table, as they stand there, without what only the daemon knows.
+/// Returns all rows of a table, without the columns that only the daemon knows.
 pub(super) fn stored(warehouse: &Connection, table: &str) -> Vec<Row> {
     let mut select = warehouse.prepare(&format!("SELECT * FROM {table}")).unwrap();
     let names: Vec<String> = select.column_names().map(str::to_owned).collect();
@@ -75,7 +75,7 @@ pub(super) fn stored(warehouse: &Connection, table: &str) -> Vec<Row> {
     all
 }
 
-/// A value as JSON; a JSON column as what its text says.
+/// Returns a value as JSON; the text of a JSON column is parsed.
 fn cell(column: &str, value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Null => Value::Null,

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::Daemon;
 
-/// Where one test plays. A test that panics tells what the daemon said, and what lies about.
+/// The folder of one test. A test that panics prints the daemon's output and the files.
 pub(crate) struct Scene {
     root: TempDir,
 }
@@ -35,8 +35,7 @@ impl Scene {
         self.root.path().join("data")
     }
 
-    /// `kappa` with these arguments, on this scene, untouched by the settings of whoever runs
-    /// the tests.
+    /// `kappa` with these arguments, on this scene, independent of the settings in the environment of the tests.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
         command
@@ -63,13 +62,13 @@ impl Scene {
         Daemon::spawn(self, self.command(&["run", "--until-idle"])).ends_with(0);
     }
 
-    /// Runs a command that is to end soon; its exit code, and what it said on stderr.
+    /// Runs a command that should end soon; returns its exit code and stderr.
     pub(crate) fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let Output { status, stderr, .. } = self.command(arguments).output().unwrap();
         (status.code(), String::from_utf8_lossy(&stderr).into_owned())
     }
 
-    /// All that daemons said here.
+    /// Returns the output of all daemons of this scene.
     pub(crate) fn log(&self) -> String {
         let bytes = fs::read(self.log_path()).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -98,7 +97,7 @@ impl Drop for Scene {
         }
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
-        eprintln!("---- the daemon said, at last:");
+        eprintln!("---- the daemon's last output:");
         lines.iter().skip(lines.len().saturating_sub(60)).for_each(|line| eprintln!("{line}"));
         eprintln!("---- files:");
         let mut files = files_below(self.root.path());

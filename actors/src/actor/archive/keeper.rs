@@ -14,6 +14,7 @@ use super::directory::{Directory, Incarnations, OpenWindow};
 use super::window::{WindowActor, WindowMessage, WindowPorts};
 use crate::archive::Window;
 use crate::delivery::Claim;
+use crate::port::watched_archive;
 use crate::settings::ArchiveWindowSettings;
 use crate::supervision::{Address, Me, Order, Role, RoleError, worker};
 use crate::time::Timestamp;
@@ -26,7 +27,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub enum KeeperMessage {
     /// Events of any window.
     Archive(Vec<Claim>),
-    /// Permits are short, or nothing more is coming: have every window store what waits.
+    /// The memory budget is under pressure, or the log is empty: every window stores its waiting lines.
     Flush,
     /// Look which windows are to be closed.
     Tick,
@@ -34,7 +35,7 @@ pub enum KeeperMessage {
     Closed(Window),
 }
 
-/// What the keeper works with.
+/// Ports and shared state of the keeper.
 #[derive(Clone)]
 pub struct KeeperPorts {
     /// The open windows.
@@ -45,7 +46,7 @@ pub struct KeeperPorts {
     pub path: String,
     /// Whether the events come from dead letters that are requeued.
     pub of_requeue: bool,
-    /// What a window's actor works with.
+    /// Ports and shared state of a window's actor.
     pub window: WindowPorts,
 }
 
@@ -60,7 +61,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper over what stands in the directory.
+    /// Makes a keeper of the windows in the directory.
     #[must_use]
     pub fn new(ports: KeeperPorts, settings: &ArchiveWindowSettings) -> Self {
         Self {
@@ -153,12 +154,14 @@ impl Keeper {
     async fn open(&self, window: Window) -> Result<OpenWindow, RoleError> {
         let path = format!("{}/window.{window}", self.ports.path);
         let vitals = self.ports.window.board.actor(&path, "window");
+        let store = watched_archive(&self.ports.window.store, vitals.calls());
         let incarnations = Incarnations::new(self.ports.of_requeue);
         let open = OpenWindow { address: Address::new(vitals), incarnations };
-        // Listed before it writes anything: what is not listed counts as abandoned.
+        // Listed before it writes anything: recovery treats an incarnation that is not listed as abandoned.
         self.ports.directory.add(window, open.clone());
         let child = {
-            let (ports, settings) = (self.ports.window.clone(), self.settings.clone());
+            let ports = WindowPorts { store, ..self.ports.window.clone() };
+            let settings = self.settings.clone();
             let incarnations = open.incarnations.clone();
             worker(&open.address, &self.settings.restart, move || {
                 WindowActor::new(window, ports.clone(), &settings, incarnations.clone())
@@ -170,8 +173,8 @@ impl Keeper {
         Ok(open)
     }
 
-    /// Closes what is over, and everything when the pipeline is draining. Asked again at every
-    /// tick: a window whose actor died in between has forgotten.
+    /// Closes the windows whose time is over, and all windows while the pipeline drains. Repeated at every tick, because
+    /// an actor that was restarted in between does not know of the first request.
     fn close_due(&self, now: Timestamp) {
         let draining = self.ports.directory.is_draining();
         for (window, open) in self.ports.directory.open() {

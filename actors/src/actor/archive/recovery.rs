@@ -1,7 +1,6 @@
-//! Finishes what others left: the windows of a daemon that was killed, or of a dead replica.
+//! Finishes the windows of other processes: of a daemon that was killed, or of a dead replica.
 //!
-//! Receives only its own reminder to look. Owns nothing that is worth keeping. If it crashes, its
-//! next life looks again.
+//! Receives only its own reminder to look. Its state can be lost: after a crash it looks again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -28,11 +27,11 @@ pub enum RecoveryMessage {
 /// How unfinished windows are found and finished.
 #[derive(Clone)]
 pub struct Sweep {
-    /// Where they stand.
+    /// The store of the windows.
     pub store: Arc<dyn ArchiveStore>,
     /// Whose windows are alive.
     pub directory: Arc<Directory>,
-    /// Nobody else writes this archive, so whatever is not alive here is dead.
+    /// This process is the only writer of the archive, so every incarnation that is not alive here is dead.
     pub exclusive: bool,
     /// How long an incarnation must have been silent to count as dead, where others write too.
     pub grace: Duration,
@@ -41,7 +40,7 @@ pub struct Sweep {
 /// The role.
 pub struct Recovery {
     sweep: Sweep,
-    /// What stood there of others at the last look, and since when it has been the same.
+    /// The unfinished windows of other processes at the last look, and the time since when each has not changed.
     seen: HashMap<(Window, Incarnation), (u64, Instant)>,
     backoff: Backoff,
 }
@@ -53,12 +52,12 @@ impl Recovery {
         Self { sweep, seen: HashMap::new(), backoff: Backoff::new(PAUSE.0, PAUSE.1) }
     }
 
-    /// Finishes every window that nobody writes any more; answers how many.
+    /// Finishes every abandoned window and returns their number.
     ///
     /// # Errors
-    /// The first [`SealError`]: look again later. What could be finished is.
+    /// The first [`SealError`], after the other windows were finished: look again later.
     pub async fn look(&mut self, now: Instant) -> Result<usize, SealError> {
-        // In this order: whoever wrote what is listed stood in the directory by then.
+        // In this order: the writer of a listed object was in the directory by then.
         let unfinished = unfinished(&*self.sweep.store).await?;
         let alive = self.sweep.directory.alive();
         let mut present = HashSet::new();

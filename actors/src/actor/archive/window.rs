@@ -1,14 +1,13 @@
 //! Stores the events of one five-minute window, part by part, and composes them at its close.
 //!
-//! Receives claims from the keeper, and reminders from itself. Owns the lines not yet stored and
-//! their claims. One part is on its way to the store while the next gathers. If it crashes, those
-//! claims come round again, to the archive alone; its next life writes under another incarnation,
-//! and closes what this one left.
+//! Receives claims from the keeper, and reminders from itself. Owns the lines that are not yet stored, and
+//! their claims. One part is uploaded while the next is filled. If it crashes, those claims are delivered again, to the
+//! archive alone; its next life writes under another incarnation and composes the parts of this one.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::directory::Incarnations;
 use super::keeper::KeeperMessage;
@@ -20,7 +19,7 @@ use crate::delivery::{Claim, Ledger, Posting};
 use crate::port::{ArchiveStore, ObjectInfo};
 use crate::settings::ArchiveWindowSettings;
 use crate::supervision::{Address, Backoff, Errand, Me, Role, RoleError};
-use crate::vitals::Board;
+use crate::vitals::{Board, Outcome, Step, micros};
 
 /// Below this many bytes compressing costs less than moving to a blocking thread.
 const INLINE_ENCODE_BYTES: usize = 64 * 1024;
@@ -30,7 +29,7 @@ const INLINE_ENCODE_BYTES: usize = 64 * 1024;
 pub enum WindowMessage {
     /// Events of this window.
     Archive(Vec<Claim>),
-    /// Permits are short, or nothing more is coming: store what waits.
+    /// The memory budget is under pressure, or the log is empty: store the waiting lines.
     Flush,
     /// The part with this number is due, unless it is stored already.
     Due(u32),
@@ -38,24 +37,24 @@ pub enum WindowMessage {
     Answered(u32),
     /// The pause after a failure is over.
     Retry,
-    /// Store what waits, compose it all, and tell the keeper.
+    /// Store the waiting lines, compose all parts, and report to the keeper.
     Close,
-    /// The keeper has struck the window off: what came after its close comes round again.
+    /// The keeper has removed the window: claims that came after its close are delivered again.
     End,
 }
 
-/// What a window's actor works with.
+/// Ports and shared state of a window's actor.
 #[derive(Clone)]
 pub struct WindowPorts {
     /// Where parts go.
     pub store: Arc<dyn ArchiveStore>,
-    /// What is on loan.
+    /// The ledger of the messages on loan.
     pub ledger: Arc<Ledger>,
     /// Where archived events are counted.
     pub board: Arc<Board>,
     /// Told of the close.
     pub keeper: Address<KeeperMessage>,
-    /// What a line holds.
+    /// The format of a line.
     pub format: LineFormat,
     /// How a part is compressed.
     pub compression: Compression,
@@ -73,7 +72,9 @@ pub struct WindowActor {
     number: u32,
     part: Part,
     claims: Vec<Claim>,
-    /// A store stands in the mailbox already, behind all that it is to take.
+    /// When the first of them came.
+    began: Instant,
+    /// The mailbox has a `Store` message already, after all claims that it is for.
     store_queued: bool,
     /// To be stored as soon as the store has answered: until then it had better grow.
     due: bool,
@@ -90,8 +91,8 @@ pub struct WindowActor {
     retrying: bool,
 }
 
-/// What the store says to a part.
-type Answer = Result<ObjectInfo, StorePartError>;
+/// What the store says to a part, and how long that took.
+type Answer = (Result<ObjectInfo, StorePartError>, Duration);
 
 struct Unstored {
     part: EncodedPart,
@@ -99,6 +100,8 @@ struct Unstored {
     incarnation: Incarnation,
     number: u32,
     claims: Vec<Claim>,
+    /// When its first event came.
+    began: Instant,
 }
 
 impl WindowActor {
@@ -118,6 +121,7 @@ impl WindowActor {
             incarnations,
             number: 0,
             claims: Vec::new(),
+            began: Instant::now(),
             store_queued: false,
             due: false,
             unstored: VecDeque::new(),
@@ -184,6 +188,7 @@ impl WindowActor {
     fn add(&mut self, claims: Vec<Claim>, me: &Me<WindowMessage>) {
         if self.claims.is_empty() {
             let number = self.number;
+            self.began = Instant::now();
             me.remind_after(self.settings.flush_interval, move || WindowMessage::Due(number));
         }
         for claim in &claims {
@@ -225,19 +230,19 @@ impl WindowActor {
         let next = next.with_room(self.part.bytes() + self.part.bytes() / 8);
         let part = std::mem::replace(&mut self.part, next);
         let claims = std::mem::take(&mut self.claims);
-        let unstored = self.encode(part, claims).await?;
+        let unstored = self.encode(part, claims, self.began).await?;
         self.unstored.push_back(unstored);
         self.put_until(1, me).await
     }
 
-    /// Stores a suspect in a part of its own, before what waits: a crash over others must not
-    /// strike it. While the store cannot be reached, its claim is dropped, and comes round again.
+    /// Stores a suspect in a part of its own, before the waiting lines: a crash caused by others must not count
+    /// against it. While the store cannot be reached, its claim is dropped and delivered again.
     async fn store_alone(
         &mut self,
         suspect: Vec<Claim>,
         me: &Me<WindowMessage>,
     ) -> Result<(), RoleError> {
-        // Not in hand meanwhile, and no part is cancelled by what the suspect may do.
+        // The other lines are not in hand meanwhile, and a panic over the suspect cancels no part.
         self.suspect = suspect;
         self.take_answer(me).await?;
         let suspect = std::mem::take(&mut self.suspect);
@@ -246,7 +251,7 @@ impl WindowActor {
         }
         let mut part = Part::new(self.ports.format, self.ports.compression);
         suspect.iter().for_each(|claim| part.append(claim.message()));
-        let alone = self.encode(part, suspect).await?;
+        let alone = self.encode(part, suspect, Instant::now()).await?;
         self.unstored.push_back(alone);
         self.put_until(0, me).await?;
         // The open part has another number now, for which no reminder is on its way.
@@ -254,14 +259,19 @@ impl WindowActor {
     }
 
     /// Compresses a part, away from the actors where that takes time.
-    async fn encode(&mut self, part: Part, claims: Vec<Claim>) -> Result<Unstored, RoleError> {
+    async fn encode(
+        &mut self,
+        part: Part,
+        claims: Vec<Claim>,
+        began: Instant,
+    ) -> Result<Unstored, RoleError> {
         let part = if part.bytes() <= INLINE_ENCODE_BYTES {
             part.encode()?
         } else {
             tokio::task::spawn_blocking(move || part.encode()).await??
         };
         let incarnation = self.incarnation.clone();
-        Ok(Unstored { part, incarnation, number: self.next_number(), claims })
+        Ok(Unstored { part, incarnation, number: self.next_number(), claims, began })
     }
 
     fn next_number(&mut self) -> u32 {
@@ -271,8 +281,7 @@ impl WindowActor {
         self.number - 1
     }
 
-    /// Puts what is not stored, in its order, until no more than `left` are, or one fails. What is
-    /// left is on its way.
+    /// Stores the unstored parts in their order, until at most `left` remain or one fails. The rest is being uploaded.
     async fn put_until(&mut self, left: usize, me: &Me<WindowMessage>) -> Result<(), RoleError> {
         while !self.retrying {
             if self.on_its_way.is_none()
@@ -297,29 +306,42 @@ impl WindowActor {
         let window = self.window;
         let Unstored { part, incarnation, number, .. } = unstored;
         let (part, incarnation, number) = (part.clone(), incarnation.clone(), *number);
-        async move { store_part(&*store, window, &incarnation, number, &part).await }
+        async move {
+            let began = Instant::now();
+            let answer = store_part(&*store, window, &incarnation, number, &part).await;
+            (answer, began.elapsed())
+        }
     }
 
-    /// Waits for what becomes of the part that is on its way.
+    /// Waits for the result of the part that is being uploaded.
     async fn take_answer(&mut self, me: &Me<WindowMessage>) -> Result<(), RoleError> {
         let Some(on_its_way) = self.on_its_way.take() else { return Ok(()) };
         let Some(unstored) = self.unstored.pop_front() else { return Ok(()) };
         // In hand meanwhile: over a panic of the store its events are suspect.
-        match on_its_way.outcome().await? {
-            Ok(_) => self.stored(unstored, me),
+        let (answer, took) = on_its_way.outcome().await?;
+        let outcome = match &answer {
+            Err(StorePartError::Taken(_)) => Outcome::Gone,
+            answer => Outcome::of(answer),
+        };
+        self.ports.board.counters().attempts.add(Step::Upload, outcome, 1);
+        match answer {
+            Ok(_) => self.stored(unstored, took, me),
             Err(error) => self.failed(unstored, &error, me),
         }
         Ok(())
     }
 
     /// A part is durable: its claims are settled.
-    fn stored(&mut self, part: Unstored, me: &Me<WindowMessage>) {
+    fn stored(&mut self, part: Unstored, took: Duration, me: &Me<WindowMessage>) {
         self.recovered(me);
+        let counters = self.ports.board.counters();
+        counters.upload_time.observe(micros(took));
+        counters.part_time.observe(micros(part.began.elapsed()));
         let events = part.claims.len() as u64;
         let mut posting = Posting::default();
         part.claims.into_iter().for_each(|claim| posting.settle(claim));
         drop(posting);
-        self.ports.board.counters().archived.add(events);
+        counters.archived.add(events);
         me.vitals().handled(events);
     }
 
@@ -347,6 +369,8 @@ impl WindowActor {
         for incarnation in self.incarnations.all() {
             let closed =
                 close(&*self.ports.store, self.window, &incarnation, Limits::DEFAULT).await;
+            let attempts = &self.ports.board.counters().attempts;
+            attempts.add(Step::Compose, Outcome::of(&closed), 1);
             if let Err(error) = closed {
                 me.vitals().trouble(error.to_string(), 0);
                 self.retry_later(me);

@@ -15,9 +15,9 @@ enum Action {
     Put,
     /// The writer stores a part again, since its answer was lost.
     PutAgain(u32),
-    /// A sealer goes on for some calls to the store; it starts anew when it was done.
+    /// A sealer goes on for some calls to the store; after its end it starts again.
     Step { sealer: usize, calls: usize },
-    /// A sealer is killed where it stands.
+    /// A sealer is killed between two calls.
     Kill(usize),
 }
 
@@ -42,7 +42,7 @@ fn sealer(archive: &MemoryArchive, incarnation: &Incarnation) -> Sealer {
     Box::pin(async move { close(&client, window(), &incarnation, TINY).await })
 }
 
-/// The archive, and what must be true of it.
+/// The archive, and the lines that it must hold.
 struct World {
     archive: MemoryArchive,
     incarnation: Incarnation,
@@ -95,13 +95,16 @@ impl World {
         self.sealers[number] = sealer(&self.archive, &self.incarnation);
     }
 
-    /// No line is missing to a reader, and none stands more often than it was put.
+    /// Checks that a reader misses no line, and finds none more often than it was stored.
     fn check(&self, finished: bool) {
         let seen = seen(&self.archive).now_or_never().unwrap();
         for (number, puts) in (0..).zip(&self.puts) {
             let times = seen.get(&line(number)).copied().unwrap_or(0);
             assert!(times >= 1, "line {number} is lost");
-            assert!(times <= *puts, "line {number} was put {puts} times and stands {times} times");
+            assert!(
+                times <= *puts,
+                "line {number} was put {puts} times and is there {times} times"
+            );
         }
         let indexed = indexed(&self.archive).now_or_never().unwrap();
         if finished {
@@ -131,10 +134,9 @@ proptest! {
     }
 }
 
-/// A finisher stands still after any call, another is killed after any call of its own, and the
-/// first goes on.
+/// A finisher pauses after any call, another is killed after any call of its own, and the first goes on.
 #[tokio::test]
-async fn a_finisher_that_wakes_up_amid_anothers_leavings_neither_loses_nor_repeats_a_line() {
+async fn a_finisher_that_resumes_after_a_killed_one_neither_loses_nor_repeats_a_line() {
     for slept_after in 0..32 {
         for killed_after in 0..24 {
             let mut world = World::new();

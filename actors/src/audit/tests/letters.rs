@@ -56,3 +56,33 @@ async fn a_letter_of_the_same_payload_accounts_for_a_line_without_an_id() {
     rig.letter(0, &event(lines[0]), Stage::Write, Some("p0")).await;
     assert_eq!(rig.audit(Acknowledged::All).await.summary.total.missing, 0);
 }
+
+#[tokio::test]
+async fn a_purged_letter_explains_a_row_and_does_not_account_for_it() {
+    let purged = |letter: &mut crate::dead_letter_table::DeadLetter| {
+        *letter = letter.clone().purged(Timestamp::from_micros(5));
+    };
+    let total = with_letter(purged).await;
+    assert_eq!((total.purged, total.dead_letters, total.missing), (1, 0, 0));
+    let requeued = |letter: &mut crate::dead_letter_table::DeadLetter| {
+        letter.requeued_at = Some(Timestamp::from_micros(4));
+        purged(letter);
+    };
+    let total = with_letter(requeued).await;
+    assert_eq!((total.purged, total.dead_letters, total.missing), (0, 0, 1));
+}
+
+#[tokio::test]
+async fn an_open_letter_counts_beside_a_purged_one_of_another_stage() {
+    let rig = Rig::new(LineFormat::Annotated, &[orders("order.")]).await;
+    let lost = event("a", "order.placed");
+    rig.archive(0, Compression::None, std::slice::from_ref(&lost)).await;
+    let purge = |letter: &mut crate::dead_letter_table::DeadLetter| {
+        *letter = letter.clone().purged(Timestamp::from_micros(5));
+    };
+    rig.letter_with(0, &lost, Stage::Process, Some("p0"), purge).await;
+    rig.letter(0, &lost, Stage::Write, Some("p0")).await;
+    rig.letter_with(0, &lost, Stage::Poison, Some("p0"), purge).await;
+    let total = rig.audit(Acknowledged::All).await.summary.total;
+    assert_eq!((total.purged, total.dead_letters, total.missing), (0, 1, 0));
+}

@@ -52,7 +52,7 @@ pub(super) fn orders(kind: &str) -> String {
     )
 }
 
-/// What an audit told.
+/// The results of an audit.
 pub(super) struct Audited {
     pub(super) findings: Vec<Finding>,
     pub(super) windows: Vec<Tally>,
@@ -101,8 +101,8 @@ pub(super) struct Rig {
 }
 
 impl Rig {
-    /// Tables stand for these rules, named p0, p1, … but for the tables `orders` and `others`,
-    /// whose rules have their names.
+    /// Makes the tables of these rules. They are named p0, p1, … except `orders` and `others`, whose rules have the
+    /// names of their tables.
     pub(super) async fn new(format: LineFormat, rules: &[String]) -> Self {
         let config = EnvelopeConfig {
             id: "/event_id".into(),
@@ -124,7 +124,7 @@ impl Rig {
         rig
     }
 
-    /// The same with other rules, for which no tables are made.
+    /// Returns a copy with other rules, for which no tables are made.
     pub(super) fn with(&self, rules: &[String]) -> Self {
         let compile = |(number, rule): (usize, &String)| {
             let both = rules.len() > 1;
@@ -304,6 +304,9 @@ impl Rig {
             requeued_at: None,
             replay_id: None,
             ordering_key: "".into(),
+            class: None,
+            payload_object: None,
+            purged_at: None,
         };
         change(&mut letter);
         let spec = Arc::new(dead_letter_table::spec());

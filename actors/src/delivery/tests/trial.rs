@@ -8,17 +8,19 @@ const WAYS: [Duty; 3] = [Duty::Process(0), Duty::Process(1), Duty::Archive];
 
 const MAX_ATTEMPTS: u32 = 3;
 
-/// What the model knows of one delivery.
+/// The model of one delivery.
 #[derive(Debug, Default)]
 struct Loan {
     leases: Vec<Lease>,
     cost_bytes: u64,
+    /// Its publish time as its claims are counted by.
+    time: Timestamp,
     /// Claims not settled, wherever they are.
     open: usize,
     acknowledged: bool,
 }
 
-/// A claim in an actor's hands, and what the model knows of it.
+/// A claim in an actor's hands, with its model.
 #[derive(Debug)]
 struct InHands {
     claim: Claim,
@@ -52,6 +54,7 @@ impl Trial {
             backoff: Duration::from_millis(10),
             max_backoff: Duration::from_millis(100),
             max_attempts: MAX_ATTEMPTS,
+            panic_grace: Duration::from_secs(60),
         };
         Self {
             ledger: ledger(1_000, 1 << 20),
@@ -116,16 +119,19 @@ impl Trial {
 
     fn admit(&mut self) {
         self.next += 1;
-        let new = message(self.next, self.next);
+        let mut new = message(self.next, self.next);
+        // Neither in order nor all apart.
+        new.publish_time = Timestamp::now().before(Duration::from_millis(self.next * 3 % 7 * 40));
         let (leases, cost_bytes) = (vec![new.lease], new.cost_bytes());
         self.loans.insert(new.id.clone(), Loan { leases, cost_bytes, open: 1, ..Loan::default() });
         for claim in self.ledger.admit(vec![new]) {
             assert_eq!(claim.duty(), Duty::Route);
+            self.loan(&claim).time = claim.delivery().rounded_time();
             self.hands.push(InHands { claim, charged_bytes: 0, strikes: 0 });
         }
     }
 
-    /// Of what is not taken for acknowledgement, whether finished or not.
+    /// Repeats a delivery that is not taken for acknowledgement, whether finished or not.
     fn repeat(&mut self, which: Index) {
         let in_flight: Vec<_> =
             self.loans.iter_mut().filter(|(_, loan)| !loan.acknowledged).collect();
@@ -179,7 +185,7 @@ impl Trial {
         let mut acknowledged = std::mem::take(&mut *self.log.acknowledged.lock().unwrap());
         expected.sort_unstable();
         acknowledged.sort_unstable();
-        assert_eq!(acknowledged, expected, "all leases of what is settled, and no other");
+        assert_eq!(acknowledged, expected, "all leases of settled deliveries, and no other");
     }
 
     fn redeliver(&mut self) {
@@ -204,7 +210,7 @@ impl Trial {
             self.away.iter().position(|away| away.message == *id && kind(away))
         };
         let found = of_it(&spent).or_else(|| of_it(&|away| away.duty == duty));
-        let away = self.away.swap_remove(found.expect("what comes back was away, and only once"));
+        let away = self.away.swap_remove(found.expect("a returned claim was away, and only once"));
         let strikes = if away.duty == duty { away.strikes } else { 0 };
         if duty != Duty::DeadLetter {
             assert_eq!(claim.is_isolated(), strikes > 0, "suspects go alone, and only they");
@@ -217,7 +223,7 @@ impl Trial {
         self.hands.push(InHands { claim, charged_bytes: 0, strikes });
     }
 
-    /// What must hold after every step.
+    /// Checks the invariants after every step.
     pub(super) fn check(&self) {
         let account = self.ledger.account();
         let unacknowledged = || self.loans.values().filter(|loan| !loan.acknowledged);
@@ -229,6 +235,13 @@ impl Trial {
         let held: u64 = self.ledger.holdings().iter().map(|holding| holding.messages).sum();
         assert_eq!(held, open as u64);
         assert_eq!(open, self.hands.len() + self.away.len(), "no claim is nowhere");
+        for duty in WAYS.into_iter().chain([Duty::Route, Duty::DeadLetter]) {
+            let held = self.hands.iter().map(|held| (held.claim.duty(), &held.claim.message().id));
+            let away = self.away.iter().map(|away| (away.duty, &away.message));
+            let waiting = held.chain(away).filter(|(its, _)| *its == duty);
+            let oldest = waiting.map(|(_, id)| self.loans[id].time).min();
+            assert_eq!(self.ledger.oldest(duty), oldest, "{duty:?}");
+        }
     }
 
     /// The actors do their work from here on: everything comes to be acknowledged.
@@ -244,13 +257,16 @@ impl Trial {
             self.redeliver();
             self.check();
             let waits = self.hands.len() + self.away.len() > 0;
-            assert!(waits || !unfinished(&self), "what is neither in hands nor away never ends");
+            assert!(
+                waits || !unfinished(&self),
+                "a claim that is neither in hands nor away never ends"
+            );
         }
         assert_eq!((self.ledger.account().messages(), self.ledger.account().bytes()), (0, 0));
         assert!(self.ledger.holdings().is_empty());
     }
 
-    /// Closes the ledger; the actors die a little later, and whatever they still do is in vain.
+    /// Closes the ledger; the actors die a little later, and their last steps have no effect.
     pub(super) fn close(mut self, after: Vec<Action>) {
         let closed = self.ledger.close(&self.log).now_or_never().expect("the log answers at once");
         let finished: Vec<_> =
@@ -290,6 +306,7 @@ impl Trial {
 fn verdict() -> Verdict {
     Verdict {
         stage: Stage::Process,
+        class: FaultClass::envelope("envelope", "not JSON"),
         actor: "kappa/actor".to_owned(),
         processor: None,
         reason: "no row".to_owned(),

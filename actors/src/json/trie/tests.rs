@@ -40,7 +40,7 @@ fn a_number_that_no_double_holds_is_captured_as_it_is_written() {
 }
 
 #[test]
-fn a_repeated_key_begins_anew() {
+fn a_repeated_key_begins_again() {
     let json = r#"{"a":{"b":1,"c":2},"a":{"c":3},"d":[1],"d":null}"#;
     assert_eq!(capture(&["/a/b", "/a/c", "/d/0"], json), [None, Some("3"), None]);
 }

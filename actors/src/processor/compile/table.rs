@@ -15,7 +15,7 @@ const MAX_KEY_COLUMNS: usize = 16;
 const MAX_CLUSTER_COLUMNS: usize = 4;
 
 impl Compiler<'_> {
-    pub(super) fn table(&self) -> Result<TableSpec, PlanError> {
+    pub(super) fn table(&self, envelope: &EnvelopePlan) -> Result<TableSpec, PlanError> {
         let config = self.config;
         let mut columns: Vec<Column> = config
             .columns
@@ -31,7 +31,12 @@ impl Compiler<'_> {
         let partition_by =
             partition_by.map(|name| self.column("partition_by", name, &days)).transpose()?;
         let key = self.columns("key", &config.key, MAX_KEY_COLUMNS)?;
-        let cluster_by = self.columns("cluster_by", &config.cluster_by, MAX_CLUSTER_COLUMNS)?;
+        let mut cluster_by = self.columns("cluster_by", &config.cluster_by, MAX_CLUSTER_COLUMNS)?;
+        let keeps_events = self.key_columns(&key).any(|column| self.holds_id(column, envelope));
+        if cluster_by.is_empty() && !keeps_events {
+            // Each row is looked up by its key when a newer one replaces it.
+            cluster_by.extend(key.iter().take(MAX_CLUSTER_COLUMNS));
+        }
         let version = (!key.is_empty()).then_some(columns.len());
         if version.is_some() {
             columns.push(Column {
@@ -50,6 +55,7 @@ impl Compiler<'_> {
             order_by: self.order_by_definition(),
             partition_by,
             cluster_by,
+            keeps_events,
         })
     }
 
@@ -95,35 +101,29 @@ impl Compiler<'_> {
 
     /// Checks that rows of one event have different keys, that rows of two events do too (unless
     /// `order_by` decides which row is current), and that a replay makes the same key.
-    pub(super) fn check_key(
-        &self,
-        table: &TableSpec,
-        envelope: &EnvelopePlan,
-    ) -> Result<(), PlanError> {
+    pub(super) fn check_key(&self, table: &TableSpec) -> Result<(), PlanError> {
         if table.key.is_empty() {
             return Ok(());
         }
-        let columns: Vec<&ColumnConfig> = table
-            .key
-            .iter()
-            .filter_map(|&index| self.config.columns.get_index(index))
-            .map(|(_, column)| column)
-            .collect();
+        let columns: Vec<&ColumnConfig> = self.key_columns(&table.key).collect();
         let exploded = self.explode.is_some();
         if exploded && !columns.iter().any(|column| column.index || column.from.is_some()) {
             let hint = "add a column with index = true, or one from the element, to the key";
-            return Err(self.error("key", "does not tell the rows of one event apart", hint));
+            return Err(self.error("key", "is the same for all rows of one event", hint));
         }
         if columns.iter().any(|column| column.now) {
             return Err(self.now_decides("key"));
         }
-        let has_id = columns.iter().any(|column| self.holds_id(column, envelope));
-        if has_id || self.config.order_by.is_some() {
+        if table.keeps_events || self.config.order_by.is_some() {
             return Ok(());
         }
         let hint = "add the column with the event's id to the key, or name with order_by the column \
                     that decides between two events, as in order_by = \"event_timestamp\"";
         Err(self.error("key", "does not hold the event's id", hint))
+    }
+
+    fn key_columns(&self, key: &[usize]) -> impl Iterator<Item = &ColumnConfig> {
+        key.iter().filter_map(|&index| Some(self.config.columns.get_index(index)?.1))
     }
 
     /// The error for a table that would depend on the time of processing.

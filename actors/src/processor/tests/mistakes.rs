@@ -192,6 +192,9 @@ fn columns_that_are_referred_to_exist_and_suit() {
             "max_future",
             "is \"soon\", which is no duration",
         ),
+        ("freshness = \"soon\"", "freshness", "is \"soon\""),
+        ("freshness = \"999ms\"", "freshness", "is \"999ms\""),
+        ("freshness = \"32d\"", "freshness", "is \"32d\""),
     ] {
         refuse(&format!("{line}\n{columns}"), &format!("processors.p.{key}"), reason);
     }
@@ -213,12 +216,12 @@ fn a_key_without_the_events_id_needs_order_by() {
 }
 
 #[test]
-fn an_exploded_key_tells_the_rows_of_one_event_apart() {
+fn an_exploded_key_differs_between_the_rows_of_one_event() {
     let columns = "explode = \"/items\"\n\
                    columns.id = { type = \"STRING\", root = \"/event_id\" }\n\
                    columns.not_id = { type = \"STRING\", from = \"/event_id\" }\n\
                    columns.n = { type = \"INTEGER\", index = true }\n";
-    let reason = "does not tell the rows of one event apart";
+    let reason = "is the same for all rows of one event";
     refuse(&format!("key = [\"id\"]\n{columns}"), "processors.p.key", reason);
     for without in ["[\"n\"]", "[\"not_id\"]"] {
         let reason = "does not hold the event's id";

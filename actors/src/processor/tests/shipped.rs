@@ -63,7 +63,7 @@ fn the_other_tables_keep_data_and_metadata_as_json() {
     for (name, toml) in [("users", USERS), ("products", PRODUCTS), ("other", OTHER)] {
         let plan = shipped(name, toml);
         assert_eq!(plan.table().name, name);
-        assert_eq!(plan.table().key, [0]);
+        assert_eq!(plan.table().key, [0, 4]);
         let row = rows(&plan, EVENT).unwrap().remove(0);
         let data = plan.table().column("data").unwrap();
         assert_eq!(plan.table().columns[data].kind, ColumnType::Json);
@@ -115,11 +115,42 @@ fn cloudevents_fill_their_table() {
 }
 
 #[test]
+fn every_shipped_table_keeps_events_and_has_its_partitions_in_its_key() {
+    let cloudevents: toml::Table = toml::from_str(CLOUDEVENTS).unwrap();
+    let envelope = cloudevents["envelope"].clone().try_into().unwrap();
+    let envelope = EnvelopePlan::compile(&envelope, 10_000).unwrap();
+    let config = cloudevents["processors"]["cloudevents"].clone().try_into().unwrap();
+    let cloudevents = ProcessorPlan::compile("cloudevents", &config, &envelope, MANY).unwrap();
+    let plans = [ORDERS, USERS, PRODUCTS, OTHER, ORDER_ITEMS].map(|toml| shipped("any", toml));
+    for plan in plans.iter().chain([&cloudevents]) {
+        let table = plan.table();
+        assert!(table.keeps_events, "{}", table.name);
+        assert!(table.key.contains(&table.partition_by.unwrap()), "{}", table.name);
+    }
+}
+
+#[test]
+fn a_key_without_the_events_id_keeps_latest_states_and_is_clustered_by_it() {
+    let latest = ORDERS
+        .replace(r#"key = ["event_id", "event_timestamp"]"#, r#"key = ["order_id", "currency"]"#)
+        .replace("revision = 0", "revision = 0\norder_by = \"event_timestamp\"");
+    let plan = shipped("orders", &latest);
+    assert!(!plan.table().keeps_events);
+    assert_eq!(plan.table().cluster_by, [1, 3], "as configured");
+    let plan =
+        shipped("orders", &latest.replace(r#"cluster_by = ["event_type", "customer_id"]"#, ""));
+    assert_eq!((&plan.table().cluster_by, &plan.table().key), (&vec![2, 6], &vec![2, 6]));
+    let events = ORDERS.replace(r#"cluster_by = ["event_type", "customer_id"]"#, "");
+    assert_eq!(shipped("orders", &events).table().cluster_by, [0; 0]);
+}
+
+#[test]
 fn a_changed_rule_changes_the_fingerprint_and_nothing_else_does() {
     let fingerprint = |toml: &str| toml::from_str::<ProcessorConfig>(toml).unwrap().fingerprint();
     let orders = fingerprint(ORDERS);
     for (from, to) in [
         ("revision = 0", "revision = 7"),
+        ("revision = 0", "revision = 0\nfreshness = \"1m\""),
         ("cluster_by = [\"event_type\", \"customer_id\"]", ""),
         ("now = true", "now = true, description = \"when\""),
     ] {

@@ -21,7 +21,7 @@ fn rows_are_found_by_their_key_or_else_by_the_id_of_their_event() {
 }
 
 #[test]
-fn a_key_is_told_though_the_row_is_bad_unless_the_key_itself_is() {
+fn a_bad_row_still_has_a_key_unless_the_key_itself_is_bad() {
     let keys = |toml: &str| {
         let message = Message {
             id: "m1".into(),

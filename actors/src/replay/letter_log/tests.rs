@@ -32,6 +32,9 @@ fn letter(message: &str, duty: &str, payload: &[u8]) -> DeadLetter {
         requeued_at: None,
         replay_id: None,
         ordering_key: "k".into(),
+        class: None,
+        payload_object: None,
+        purged_at: None,
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) async fn given_back_comes_again(log: impl EventLog, order: bool) {
         assert_are(&rest[..2], &payloads(back), true);
     }
     let ids = |id| rest.iter().filter(|message| message.id == id).count();
-    assert!(back.iter().all(|message| ids(message.id.clone()) == 1), "what was given back");
+    assert!(back.iter().all(|message| ids(message.id.clone()) == 1), "each returned message once");
     pull_nothing(&log).await;
 }
 
@@ -58,8 +58,8 @@ pub(super) async fn backlog_counts(log: impl EventLog) {
     assert_eq!((backlog.messages, backlog.oldest), (Some(0), None));
 }
 
-/// `All`, or up to when; a log that cannot tell for sure may say less.
-pub(super) async fn it_tells_what_is_acknowledged(log: impl EventLog) {
+/// `All`, or up to a time; a log that is not certain may report an earlier one.
+pub(super) async fn it_reports_the_acknowledged_time(log: impl EventLog) {
     let (messages, before) = (pull_exactly(&log, 10).await, Timestamp::now());
     let told = must(log.acknowledged().await);
     assert_eq!(told, Acknowledged::Before(messages[0].publish_time), "those in flight count");

@@ -1,4 +1,4 @@
-//! What a pull promises.
+//! The promises of a pull.
 
 use std::future::poll_fn;
 use std::pin::pin;

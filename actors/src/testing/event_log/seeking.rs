@@ -1,4 +1,4 @@
-//! What a seek promises.
+//! The promises of a seek.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) async fn a_seek_forward_skips(log: impl EventLog) {
     let sought = must(log.seek(future).await);
     assert!(sought.messages.is_none_or(|count| count == 0), "{sought:?}");
     pull_nothing(&log).await;
-    // Also what comes in before that time is passed over.
+    // Messages that arrive before that time are passed over too.
     log.publish(vec![NewMessage::from_payload("early")])
         .await
         .into_iter()

@@ -63,7 +63,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Waits until a call stands before the gate.
+    /// Waits until a call has reached the gate.
     pub async fn arrived(&self) {
         self.arrived.notified().await;
     }
@@ -118,13 +118,13 @@ impl MemoryArchive {
         gate
     }
 
-    /// A call waits one poll before it takes effect, and a listing another in its middle: whoever
-    /// polls decides what happens in between.
+    /// Makes each call wait one poll before it takes effect, and a listing another in its middle, so that a test
+    /// decides which steps happen in between.
     pub fn one_call_a_poll(&self) {
         self.faults().one_call_a_poll = true;
     }
 
-    /// Waits until the names that stand are as wanted.
+    /// Waits until `wanted` accepts the existing names.
     pub async fn wait_until(&self, mut wanted: impl FnMut(&[String]) -> bool) {
         let mut changes = self.shared.changes.subscribe();
         while !wanted(&self.names()) {
@@ -172,7 +172,7 @@ impl MemoryArchive {
         let gate = self.faults().gate.clone();
         if let Some(gate) = gate {
             gate.arrived.notify_one();
-            // Nobody gives permits: the wait ends when the gate is opened.
+            // The semaphore has no permits: the wait ends when the gate is opened.
             drop(gate.open.acquire().await);
         }
         let mut faults = self.faults();
@@ -190,7 +190,7 @@ impl MemoryArchive {
         }
     }
 
-    /// What a call goes through that may have changed something.
+    /// Ends a call that may have changed something.
     fn leave<T>(&self, answer: T, changed: bool) -> Result<T, StoreError> {
         if !changed {
             return Ok(answer);
@@ -296,7 +296,7 @@ impl Objects {
         Put::Stored(info)
     }
 
-    /// Whether it stood in this version.
+    /// Returns whether it existed in this version.
     fn delete(&mut self, object: &ObjectRef) -> bool {
         let standing = self.by_name.get(&object.name);
         let stood = standing.is_some_and(|found| found.generation == object.generation);

@@ -1,4 +1,4 @@
-//! An event log in memory, with handles for what a test wants to see and to break.
+//! An event log in memory, whose state a test can read and break.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ struct State {
     messages: Vec<Stored>,
     /// Offsets to hand out, those given back first.
     waiting: VecDeque<usize>,
-    /// The offset that each lease still in force stands for.
+    /// The offset of each valid lease.
     loans: BTreeMap<Lease, usize>,
     next_lease: u64,
     skip_until: Option<Timestamp>,
@@ -83,14 +83,14 @@ impl MemoryLog {
         self.state().hides_backlog = true;
     }
 
-    /// The next `times` pulls fail; `usize::MAX` until told otherwise.
+    /// Makes the next `times` pulls fail; `usize::MAX` until the next call.
     pub fn fail_pulls(&self, times: usize) {
         let mut state = self.state();
         state.failing_pulls = times;
         self.announce(state);
     }
 
-    /// The next `times` acknowledgements fail; `usize::MAX` until told otherwise.
+    /// Makes the next `times` acknowledgements fail; `usize::MAX` until the next call.
     pub fn fail_acknowledgements(&self, times: usize) {
         let mut state = self.state();
         state.failing_acknowledgements = times;
@@ -110,13 +110,13 @@ impl MemoryLog {
         offset.is_some()
     }
 
-    /// Ids of what is acknowledged, in the order of publishing.
+    /// Returns the ids of acknowledged messages, in the order of publishing.
     #[must_use]
     pub fn acknowledged(&self) -> Vec<CompactString> {
         self.state().ids(|stored| stored.acknowledged)
     }
 
-    /// Ids of what was handed out and is neither acknowledged nor given back.
+    /// Returns the ids of messages that were handed out and neither acknowledged nor returned.
     #[must_use]
     pub fn outstanding(&self) -> Vec<CompactString> {
         let state = self.state();
@@ -147,7 +147,7 @@ impl MemoryLog {
         self.wait_until(|state| (state.loans.len() >= count).then_some(())).await;
     }
 
-    /// Waits for `look` to find something, looking anew at each change.
+    /// Waits until `look` returns a value; it is called after each change.
     async fn wait_until<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
         loop {
             let mut changed = Box::pin(self.changed.notified());
@@ -198,11 +198,11 @@ impl State {
         id
     }
 
-    /// What a pull answers now; `None` while it has to wait.
+    /// Returns the answer of a pull; `None` while it has to wait.
     fn pull(&mut self, mut room: Room) -> Option<Result<Pulled, LogError>> {
         if self.failing_pulls > 0 {
             self.failing_pulls -= usize::from(self.failing_pulls != usize::MAX);
-            return Some(Err(LogError::Unavailable("told to fail".to_owned())));
+            return Some(Err(LogError::Unavailable("injected fault".to_owned())));
         }
         let mut messages = Vec::new();
         while let Some(&offset) = self.waiting.front()
@@ -235,7 +235,7 @@ impl State {
         if self.failing_acknowledgements > 0 {
             self.failing_acknowledgements -=
                 usize::from(self.failing_acknowledgements != usize::MAX);
-            return Err(LogError::Unavailable("told to fail".to_owned()));
+            return Err(LogError::Unavailable("injected fault".to_owned()));
         }
         for lease in leases {
             if let Some(offset) = self.loans.remove(lease) {
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_fails_as_often_as_it_is_told() {
+    async fn it_fails_the_given_number_of_times() {
         let log = MemoryLog::new();
         log.append([NewMessage::from_payload("one")]);
         log.fail_pulls(1);
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn behind_the_end_what_is_given_back_still_comes() {
+    async fn returned_messages_come_again_after_the_end() {
         let log = MemoryLog::new();
         log.append([NewMessage::from_payload("one")]);
         log.end();

@@ -1,7 +1,7 @@
 //! A warehouse in memory: tables as maps by key, and handles for a test to break it by.
 //!
 //! It keeps every promise of the port except durability, and passes the port's conformance suite.
-//! What a test waits for it awaits: [`MemoryWarehouse::holds`] and [`Gate::reached`] need no sleep.
+//! Tests await [`MemoryWarehouse::holds`] and [`Gate::reached`] instead of sleeping.
 
 mod audit;
 mod gate;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use self::gate::Post;
 use self::table::Table;
-use crate::port::{EnsureError, Ensured, Refusal, Warehouse, WriteError, Written};
+use crate::port::{EnsureError, Ensured, Refusal, RefusalKind, Warehouse, WriteError, Written};
 use crate::row::{Row, TableSpec};
 use crate::testing::warehouse::ReadBack;
 
@@ -87,7 +87,7 @@ impl MemoryWarehouse {
         self.changed.send_replace(());
     }
 
-    /// Removes the rows of `table` that `gone` takes, as somebody would by hand.
+    /// Removes the rows of `table` that `gone` accepts, as an operator would by hand.
     pub fn remove(&self, table: &str, gone: impl Fn(&Row) -> bool) {
         if let Some(table) = self.state().tables.get_mut(table) {
             table.remove(gone);
@@ -95,7 +95,7 @@ impl MemoryWarehouse {
         self.changed.send_replace(());
     }
 
-    /// From now on says that rows of `table` may be hidden for so long.
+    /// Sets the time for which rows of `table` may be hidden.
     pub fn set_staleness(&self, table: &str, staleness: Duration) {
         self.state().staleness.insert(table.to_owned(), staleness);
     }
@@ -166,7 +166,10 @@ impl State {
         let mut written = Written::default();
         for (index, row) in rows.iter().enumerate() {
             match self.refusals.get(&spec.name).and_then(|refuses| refuses(row)) {
-                Some(reason) => written.refusals.push(Refusal { row: index, reason }),
+                Some(reason) => {
+                    let kind = RefusalKind::Constraint;
+                    written.refusals.push(Refusal { row: index, kind, reason });
+                }
                 None => written.superseded += u64::from(table.put(spec, &places, row)),
             }
         }
@@ -255,7 +258,10 @@ mod tests {
         warehouse.ensure_table(&spec).await.unwrap();
         warehouse.refuse("t", |row| (row.0[0] == text("1")).then(|| "a one".to_owned()));
         let refused = warehouse.write(&spec, ids(3)).await.unwrap();
-        assert_eq!(refused.refusals, [Refusal { row: 1, reason: "a one".to_owned() }]);
+        assert_eq!(
+            refused.refusals,
+            [Refusal { row: 1, kind: RefusalKind::Constraint, reason: "a one".to_owned() }]
+        );
         assert_eq!(warehouse.rows("t"), [row([text("0")]), row([text("2")])]);
     }
 

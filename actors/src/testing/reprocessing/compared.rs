@@ -255,11 +255,14 @@ fn letter(event: &str, processor: &str, micros: i64) -> DeadLetter {
         requeued_at: None,
         replay_id: None,
         ordering_key: CompactString::default(),
+        class: None,
+        payload_object: None,
+        purged_at: None,
         duty: processor.to_owned(),
     }
 }
 
-/// All tables of a replay share its events, for as long as one of them stands.
+/// All tables of a replay share its events, for as long as one of them exists.
 pub async fn a_row_that_is_now_made_elsewhere_is_missing(
     live: &impl ReadBack,
     staging: &dyn Reprocessing,

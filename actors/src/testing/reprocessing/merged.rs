@@ -10,8 +10,7 @@ use crate::port::Merged;
 use crate::row::ColumnType::Bytes;
 use crate::row::Value;
 
-/// What is planned is done, a higher live version stays, and once more is once too often for
-/// nobody.
+/// A merge does what its plan says, keeps a higher live version, and changes no row when it is repeated.
 pub async fn a_merge_never_replaces_a_higher_version_and_again_changes_nothing(
     live: &impl ReadBack,
     staging: &dyn Reprocessing,
@@ -153,7 +152,7 @@ pub async fn a_key_is_merged_by_its_newest_rows(live: &impl ReadBack, staging: &
     }
     let (first, second) = ([("a", 8, (8, 1)), ("b", 7, (4, 1))], [("a", 5, (5, 1))]);
     scene.stage("r_many", all(&first), &[1, 2, 3, 4, 8]).await;
-    // The same replay after a crash: older, and newer.
+    // This replay after a crash: older, and newer.
     scene.stage("r_many", all(&second), &[5]).await;
     scene.stage("r_many", all(&[("b", 4, (5, 1)), ("d", 4, (4, 1))]), &[4, 5]).await;
     scene.complete("r_many").await;

@@ -3,7 +3,7 @@
 use super::{COLUMNS, Integer, ReadBack, Reprocessing, Scene, Text, all, how, read_row, spec};
 use crate::port::{MergeOptions, ReprocessError};
 
-/// In half of a replay, what is yet to come looks like what is gone.
+/// In an incomplete replay, later rows look like removed ones.
 pub async fn half_a_replay_is_not_merged_and_misses_nothing(
     live: &impl ReadBack,
     staging: &dyn Reprocessing,
@@ -56,7 +56,7 @@ pub async fn a_staging_table_belongs_to_one_replay(
     assert_eq!(staging.staged(name).await.expect("an answer").expect("it stands").rows, 0);
 }
 
-/// Of two that begin at the same moment one is told of the other.
+/// If two begin at the same moment, one gets an error that names the other.
 pub async fn two_replays_at_once_do_not_share_a_staging_table(
     live: &impl ReadBack,
     staging: &dyn Reprocessing,
@@ -95,7 +95,7 @@ pub async fn a_column_of_another_type_is_a_mismatch_and_changes_nothing(
     let wider = [COLUMNS[0], COLUMNS[1], COLUMNS[2], ("note", Integer), COLUMNS[3]];
     let resumed = staging.stage(&spec("retyped", &wider, 1), "r_retyped", 1).await;
     assert!(matches!(&resumed, Err(ReprocessError::Mismatch(_))), "{resumed:?}");
-    // Staged anew, it is the live table that has the other type.
+    // Staged again: now the live table has the other type.
     scene.drop().await;
     let live_table = std::mem::replace(&mut scene.table, retyped);
     scene.stage("r_retyped_2", vec![], &[]).await;
@@ -109,7 +109,7 @@ pub async fn a_column_of_another_type_is_a_mismatch_and_changes_nothing(
     assert_eq!(after, rows.iter().map(read_row).collect::<Vec<_>>());
 }
 
-/// Without a key nothing tells which rows belong together.
+/// Without a key, rows of both sides cannot be matched.
 pub async fn a_table_without_a_key_is_not_staged(_: &impl ReadBack, staging: &dyn Reprocessing) {
     for columns in [&COLUMNS[..], &COLUMNS[..3]] {
         let keyed = usize::from(columns.len() < COLUMNS.len());

@@ -4,13 +4,13 @@ use super::{ReadBack, VERSIONED, assert_holds, row, store, table, text, version,
 use crate::port::{EnsureError, Ensured};
 use crate::row::{ColumnType, Row, TableSpec, Value};
 
-/// Ensuring a table that stands as configured does nothing.
+/// Ensuring a table that exists as configured changes nothing.
 pub async fn a_table_is_created_once(warehouse: &impl ReadBack) {
     let spec = table("created", &VERSIONED, 1);
     let first = warehouse.ensure_table(&spec).await.expect("the table is made");
     assert_eq!(first, Ensured { created: true, ..Ensured::default() });
     store(warehouse, &spec, vec![versioned("a", "kept", 1)]).await;
-    let second = warehouse.ensure_table(&spec).await.expect("the table stands");
+    let second = warehouse.ensure_table(&spec).await.expect("the table exists");
     assert_eq!(second, Ensured::default());
     assert_holds(warehouse, &spec, &[versioned("a", "kept", 1)]).await;
 }
@@ -28,7 +28,7 @@ pub async fn a_new_column_is_added_and_is_null_in_old_rows(warehouse: &impl Read
     assert_holds(warehouse, &after, &[row([text("old"), Value::Null]), new]).await;
 }
 
-/// A column that the configuration dropped is named as idle and keeps what it holds.
+/// A column that the configuration dropped is named as idle and keeps its values.
 pub async fn a_column_no_longer_configured_stays_and_is_null_in_new_rows(
     warehouse: &impl ReadBack,
 ) {
@@ -43,7 +43,7 @@ pub async fn a_column_no_longer_configured_stays_and_is_null_in_new_rows(
     assert_holds(warehouse, &before, &rows).await;
 }
 
-/// A column of another type is left to a person, who is told all there is to know.
+/// A column of another type is left to the operator; the error has all details.
 pub async fn a_changed_column_type_is_a_mismatch(warehouse: &impl ReadBack) {
     // Every pair that a warehouse could hold in the same way is worth telling apart.
     let kinds = [
@@ -63,9 +63,9 @@ pub async fn a_changed_column_type_is_a_mismatch(warehouse: &impl ReadBack) {
         warehouse.ensure_table(&spec(was)).await.expect("the table is made");
         for wanted in kinds.into_iter().filter(|&wanted| wanted != was) {
             match warehouse.ensure_table(&spec(wanted)).await {
-                Err(EnsureError::Mismatch(says)) => {
-                    for told in [name.as_str(), "value", was.name(), wanted.name()] {
-                        assert!(says.contains(told), "{says:?} does not tell {told}");
+                Err(EnsureError::Mismatch(text)) => {
+                    for part in [name.as_str(), "value", was.name(), wanted.name()] {
+                        assert!(text.contains(part), "{text:?} does not name {part}");
                     }
                 }
                 other => panic!("{} to {}: {other:?}", was.name(), wanted.name()),
@@ -82,7 +82,7 @@ pub async fn a_changed_key_is_a_mismatch(warehouse: &impl ReadBack) {
         warehouse.ensure_table(&table(&name, &columns, was)).await.expect("the table is made");
         for wanted in (0..=2).filter(|&wanted| wanted != was) {
             match warehouse.ensure_table(&table(&name, &columns, wanted)).await {
-                Err(EnsureError::Mismatch(says)) => assert!(says.contains(&name), "{says:?}"),
+                Err(EnsureError::Mismatch(text)) => assert!(text.contains(&name), "{text:?}"),
                 other => panic!("a key of {was} to {wanted} columns: {other:?}"),
             }
         }
@@ -103,7 +103,7 @@ pub async fn a_changed_order_by_is_a_mismatch(warehouse: &impl ReadBack) {
         }
         for wanted in definitions.into_iter().filter(|&wanted| wanted != was) {
             match warehouse.ensure_table(&spec(&name, wanted)).await {
-                Err(EnsureError::Mismatch(says)) => assert!(says.contains(&name), "{says:?}"),
+                Err(EnsureError::Mismatch(text)) => assert!(text.contains(&name), "{text:?}"),
                 other => panic!("order_by {was:?} to {wanted:?}: {other:?}"),
             }
         }

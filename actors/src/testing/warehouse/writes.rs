@@ -92,13 +92,13 @@ pub async fn rows_that_a_newer_version_keeps_out_are_counted(warehouse: &impl Re
 pub async fn a_row_replaces_what_is_older(warehouse: &impl ReadBack) {
     let spec = table("replaced", &VERSIONED, 1);
     store(warehouse, &spec, vec![versioned("a", "first", 5), versioned("b", "other", 1)]).await;
-    for (said, version, stands) in [
+    for (text, version, live) in [
         ("older", 4, ("first", 5)),
         ("newer", i64::MAX, ("newer", i64::MAX)),
         ("late", 6, ("newer", i64::MAX)),
     ] {
-        store(warehouse, &spec, vec![versioned("a", said, version)]).await;
-        let rows = [versioned("a", stands.0, stands.1), versioned("b", "other", 1)];
+        store(warehouse, &spec, vec![versioned("a", text, version)]).await;
+        let rows = [versioned("a", live.0, live.1), versioned("b", "other", 1)];
         assert_holds(warehouse, &spec, &rows).await;
     }
 }
@@ -118,7 +118,7 @@ pub async fn rows_of_one_call_count_in_their_order(warehouse: &impl ReadBack) {
     assert_holds(warehouse, &spec, &rows).await;
 }
 
-/// The first row of a key stays where nothing tells which is newer.
+/// Without a version the first row of a key stays.
 pub async fn without_a_version_the_first_row_stays(warehouse: &impl ReadBack) {
     let spec = table("unversioned", &VERSIONED[..2], 1);
     let said = |id, said| row([text(id), text(said)]);
@@ -167,7 +167,7 @@ pub async fn writing_nothing_is_no_error(warehouse: &impl ReadBack) {
     assert_holds(warehouse, &spec, &[]).await;
 }
 
-/// A missing table is said, ensured and written.
+/// A missing table is reported, ensured and written.
 pub async fn a_table_that_is_not_there_is_gone(warehouse: &impl ReadBack) {
     let spec = table("missing", &VERSIONED, 1);
     let rows = vec![versioned("a", "in the end", 1)];

@@ -295,7 +295,7 @@ impl<'a> Question<'a> {
 }
 
 /// A parameter that is one value.
-pub(super) fn parameter(name: &str, kind: ColumnType, value: &Value) -> Json {
+pub(in crate::backend::bigquery) fn parameter(name: &str, kind: ColumnType, value: &Value) -> Json {
     json!({
         "name": name,
         "parameterType": { "type": sql_type(kind) },

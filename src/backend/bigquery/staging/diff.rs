@@ -34,7 +34,7 @@ impl Sides<'_> {
         )
     }
 
-    /// What is counted and kept of all pairs, in the order in which it is read.
+    /// Returns the counts and examples of all pairs, in the order in which they are read.
     fn counted(&self) -> Vec<String> {
         let mut counted = ["_staged", "_changed", "_changed AND _newer", "_older", "_hides"]
             .map(|condition| format!("COUNTIF({condition})"))
@@ -55,7 +55,7 @@ impl Sides<'_> {
         counted
     }
 
-    /// What is said of one pair of a staged and a live row, either of which may not be there.
+    /// Returns the comparison of a staged and a live row, either of which may be missing.
     fn told_apart(&self) -> Vec<String> {
         let (s, l) = (self.mark("s"), self.mark("l"));
         let missing = match self.scope {
@@ -107,7 +107,7 @@ impl Sides<'_> {
         self.table.key.iter().map(|&at| self.shown(side, at)).collect()
     }
 
-    /// What is shown of a row for which `condition` is true; NULL for others.
+    /// Returns the example of a row for which `condition` is true; NULL for others.
     fn example(&self, condition: &str, values: &[String], name: &str) -> String {
         let shown = match self.how.examples {
             0 => "'1'".to_owned(),

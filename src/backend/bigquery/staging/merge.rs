@@ -16,8 +16,8 @@ use crate::backend::bigquery::WriteMode;
 use crate::backend::bigquery::cell::value;
 use crate::backend::bigquery::query::Cells;
 
-/// Counts what there is to do and, unless this is a dry run, does it. What a daemon writes between
-/// the two is not in the counts; which row stands is decided by versions all the same.
+/// Counts the changes and, unless this is a dry run, makes them. Rows that a daemon writes between
+/// the two are not in the counts; the versions still decide which row is current.
 pub(super) async fn merge(
     of: &BigQueryStaging,
     table: &TableSpec,
@@ -29,7 +29,7 @@ pub(super) async fn merge(
     let how = Comparison { examples: 0, ..how.clone() };
     let mut sides = Sides::look(of, table, &how).await?;
     if !options.dry_run {
-        // As a daemon does when it starts. What cannot be merged has left the table as it is.
+        // As a daemon does when it starts. A refused merge has left the table as it is.
         of.live.ensure_table(table).await.map_err(unready)?;
         sides = Sides::look(of, table, &how).await?;
     }
@@ -173,8 +173,8 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Writes what is not there yet, in the order in which BigQuery gives it: what a query found
-    /// stays as it is, and sorting it would be one worker's work.
+    /// Writes the missing and changed rows, in the order in which BigQuery returns them: a query's result is fixed, and one
+    /// worker would have to sort it.
     async fn put(&self, sides: &Sides<'_>) -> Result<(), ReprocessError> {
         let all: Vec<_> = (0..self.table.columns.len()).collect();
         let mut pages = self.of.live.rest.pages(&sides.unmerged(), &[]).await?;
@@ -278,7 +278,7 @@ fn check(written: Result<Written, WriteError>) -> Result<(), ReprocessError> {
             ))),
         },
         Err(error) => Err(ReprocessError::Unavailable(format!(
-            "{error}; what is merged so far stands: merge again for the rest"
+            "{error}; the rows merged so far are kept: merge again for the rest"
         ))),
     }
 }

@@ -6,7 +6,7 @@ use kappa_actors::port::{ReprocessError, Staged};
 use kappa_actors::time::Timestamp;
 use serde_json::{Value, json};
 
-/// What a description begins with that is a note.
+/// The beginning of a description that is a note.
 const BEGINNING: &str = "staged by a replay of kappa: ";
 
 /// The note on a staging table.
@@ -33,7 +33,7 @@ pub(super) fn noted(table: &Value) -> Option<Note> {
 }
 
 impl Note {
-    /// That of a replay that begins now.
+    /// Returns the note of a replay that begins now.
     pub(super) fn begun(replay: &str, revision: u16) -> Self {
         Self { replay: replay.to_owned(), revision, began: Timestamp::now(), completed: None }
     }
@@ -55,7 +55,7 @@ impl Note {
         Err(ReprocessError::Taken(says))
     }
 
-    /// Only what has come to its end is merged.
+    /// Refuses an incomplete replay.
     pub(super) fn check_complete(&self, live: &str) -> Result<(), ReprocessError> {
         if self.completed.is_some() {
             return Ok(());

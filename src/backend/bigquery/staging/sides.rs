@@ -16,7 +16,7 @@ pub(super) struct Sides<'a> {
     pub(super) how: &'a Comparison,
     /// How the live table is written.
     pub(super) mode: WriteMode,
-    /// Which live rows the replay answers for, where that can be told.
+    /// The positions of the replay, if they are known.
     pub(super) scope: Option<&'a Scope>,
     /// The column with the version.
     pub(super) version: usize,
@@ -27,18 +27,18 @@ pub(super) struct Sides<'a> {
     staging: String,
     /// The positions of the replayed events.
     events: String,
-    /// How the live table stands to the configuration; `None`: there is none.
+    /// The live table compared with the configuration; `None`: there is no table.
     gap: Option<Gap>,
     /// The removals from the live table, if there may be any.
     pub(super) removals: Option<Removals>,
 }
 
-/// Without key and version nothing tells which rows belong together, and which of them stands.
+/// Refuses a table without key and version: its rows cannot be matched, nor ordered.
 pub(super) fn check_keyed(table: &TableSpec) -> Result<usize, ReprocessError> {
     match table.version {
         Some(version) if !table.key.is_empty() => Ok(version),
         _ => Err(ReprocessError::Mismatch(format!(
-            "table {} has no key: its rows cannot be told apart, so replay it into another table",
+            "table {} has no key, so its rows cannot be compared: replay it into another table",
             table.name
         ))),
     }
@@ -92,7 +92,7 @@ impl<'a> Sides<'a> {
         // In half a replay, rows that are yet to come look like rows that are gone.
         let mut scope = how.scope.as_ref().filter(|_| note.completed.is_some());
         if scope.is_some() && !exists(rest, &events.name).await? {
-            // Somebody began to drop what the replay left.
+            // An earlier drop of the replay's tables was interrupted.
             scope = None;
         }
         let mut positions = String::new();

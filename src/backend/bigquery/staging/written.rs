@@ -9,7 +9,7 @@ use kappa_actors::row::{Row, TableSpec};
 use crate::backend::bigquery::rest::RestError;
 use crate::backend::bigquery::{BigQueryWarehouse, WriteMode, schema};
 
-/// The same table without a key: every row is added to it, and there is no view.
+/// Returns the table without a key: every row is added to it, and there is no view.
 pub(super) fn keyless(table: &TableSpec) -> TableSpec {
     TableSpec { key: Vec::new(), ..table.clone() }
 }
@@ -25,7 +25,7 @@ impl StagedWarehouse {
 
 #[async_trait]
 impl Warehouse for StagedWarehouse {
-    /// Makes no table: one without the note of a replay would take rows that nobody merges.
+    /// Makes no table: one without the note of a replay would take rows that are never merged.
     async fn ensure_table(&self, table: &TableSpec) -> Result<Ensured, EnsureError> {
         match self.0.rest.table(&table.name).await {
             Ok(found) => {

@@ -1,7 +1,7 @@
-//! Where a file is written before it takes its name.
+//! Temporary files, which are written before they take their name.
 //!
-//! Owns the hidden folder `.aside`. A file in it is locked for as long as its writer lives, so
-//! whoever opens the archive knows what is left over.
+//! Owns the hidden folder `.aside`. A file in it is locked for as long as its writer lives, so a process that
+//! opens the archive recognises the files of dead writers.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -15,8 +15,8 @@ use crate::backend::embedded::folder::{self, sync};
 
 const FOLDER: &str = ".aside";
 
-/// Rounds in which a folder may be removed between its making and its use. Every round means that
-/// somebody else's delete made progress.
+/// Rounds in which a folder may be removed between its creation and its use. Every round means that another
+/// process's delete made progress.
 const ROUNDS: usize = 64;
 
 #[derive(Debug)]
@@ -36,15 +36,15 @@ impl Aside {
         Ok(Self { root: root.to_path_buf(), folder })
     }
 
-    /// Stores what `write` writes durably under `path`, unless something stands there: then
-    /// `None`, and what stands there is durable.
+    /// Stores the output of `write` durably under `path`. Returns `None` if the path exists; the existing file is
+    /// durable then.
     pub(super) fn store<T>(
         &self,
         path: &Path,
         write: impl FnOnce(&mut File) -> io::Result<T>,
     ) -> io::Result<Option<(Metadata, T)>> {
         let stored = if path.try_exists()? { None } else { self.write_and_publish(path, write)? };
-        // Also when it stood there already: whoever put it may have died before this.
+        // Also if it existed already: its writer may have died before this.
         self.sync_above(path)?;
         Ok(stored)
     }
@@ -56,8 +56,8 @@ impl Aside {
     ) -> io::Result<Option<(Metadata, T)>> {
         let mut draft = Draft::new(&self.folder)?;
         let written = write(&mut draft.file)?;
-        // The clock's own time: the kernel's stamps are some milliseconds coarse, and the time
-        // tells a version from the one before.
+        // The clock's own time: the kernel's timestamps are some milliseconds coarse, and the time
+        // distinguishes a version from the previous one.
         draft.file.set_modified(SystemTime::now())?;
         draft.file.sync_all()?;
         let metadata = draft.file.metadata()?;
@@ -98,7 +98,7 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // Gone when it was published. What cannot be removed now is removed at the next open.
+        // Gone if it was published. If it cannot be removed now, the next open removes it.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -58,7 +58,7 @@ async fn a_window_sealed_on_disk_leaves_final_objects_and_no_folder_else() {
 }
 
 #[tokio::test]
-async fn what_a_killed_writer_left_aside_is_removed_and_a_live_one_is_left_alone() {
+async fn temporary_files_of_a_killed_writer_are_removed_and_those_of_a_live_one_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     LocalArchive::open(folder.path()).unwrap();
     let aside = folder.path().join(".aside");
@@ -82,7 +82,7 @@ async fn a_put_that_cannot_be_written_is_unavailable_and_leaves_nothing() {
     assert!(matches!(put, Err(StoreError::Unavailable(_))), "{put:?}");
     assert!(matches!(archive.list("a/").await, Err(StoreError::Unavailable(_))));
     assert!(matches!(archive.info("a/b").await, Err(StoreError::Unavailable(_))));
-    assert!(!root.exists(), "an archive that went missing is not made anew in silence");
+    assert!(!root.exists(), "a missing archive is not created again without a report");
     fs::rename(folder.path().join("away"), &root).unwrap();
     assert!(matches!(archive.put_if_absent("a/b", body).await, Ok(Put::Stored(_))));
 }

@@ -1,5 +1,5 @@
-//! The thread that writes `log.db`: appends what waits in one commit, and removes what need not be
-//! kept, in steps so small that publishing never waits long for them.
+//! The thread that writes `log.db`: it appends the waiting messages in one commit, and removes expired ones in
+//! steps so small that publishing never waits long for them.
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use super::{Clock, LogOptions, reader, subscription};
 /// How often retention looks for something to remove.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What one step of retention removes: some ten milliseconds of work.
+/// Bytes that one step of retention removes: about ten milliseconds of work.
 const RETENTION_STEP_BYTES: u64 = 4 << 20;
 
 /// Payload bytes that one commit gathers from waiting calls; a single call may bring more.
@@ -36,7 +36,7 @@ pub(super) struct Append {
     pub(super) reply: oneshot::Sender<Outcomes>,
 }
 
-/// What the thread owns.
+/// The state of the thread.
 pub(super) struct Appender {
     pub(super) dir: PathBuf,
     pub(super) events: Events,
@@ -73,7 +73,7 @@ impl Appender {
             let unavailable = |_: &_| Err(PublishError::Unavailable(text.clone()));
             calls.iter().map(|call| call.messages.iter().map(unavailable).collect()).collect()
         });
-        // The reader outlives this thread; if it has died, its own callers are told.
+        // The reader outlives this thread; if it has died, its callers get the error.
         let _ = self.reader.send(reader::Command::Arrived);
         for (call, outcomes) in calls.into_iter().zip(outcomes) {
             // A caller that no longer waits has still published.
@@ -91,7 +91,7 @@ impl Appender {
         if head.bytes + arriving > self.options.max_bytes {
             let keep =
                 Keep { since: i64::MAX, bytes: self.options.max_bytes.saturating_sub(arriving) };
-            // Twice what arrives, so that retention keeps up whatever the rate.
+            // Twice the arriving bytes, so that retention keeps up at any rate.
             let quota = RETENTION_STEP_BYTES.max(2 * arriving);
             let mut remove =
                 || retention::remove(&self.events, &self.subscriptions, &mut head, keep, quota);

@@ -58,7 +58,7 @@ const PAGE_BYTES: u32 = 16_384;
 /// after every few commits.
 const CHECKPOINT_PAGES: u32 = 4_096;
 
-/// What an event takes in the file: its content, and some bytes for header and place in the tree.
+/// The size of an event in the file: its content, and some bytes for its header and its entry in the tree.
 const EVENT_BYTES: &str = "length(payload) + ifnull(octet_length(attributes), 0) \
                            + octet_length(ordering_key) + 24";
 const ROW_BYTES: u64 = 24;
@@ -307,7 +307,7 @@ pub(super) fn ahead_of(head: &Head, now: Timestamp) -> Option<String> {
     })
 }
 
-/// About what a message will take in the file; exact but for escapes in its attributes.
+/// Returns the size of a message in the file, exact except for escapes in its attributes.
 pub(super) fn size(message: &NewMessage) -> u64 {
     const PUNCTUATION: usize = r#""":"","#.len();
     let attributes = message.attributes.iter();
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_for_an_event_is_what_retention_subtracts() {
+    fn retention_subtracts_the_size_that_publishing_added() {
         let dir = tempfile::tempdir().unwrap();
         let events = Events::open(&dir.path().join("log.db")).unwrap();
         let mut head = events.head().unwrap();

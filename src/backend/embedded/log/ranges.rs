@@ -61,7 +61,7 @@ impl RangeSet {
         }
     }
 
-    /// What it holds and `others` do not.
+    /// Returns the members that are not in `others`.
     pub(super) fn without(&self, others: &Self) -> Self {
         let mut rest = Self::default();
         for Range { mut first, last } in self.iter() {
@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_hold_what_a_plain_set_holds(
+        fn ranges_have_the_members_of_a_plain_set(
             steps in prop::collection::vec((any::<bool>(), 0..60_i64, 0..6_i64), 0..60),
         ) {
             let (mut ranges, mut plain) = (RangeSet::default(), BTreeSet::new());

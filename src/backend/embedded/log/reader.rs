@@ -20,7 +20,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, LogError>>;
 
-/// What the thread is asked.
+/// A request to the thread.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Hand out the next messages, or wait for one.
@@ -35,7 +35,7 @@ pub(super) enum Command {
     GiveBack(Vec<Lease>),
     /// Move the subscription.
     Seek(Timestamp, Reply<Sought>),
-    /// Count what is not acknowledged.
+    /// Count the unacknowledged messages.
     Backlog(Reply<Backlog>),
     /// Report the faults of the log.
     Faults(Timestamp, Reply<Vec<LogFault>>),
@@ -43,7 +43,7 @@ pub(super) enum Command {
     Repairs(Reply<Vec<String>>),
     /// Note that the run has ended by itself.
     EndRun(Reply<()>),
-    /// Tell what is acknowledged.
+    /// Return up to which time all messages are acknowledged.
     Acknowledged(Reply<Acknowledged>),
     /// This process has published.
     Arrived,
@@ -57,7 +57,7 @@ pub(super) struct Waiting {
     pub(super) reply: Reply<Pulled>,
 }
 
-/// What the thread owns.
+/// The state of the thread.
 pub(super) struct Reader {
     pub(super) dir: PathBuf,
     pub(super) events: Events,
@@ -148,7 +148,7 @@ impl Reader {
             match self.subscription.take(&self.events, pull.room) {
                 Ok(messages) if !messages.is_empty() => self.hand_out(messages, pull.reply),
                 Ok(_) => {
-                    // What is not there for the first is not there for the others either.
+                    // If there is no message for the first, there is none for the others.
                     self.waiting.push_front(pull);
                     // Quiet would say that nothing waits.
                     if !self.subscription.is_paused() {

@@ -10,7 +10,7 @@ use super::events::{Events, Head};
 use super::ranges::RangeSet;
 use super::subscription;
 
-/// What is kept, acknowledged or not.
+/// The bounds of retention.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keep {
     /// Events published at this time or later, in microseconds.
@@ -19,8 +19,8 @@ pub(super) struct Keep {
     pub(super) bytes: u64,
 }
 
-/// Removes what need not be kept, up to about `quota` bytes, within the caller's lock on the log.
-/// Whether more could be removed.
+/// Removes expired events, up to about `quota` bytes, within the caller's lock on the log. Returns whether more could
+/// be removed.
 pub(super) fn remove(
     events: &Events,
     subscriptions: &Connection,

@@ -1,9 +1,8 @@
-//! `subscriptions.db`: what each subscription has acknowledged, and the loans of this process.
+//! `subscriptions.db`: the acknowledgements of each subscription, and the loans of this process.
 //!
-//! What is acknowledged is a set of ranges that begins at offset 0. What is handed out is known to
-//! this process alone, so after a crash all that is not acknowledged is there to be handed out.
-//! The file may be changed by another process at any time, by a seek above all: each call first
-//! looks whether it was.
+//! Acknowledgements are a set of ranges that begins at offset 0. Only this process knows which messages are handed
+//! out, so after a crash all unacknowledged messages can be handed out. Another process may change the file at any time, mostly
+//! by a seek: each call first checks for a change.
 
 mod file;
 mod state;
@@ -53,7 +52,7 @@ pub(super) struct Subscription {
     run: Option<Run>,
     /// This process has seen it in the file.
     known: bool,
-    /// The file's version that the rest was read from; `None`: read it anew.
+    /// The file's version that the rest was read from; `None`: read it again.
     seen: Option<i64>,
     state: State,
 }
@@ -116,7 +115,7 @@ impl Subscription {
                 message.archived = archived.contains(offset(message.lease));
                 message.suspect = allowed.suspect;
             }
-            // Also on an error, what was read before it goes out.
+            // On an error too, the messages read before it are handed out.
             let last = messages[found..].last().map(|message| offset(message.lease));
             let whole = match read {
                 Ok(whole) => whole,
@@ -283,7 +282,7 @@ impl Subscription {
         events.oldest_outside(&removed, &head, &generations)
     }
 
-    /// Brings the state up to what the file and the log say.
+    /// Updates the state from the file and the log.
     fn refresh(&mut self, events: &Events) -> rusqlite::Result<()> {
         if !self.is_current()? && !self.load(events.id)? {
             if self.known && self.life.is_some() {
@@ -341,7 +340,7 @@ impl Subscription {
         self.load(events.id).map(drop)
     }
 
-    /// Passes over what was published before the time that was sought.
+    /// Passes over the messages published before the time of the seek.
     fn skip(&mut self, events: &Events, until: i64) -> rusqlite::Result<()> {
         let head = events.head()?;
         // All that was published since the seek is either passed over or not yet looked at.
@@ -366,7 +365,7 @@ impl Subscription {
         })
     }
 
-    /// Changes file and state together. If the file fails, the state is read anew before the next
+    /// Changes file and state together. If the file fails, the state is read again before the next
     /// call.
     fn change(
         &mut self,
@@ -400,7 +399,7 @@ impl Subscription {
     }
 }
 
-/// What to tell someone who seeks a time that retention has reached.
+/// Returns the error text for a seek to a time that retention has reached.
 fn gone(events: &Events, head: &Head) -> rusqlite::Result<String> {
     let removed = Timestamp::from_micros(head.removed_time);
     let oldest = match events.time_at(head.removed_offset + 1)? {

@@ -158,12 +158,12 @@ async fn a_publisher_leaves_no_subscription_behind() {
     let subscriptions = subscription::open(&dir.path().join("subscriptions.db")).unwrap();
     let id = Events::open(&dir.path().join("log.db")).unwrap().id;
     assert!(subscription::all_acknowledged(&subscriptions, id).unwrap().is_empty());
-    assert!(!retain(dir.path(), NOTHING), "what nobody reads stays");
+    assert!(!retain(dir.path(), NOTHING), "messages without a subscription are kept");
     assert_eq!(offsets(&pull(&log).await), [1]);
 }
 
 #[tokio::test]
-async fn publish_times_stand_still_while_the_clock_is_behind() {
+async fn publish_times_do_not_advance_while_the_clock_is_behind() {
     let dir = tempfile::tempdir().unwrap();
     let now = Arc::new(AtomicI64::new(1_000));
     let log = open_with(dir.path(), options(), &now);
@@ -189,7 +189,7 @@ async fn a_seek_by_another_process_reaches_the_one_that_pulls() {
 }
 
 #[tokio::test]
-async fn a_seek_into_the_future_skips_what_comes_before_it() {
+async fn a_seek_into_the_future_skips_earlier_messages() {
     let dir = tempfile::tempdir().unwrap();
     let now = Arc::new(AtomicI64::new(1_000));
     let log = open_with(dir.path(), options(), &now);
@@ -205,7 +205,7 @@ async fn a_seek_into_the_future_skips_what_comes_before_it() {
 }
 
 #[tokio::test]
-async fn retention_takes_only_what_is_acknowledged_and_a_seek_there_is_refused() {
+async fn retention_removes_only_acknowledged_messages_and_a_seek_to_them_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let now = Arc::new(AtomicI64::new(0));
     let log = open_with(dir.path(), options(), &now);
@@ -302,7 +302,7 @@ async fn a_file_that_is_no_log_is_named() {
 }
 
 #[tokio::test]
-async fn what_is_acknowledged_is_told_without_a_subscription_made_for_it() {
+async fn asking_for_the_acknowledged_time_creates_no_subscription() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = open(dir.path());
     assert_eq!(open(dir.path()).acknowledged().await.unwrap(), Acknowledged::All);

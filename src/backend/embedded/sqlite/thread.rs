@@ -24,7 +24,7 @@ pub struct ConnectionThread<C> {
 }
 
 impl<C: Send + 'static> ConnectionThread<C> {
-    /// Starts `run`, which returns when its receiver says that the handle is gone.
+    /// Starts `run`, which returns when its receiver is disconnected.
     ///
     /// # Errors
     /// When the system starts no further thread.
@@ -52,6 +52,12 @@ impl<C: Send + 'static> ConnectionThread<C> {
         answer.await.map_err(|_| Ended)
     }
 
+    /// Whether the thread has ended, which it does by itself only in a panic.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// A sender for another thread. The thread ends only when this is dropped too.
     #[must_use]
     pub fn sender(&self) -> Option<Sender<C>> {
@@ -65,6 +71,25 @@ impl<C> Drop for ConnectionThread<C> {
         if let Some(thread) = self.thread.take() {
             // A panic was reported when it happened.
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_panicked_has_ended() {
+        let thread = ConnectionThread::start("victim", |commands: Receiver<()>| {
+            let _ = commands.recv();
+            panic!("told to");
+        });
+        let thread = thread.unwrap();
+        assert!(!thread.has_ended());
+        thread.send(()).unwrap();
+        while !thread.has_ended() {
+            tokio::task::yield_now().await;
         }
     }
 }

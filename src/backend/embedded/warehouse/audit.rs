@@ -30,7 +30,7 @@ const BATCH: usize = 20_000;
 /// Letters on their way to who asked.
 const LETTERS_AHEAD: usize = 1_000;
 
-/// What the thread does next.
+/// A job of the thread.
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// The warehouse of a folder, to be audited.
@@ -47,8 +47,7 @@ impl fmt::Debug for EmbeddedAudit {
 }
 
 impl EmbeddedAudit {
-    /// Opens `warehouse.db` in the folder `dir` to be read. Where there is none, none is made, and
-    /// nothing stands in it.
+    /// Opens `warehouse.db` in the folder `dir` to be read. A missing file is not created and counts as empty.
     ///
     /// # Errors
     /// [`OpenError`], naming the file.
@@ -135,7 +134,7 @@ impl Auditable for EmbeddedAudit {
         let taken = async {
             while let Some(mark) = shown.recv().await {
                 if !take(mark) {
-                    // Whoever shows more is told so by the channel.
+                    // The channel reports this to the senders.
                     shown.close();
                     break;
                 }
@@ -300,20 +299,27 @@ fn put(key: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
     key.extend_from_slice(bytes);
 }
 
-/// Shows the open letters of a time that no staging replay left, as long as they are taken.
+/// Shows the open and purged letters of a time that no staging replay left, as long as they are
+/// taken.
 fn letters(
     connection: &Connection,
     LetterQuery { published, payloads }: LetterQuery,
     show: &mpsc::Sender<LetterMark>,
 ) -> rusqlite::Result<()> {
-    // Asked of the file: what the connection remembers of it may be older than the table.
+    // Read from the file: the connection's cached schema may be older than the table.
     let exists = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?";
     if !connection.prepare_cached(exists)?.exists([dead_letter_table::NAME])? {
         return Ok(());
     }
     let payload = if payloads { "payload" } else { "NULL" };
+    // A table from an earlier version has no purged letters.
+    let purges = "SELECT 1 FROM pragma_table_info(?) WHERE name = ?";
+    let has_purges = connection
+        .prepare_cached(purges)?
+        .exists([dead_letter_table::NAME, dead_letter_table::PURGED_AT])?;
+    let purged = if has_purges { "purged_at IS NOT NULL" } else { "FALSE" };
     let sql = format!(
-        "SELECT message_id, publish_time, stage, processor, {payload} FROM dead_letters \
+        "SELECT message_id, publish_time, stage, processor, {payload}, {purged} FROM dead_letters \
          WHERE publish_time >= ? AND publish_time < ? AND requeued_at IS NULL \
          AND replay_id IS NULL"
     );
@@ -330,6 +336,7 @@ fn letters(
             stage,
             processor: row.get(3)?,
             payload: row.get::<_, Option<Vec<u8>>>(4)?.map(Bytes::from),
+            purged: row.get(5)?,
         };
         if show.blocking_send(mark).is_err() {
             break;

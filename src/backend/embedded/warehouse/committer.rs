@@ -1,8 +1,7 @@
-//! The thread behind the warehouse: commits what waits, then answers.
+//! The thread of the warehouse: it commits the waiting rows, then answers.
 //!
-//! It owns the only connection of this process that writes. Between commits it copies the
-//! write-ahead log into the file: in lulls soon, under load late, since pages that are written
-//! again and again are then copied once.
+//! It owns the only writing connection of this process. Between commits it copies the write-ahead log into the file:
+//! soon in quiet moments, late under load, because pages that are written repeatedly are then copied once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,18 +21,17 @@ use crate::backend::embedded::sqlite::identity::OpenFiles;
 /// More would make each copy a longer pause.
 const CROWDED_PAGES: u32 = 24_000;
 
-/// Pages in the write-ahead log (4 MiB) that are copied as soon as nobody waits: a pause of about
-/// ten milliseconds.
+/// Pages in the write-ahead log (4 MiB) that are copied as soon as no job waits: a pause of about ten milliseconds.
 const SETTLED_PAGES: u32 = 250;
 
 /// How long nothing may come before it counts as a lull: longer than a busy writer needs to send
 /// its next rows after an answer.
 const LULL: Duration = Duration::from_millis(2);
 
-/// What the log's file is cut back to in bytes when it was larger: one commit may be.
+/// The size in bytes to which a larger write-ahead log is cut back; one commit may exceed it.
 const LOG_BYTES: i64 = 384 * 1024 * 1024;
 
-/// What the thread is asked to do.
+/// A request to the thread.
 pub(super) enum Job {
     /// Write rows, durably.
     Write(Write),
@@ -44,7 +42,7 @@ pub(super) enum Job {
 /// The answer to one call.
 type Answer = Result<Written, WriteError>;
 
-/// Rows to be written, and who waits for that.
+/// Rows to be written, and the waiting caller.
 pub(super) struct Write {
     pub(super) table: Arc<TableSpec>,
     pub(super) rows: Arc<Vec<Row>>,
@@ -148,8 +146,8 @@ impl Committer {
         if self.log_pages.load(Ordering::Relaxed) < pages {
             return;
         }
-        // Passive: waits for nobody. What a reader or a full disk keeps from being copied is
-        // safe where it is, and tried again after the next commit.
+        // Passive: it waits for no reader. Pages that cannot be copied, because of a reader or a full disk, are
+        // safe in the log, and copied after the next commit.
         let copied = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()));
         if let Err(error) = copied {
             tracing::debug!(%error, "the warehouse's write-ahead log stays as it is");

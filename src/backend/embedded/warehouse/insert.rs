@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use chrono::NaiveDate;
-use kappa_actors::port::{Refusal, Written};
+use kappa_actors::port::{Refusal, RefusalKind, Written};
 use kappa_actors::row::{Row, TableSpec, Value};
 use rusqlite::{CachedStatement, Connection, ffi};
 
@@ -33,22 +33,22 @@ pub(super) fn insert(
         let outcome = match misfit(table, &rows[row]) {
             None => match put(&mut statement, &rows[row], &mut text) {
                 Err(error) if is_of_the_row(connection, &sql, &error) => {
-                    Put::Refused(words(&error))
+                    Put::Refused(RefusalKind::Value, words(&error))
                 }
                 put => put?,
             },
-            Some(reason) => Put::Refused(reason),
+            Some(reason) => Put::Refused(RefusalKind::Value, reason),
         };
         if let (Put::Unchanged, Some(newer)) = (&outcome, &mut newer) {
             written.superseded += u64::from(is_there(newer, table, &rows[row], &mut text)?);
         }
-        if let Put::Refused(reason) = outcome {
+        if let Put::Refused(kind, reason) = outcome {
             // A trigger of the user's can end the transaction, and with it the rows before.
             if connection.is_autocommit() {
                 let aborted = ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK);
                 return Err(rusqlite::Error::SqliteFailure(aborted, Some(reason)));
             }
-            written.refusals.push(Refusal { row, reason });
+            written.refusals.push(Refusal { row, kind, reason });
         }
     }
     written.refusals.sort_unstable_by_key(|refusal| refusal.row);
@@ -158,7 +158,7 @@ enum Put {
     /// The table has a row of its key that is as new or newer.
     Unchanged,
     /// SQLite will never take it, for this reason.
-    Refused(String),
+    Refused(RefusalKind, String),
 }
 
 /// Writes one row.
@@ -167,8 +167,10 @@ fn put(statement: &mut CachedStatement<'_>, row: &Row, text: &mut String) -> rus
     match bound.and_then(|()| statement.raw_execute()) {
         Ok(0) => Ok(Put::Unchanged),
         Ok(_) => Ok(Put::Written),
-        Err(error) if sqlite::refuses_the_row(&error) => Ok(Put::Refused(words(&error))),
-        Err(error) => Err(error),
+        Err(error) => match sqlite::refusal_of_the_row(&error) {
+            Some(kind) => Ok(Put::Refused(kind, words(&error))),
+            None => Err(error),
+        },
     }
 }
 

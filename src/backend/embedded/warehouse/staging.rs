@@ -1,8 +1,8 @@
-//! Staging tables: the SQLite file `staging.db`, beside the live file and never in its way.
+//! Staging tables: the SQLite file `staging.db`, next to the live file.
 //!
-//! A replay writes here, so the live file is locked only by a merge, in its one transaction. A
-//! merge changes the live file alone: killed before its commit nothing happened, killed after it
-//! the staging table still stands, and merging again changes nothing more.
+//! A replay writes here, so only a merge locks the live file, in one transaction. A merge changes the live file
+//! alone: a kill before its commit has no effect; after a kill behind the commit the staging table still exists, and a
+//! second merge changes nothing.
 
 mod compare;
 mod join;
@@ -192,7 +192,7 @@ impl EmbeddedStaging {
     async fn ready(&self, table: &TableSpec) -> Result<(), ReprocessError> {
         let (live, table) = (self.live.clone(), table.clone());
         self.beside(move |connection| {
-            // What cannot be merged leaves the live table as it is.
+            // A refused merge leaves the live table as it is.
             let staged = notes::standing(connection, &table.name)?;
             join::check_complete(&staged, &table.name)?;
             join::check_staging(connection, &StagingTables::of(&table, &staged.replay).rows)?;
@@ -211,7 +211,7 @@ fn merge(
     how: &Comparison,
     options: MergeOptions,
 ) -> Result<Merged, Error> {
-    // Immediate: what is counted cannot change before it is done.
+    // Immediate: the counted rows cannot change before the merge.
     let behavior = if options.dry_run {
         TransactionBehavior::Deferred
     } else {

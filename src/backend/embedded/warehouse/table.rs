@@ -1,8 +1,8 @@
-//! How a table is declared in SQLite, and made to fit the configuration.
+//! Declares tables in SQLite, and adapts them to the configuration.
 //!
-//! Scripts rely on it: STRING, DATE, JSON and NUMERIC are held as TEXT, FLOAT as REAL, INTEGER and
-//! BOOLEAN as INTEGER, BYTES as BLOB, TIMESTAMP as UTC text with six decimals. The declared type
-//! says both: SQLite reads the affinity from the words it knows in it, we the configured type.
+//! Scripts rely on the declaration: STRING, DATE, JSON and NUMERIC are held as TEXT, FLOAT as REAL, INTEGER and
+//! BOOLEAN as INTEGER, BYTES as BLOB, TIMESTAMP as UTC text with six decimals. The declared type has two readers:
+//! SQLite takes the affinity from the words that it knows, kappa the configured type.
 
 use kappa_actors::port::Ensured;
 use kappa_actors::row::{Column, ColumnType, TableSpec};
@@ -37,7 +37,7 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// A column as it stands.
+/// A column of the file.
 struct Standing {
     name: String,
     declared: String,
@@ -70,7 +70,7 @@ pub(super) fn ensure(connection: &mut Connection, table: &TableSpec) -> Result<E
     Ok(ensured)
 }
 
-/// How a table stands to its configuration.
+/// The comparison of a table with its configuration.
 pub(super) struct Fit {
     /// Columns that the configuration has, and the table lacks.
     pub(super) lacking: Vec<String>,
@@ -78,8 +78,8 @@ pub(super) struct Fit {
     pub(super) idle: Vec<String>,
 }
 
-/// How the table in this file stands to its configuration, which it must not contradict; `None`
-/// where there is no table. Changes nothing.
+/// Compares the table in this file with its configuration, which it must not contradict; `None` if there is no
+/// table. Changes nothing.
 pub(super) fn fit(
     connection: &Connection,
     schema: &str,
@@ -129,7 +129,7 @@ fn create(table: &TableSpec) -> String {
         .collect();
     if !table.key.is_empty() {
         let key = table.key.iter().map(|&column| quoted(&table.columns[column].name));
-        // Rows stand in the order they came, the key in an index of its own: with random keys
+        // Rows are stored in the order of their arrival, and the key in an index of its own: with random keys
         // more than twice as fast as rows in the order of the key.
         parts.push(format!("PRIMARY KEY({})", list(key)));
     }
@@ -235,7 +235,7 @@ pub(super) fn is_empty(connection: &Connection, table: &str) -> rusqlite::Result
     Ok(connection.query_row(&sql, (), |_| Ok(())).optional()?.is_none())
 }
 
-/// Adds what the table lacks; a column of another type is a mismatch.
+/// Adds the missing columns; a column of another type is a mismatch.
 fn add_columns(
     connection: &Connection,
     table: &TableSpec,
@@ -282,7 +282,7 @@ pub(super) fn rejects_the_statement(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| error.extended_code & 0xff == ffi::SQLITE_ERROR)
 }
 
-/// What SQLite says, without the statement it says it of.
+/// Returns SQLite's message, without the statement.
 pub(super) fn words(error: &rusqlite::Error) -> String {
     match error {
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),

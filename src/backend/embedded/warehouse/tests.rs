@@ -265,7 +265,7 @@ async fn a_full_file_settles_no_row_and_takes_them_when_there_is_room() {
 }
 
 #[tokio::test]
-async fn what_waits_is_answered_before_a_dropped_warehouse_ends() {
+async fn waiting_calls_are_answered_before_a_dropped_warehouse_ends() {
     let (dir, warehouse, spec) = with_table().await;
     let answers: Vec<_> = (0..20)
         .map(|n| {
@@ -308,4 +308,18 @@ async fn a_table_of_an_earlier_kappa_is_refused_with_a_way_out() {
         Err(EnsureError::Mismatch(says)) => assert!(says.contains("drop the table"), "{says}"),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_warehouse_whose_thread_panicked_has_ended() {
+    let (_dir, warehouse, spec) = with_table().await;
+    assert_eq!(warehouse.ended(), None);
+    let answer = warehouse.call(|_| panic!("told to")).await;
+    assert!(answer.unwrap_err().ends_with(ENDED));
+    while warehouse.ended().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let error = warehouse.write(&spec, Arc::new(vec![said("a", "b")])).await.unwrap_err();
+    assert!(error.to_string().ends_with(ENDED), "{error}");
+    assert!(warehouse.ended().unwrap().ends_with("warehouse.db: its thread has ended"));
 }

@@ -26,6 +26,7 @@ impl Shell {
             let values = table.columns.iter().map(|column| match column.name.as_str() {
                 "event_id" => text(id),
                 "item_count" => Value::Integer(items),
+                "event_timestamp" => Value::Timestamp(Timestamp::from_micros(0)),
                 "_version" => version(micros),
                 _ => Value::Null,
             });
@@ -73,16 +74,20 @@ impl Shell {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn diff_shows_and_merge_does_and_says_whether_it_is_one_step() {
+async fn diff_and_merge_work_and_note_whether_a_merge_is_atomic() {
     for mode in [WriteMode::Append, WriteMode::Upsert] {
         let shell = Shell::new(mode).await;
         let upserts = mode == WriteMode::Upsert;
         let (code, out, err) = shell.run("diff orders").await;
         assert_eq!(code, Some(0), "{err}");
         let hides = format!("may hide an older row\t{}\n", u8::from(upserts));
-        let counts = format!("added\t0\nmissing\t1\tb\n{hides}changed\t1\n");
+        let counts =
+            format!("added\t0\nmissing\t1\tb/1970-01-01T00:00:00.000000Z\n{hides}changed\t1\n");
         assert!(out.starts_with(&counts), "{out}");
-        assert!(out.contains("column item_count\t1\n  a\t1 -> 7\n"), "{out}");
+        assert!(
+            out.contains("column item_count\t1\n  a/1970-01-01T00:00:00.000000Z\t1 -> 7\n"),
+            "{out}"
+        );
         assert!(err.contains("1 rows of the replay r1, ended"), "{err}");
         assert_eq!(err.contains("as it stood up to 10m ago, its max_staleness"), upserts, "{err}");
         assert_eq!(shell.run("diff orders --exit-code --json").await.0, Some(1));

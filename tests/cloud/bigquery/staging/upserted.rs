@@ -17,7 +17,11 @@ async fn a_merge_that_broke_off_is_finished_by_merging_again() {
     scene.control().refuse_rows("p.d.t", "id", "n02");
     let told = scene.merge(true).await.unwrap_err();
     assert!(matches!(&told, ReprocessError::Mismatch(says) if says.contains("10 of the staged")));
-    assert_eq!(scene.rows().await.len(), 21, "two pages, and no row is removed before all stand");
+    assert_eq!(
+        scene.rows().await.len(),
+        21,
+        "two pages, and no row is removed before all are written"
+    );
     scene.control().refuse_no_rows();
     scene.control().fail_appends(2, AppendFault::EndsWith(Code::Unavailable));
     let told = scene.merge(true).await.unwrap_err();
@@ -147,7 +151,7 @@ async fn a_merge_that_broke_off_behind_its_note_of_removals_is_finished_by_mergi
 }
 
 #[tokio::test]
-async fn what_a_stale_query_did_not_see_is_neither_replaced_nor_removed() {
+async fn rows_hidden_from_a_stale_query_are_neither_replaced_nor_removed() {
     let scene = Scene::new(WriteMode::Upsert, &[("b", 1, 1), ("e", 1, 1)]).await;
     let scene = scene.staged(vec![counted("b", 5, 5)], &[1, 5]).await;
     let manner = scene.staging.manner(&scene.table).await.unwrap();

@@ -28,7 +28,7 @@ use api::append_rows_response::{AppendResult, Response};
 use api::storage_error::StorageErrorCode;
 use api::write_stream::Type;
 
-/// `AppendRowsRequest`: larger requests return INVALID_ARGUMENT. The file says 10 MB, and
+/// `AppendRowsRequest`: larger requests return INVALID_ARGUMENT. The file has 10 MB, and
 /// <https://cloud.google.com/bigquery/quotas#write-api-limits> 20 MB: the stricter holds here.
 const MAX_REQUEST_BYTES: usize = 10_000_000;
 
@@ -320,7 +320,7 @@ impl Writer {
     }
 }
 
-/// `StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS`, or as malformed as `AppendRowsResponse.error` says.
+/// `StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS`, or malformed as described at `AppendRowsResponse.error`.
 fn misfit_refusal(name: &str, misfit: Misfit) -> Refusal {
     match misfit {
         Misfit::Extra(fields) => Refusal {

@@ -23,8 +23,8 @@ pub(super) enum Cell<'a> {
 }
 
 impl Cell<'_> {
-    /// The value in JSON: bytes in base64, timestamps in microseconds, dates in days, and what is
-    /// no number (NaN, the infinities) as BigQuery writes it.
+    /// The value in JSON: bytes in base64, timestamps in microseconds, dates in days, and NaN and the infinities as
+    /// BigQuery writes them.
     pub(super) fn json(self) -> Value {
         match self {
             Cell::Null => Value::Null,
@@ -114,8 +114,8 @@ fn decimal(text: &str, before: usize, behind: usize) -> bool {
         && fraction.len() <= behind
 }
 
-/// Whether a decimal with at most 38 digits behind the point is one of BIGNUMERIC's: from -2^255 to
-/// 2^255 - 1 of its smallest parts. So exactly it stands on
+/// Returns whether a decimal with at most 38 digits after the point is one of BIGNUMERIC's: from -2^255 to
+/// 2^255 - 1 of its smallest parts. The exact range is on
 /// <https://cloud.google.com/dotnet/docs/reference/Google.Cloud.BigQuery.V2/latest/Google.Cloud.BigQuery.V2.BigQueryBigNumeric>.
 fn in_range(text: &str) -> bool {
     const BEYOND: &str =

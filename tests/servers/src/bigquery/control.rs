@@ -71,13 +71,13 @@ impl Control {
         self.state().delay = delay;
     }
 
-    /// Keeps of the rows from now on only their keys, for [`Control::arrivals`]: under a load whole
+    /// Keeps of the rows from now on only this column, for [`Control::arrivals`]: under a load whole
     /// rows would fill the memory. They are checked as ever.
-    pub fn keep_keys_only(&self) {
-        self.state().keys_only = true;
+    pub fn keep_only(&self, column: &str) {
+        self.state().keep_only = Some(column.to_owned());
     }
 
-    /// The rows of a table of which only keys were kept, in the order of arrival.
+    /// The rows of a table of which only one column was kept, in the order of arrival.
     #[must_use]
     pub fn arrivals(&self, table: &str) -> Vec<Arrival> {
         self.state().tables.get(table).map(|table| table.arrivals.clone()).unwrap_or_default()
@@ -139,8 +139,8 @@ impl Control {
         self.state().page_rows = Some(rows);
     }
 
-    /// Lets queries see `table` (`project.dataset.table`) as it stands now, whatever is streamed into
-    /// it, as within `maxStaleness`; or as it is.
+    /// Lets queries see `table` (`project.dataset.table`) as it is at this moment, even if rows are streamed into it, as
+    /// within `maxStaleness`; or as it is at the query.
     pub fn hold_changes(&self, table: &str, held: bool) {
         if let Some(table) = self.state().tables.get_mut(table) {
             table.hold(held);
@@ -168,7 +168,7 @@ impl Control {
         self.state().denied.push(permission.to_owned());
     }
 
-    /// Deletes `table` (`project.dataset.table`) with its rows, as somebody else would.
+    /// Deletes `table` (`project.dataset.table`) with its rows, as another client would.
     pub fn delete_table(&self, table: &str) {
         self.state().drop_table(table);
     }
@@ -206,7 +206,7 @@ impl Control {
         self.state().datasets.keys().cloned().collect()
     }
 
-    /// Changes one field of a table's REST resource, as somebody else would.
+    /// Changes one field of a table's REST resource, as another client would.
     pub fn change(&self, table: &str, field: &str, value: Value) {
         if let Some(found) = self.state().tables.get_mut(table) {
             found.resource[field] = value;
@@ -254,7 +254,7 @@ impl Control {
         seen
     }
 
-    /// What a client did that would lose rows or that the service forbids. Empty is good.
+    /// Returns the calls of clients that would lose rows or that the service forbids. Empty is good.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
         self.state().violations.clone()

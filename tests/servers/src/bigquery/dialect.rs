@@ -1,8 +1,8 @@
 //! GoogleSQL in SQLite's words.
 //!
-//! A statement is parsed, and what SQLite says otherwise is put in its place. What is not known
-//! here is left to SQLite, which refuses it or does the same. What is refused as not known to this
-//! server, and a second statement, the service takes.
+//! A statement is parsed, and the parts that SQLite writes differently are replaced. Other parts are left to SQLite,
+//! which refuses them or has the same effect. The service also takes statements that this server refuses as unknown,
+//! and several statements at once.
 
 use std::ops::ControlFlow;
 
@@ -83,7 +83,7 @@ struct Words;
 impl VisitorMut for Words {
     type Break = String;
 
-    /// A table stands in SQLite under its full name, in one piece.
+    /// A table has its full name in SQLite, as one identifier.
     fn post_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<String> {
         *relation = Ident::with_quote('`', plain(relation)).into();
         ControlFlow::Continue(())

@@ -1,8 +1,7 @@
 //! MERGE, by the rules of
 //! <https://cloud.google.com/bigquery/docs/reference/standard-sql/dml-syntax#merge_statement>.
 //!
-//! What becomes of each row is decided and computed before anything is changed. The first clause
-//! that a row satisfies counts.
+//! The change of each row is computed before any row is changed. The first clause that a row satisfies counts.
 
 use rusqlite::Connection;
 use sqlparser::ast::{

@@ -1,6 +1,6 @@
 //! Queries, run by SQLite over the rows of every table the text names.
 //!
-//! A table stands there under its full name. What SQLite cannot run is refused as an invalid query:
+//! A table has its full name there. A query that SQLite cannot run is refused as invalid:
 //! <https://cloud.google.com/bigquery/docs/error-messages>.
 
 mod functions;
@@ -59,7 +59,7 @@ fn shown(kind: &str, value: &Value) -> Value {
     json!({ "v": text })
 }
 
-/// What a query found, for those who ask for its pages.
+/// The result of a query, kept for its pages.
 pub(super) struct Found {
     fields: Vec<Value>,
     kinds: Vec<String>,
@@ -186,7 +186,7 @@ fn check_change(
 /// A token is opaque: these signs have to be escaped in a URL.
 const TOKEN_END: &str = "+/=";
 
-/// Answers `jobs.getQueryResults`: a page of what a query found, by the token of the one before.
+/// Answers `jobs.getQueryResults`: a page of a query's result, by the token of the previous one.
 /// <https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/getQueryResults>
 pub(super) fn page(
     state: &State,
@@ -260,7 +260,7 @@ fn bind(statement: &mut Prepared<'_>, body: &Value) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Runs a query; `kind` tells the type of a column by its name and first value.
+/// Runs a query; `kind` returns the type of a column by its name and first value.
 fn find(
     db: &Connection,
     statement: &Statement,
@@ -301,7 +301,7 @@ fn kind(state: &State, named: &[String], column: &str, first: Option<&Sql>) -> S
     known.map_or(guess.to_owned(), |known| known.kind.clone())
 }
 
-/// Takes over what a query made of a table.
+/// Takes over the table as a statement left it.
 fn keep(db: &Connection, name: &str, state: &mut State) -> rusqlite::Result<()> {
     let Some(table) = state.tables.get_mut(name) else { return Ok(()) };
     if table.columns.is_empty() || table.upserted {

@@ -1,8 +1,8 @@
 //! REST v2: datasets, tables, tabledata and queries.
 //!
-//! Shapes are those of <https://cloud.google.com/bigquery/docs/reference/rest>, codes and reasons of
-//! what is refused those of <https://cloud.google.com/bigquery/docs/error-messages>. There, what is
-//! missing is `invalid`; `required` is not among them.
+//! The shapes are those of <https://cloud.google.com/bigquery/docs/reference/rest>, the codes and reasons of refusals
+//! those of <https://cloud.google.com/bigquery/docs/error-messages>. That page has `invalid` for a missing field, and no
+//! reason `required`.
 
 use axum::Router;
 use axum::body::Bytes;

@@ -15,7 +15,7 @@ fn mode(field: &Value) -> &str {
     field["mode"].as_str().unwrap_or(NULLABLE)
 }
 
-/// What becomes of the fields of `table` when they are to be those `asked` for.
+/// Returns the fields of `table` after a change to those `asked` for.
 pub(super) fn changed(
     table: &str,
     fields: &[Value],

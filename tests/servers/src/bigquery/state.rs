@@ -1,6 +1,6 @@
-//! What the server holds, behind one lock that is never held over an await.
+//! The state of the server, behind one lock that is never held over an await.
 //!
-//! Rules of appends without a page are the comments of googleapis:
+//! Rules of appends without a page are from the comments of googleapis:
 //! google/cloud/bigquery/storage/v1/storage.proto.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -25,7 +25,7 @@ const MAX_JOBS: usize = 16;
 /// The state shared by both protocols and the control handle.
 pub(super) type Shared = Arc<Mutex<State>>;
 
-/// Locks `state`, also after a panic elsewhere: a test wants to see what is there.
+/// Locks `state`, also after a panic elsewhere, so that a test can still read it.
 pub(super) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -52,7 +52,7 @@ pub struct Connections {
 
 #[derive(Default)]
 pub(super) struct WriteStream {
-    /// A hash of each row, to tell a retry from different rows at a used offset.
+    /// A hash of each row, to distinguish a retry from different rows at a used offset.
     pub(super) rows: Vec<u64>,
     pub(super) finalized: bool,
 }
@@ -90,8 +90,8 @@ pub(super) struct State {
     pub(super) rest_faults: VecDeque<RestFault>,
     pub(super) delay: Duration,
     pub(super) spread_late: bool,
-    /// Of each row only its key is kept.
-    pub(super) keys_only: bool,
+    /// The only column of a row that is kept.
+    pub(super) keep_only: Option<String>,
     pub(super) revoked: bool,
     /// Table, column and text of rows to refuse.
     pub(super) refused: Vec<(String, String, String)>,
@@ -105,7 +105,7 @@ pub(super) struct State {
     pub(super) appends: usize,
     pub(super) requests: Vec<String>,
     pub(super) tokens: Vec<String>,
-    /// Permissions that nobody has.
+    /// Permissions that are denied to every caller.
     pub(super) denied: Vec<String>,
     pub(super) violations: Vec<String>,
     pub(super) etag: u64,
@@ -117,7 +117,7 @@ pub(super) struct State {
     pub(super) loaded: Option<Loaded>,
     /// The queries so far.
     pub(super) statements: Vec<String>,
-    /// What the query begins with whose answer is lost.
+    /// The beginning of the query whose answer is lost.
     pub(super) lost: Option<String>,
     /// Rows on a page of results, at most.
     pub(super) page_rows: Option<usize>,
@@ -136,7 +136,7 @@ pub(super) fn split_name(name: &str) -> Option<(String, Option<&str>)> {
 }
 
 impl State {
-    /// Keeps what a query found, and names its job.
+    /// Keeps the result of a query, and returns its job's name.
     pub(super) fn job(&mut self, found: Option<Found>) -> String {
         let name = format!("job{}", self.jobs_so_far);
         self.jobs_so_far += 1;
@@ -206,10 +206,9 @@ impl State {
                 if plan.read(row, &mut cells).is_err() {
                     continue;
                 }
-                if self.keys_only {
-                    table.note(plan, &cells, visible);
-                } else {
-                    table.store(plan, &cells, row);
+                match &self.keep_only {
+                    Some(column) => table.note(plan, &cells, column, visible),
+                    None => table.store(plan, &cells, row),
                 }
             }
         }

@@ -93,7 +93,7 @@ pub(super) fn json_of(value: &Sql) -> Value {
 /// A row of which only this was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// The values of its key, with a slash between two.
+    /// The value of the column.
     pub key: String,
     /// When its append was answered.
     pub visible: SystemTime,
@@ -113,14 +113,14 @@ pub(super) struct Table {
     pub(super) columns: Vec<Column>,
     /// How many of the columns the write API knows already.
     pub(super) known: usize,
-    /// Raised with every change of what the write API knows.
+    /// Raised with every change that the write API can see.
     pub(super) version: u64,
     pub(super) key: Vec<usize>,
     /// Whether changes were ever streamed into it.
     pub(super) upserted: bool,
     /// Every row in the order of arrival.
     pub(super) rows: Vec<Row>,
-    /// Rows of which only the key was kept, in the order of arrival.
+    /// Rows of which only one column was kept, in the order of arrival.
     pub(super) arrivals: Vec<Arrival>,
     /// Raised by each change of what queries see that `changes` does not tell of.
     pub(super) epoch: u64,
@@ -192,19 +192,20 @@ impl Table {
         self.rows.push(Row::Wire(Arc::clone(plan), bytes.to_vec()));
     }
 
-    /// Keeps the key of a row whose cells were found good.
-    pub(super) fn note(&mut self, plan: &Plan, cells: &[Cell<'_>], visible: SystemTime) {
+    /// Keeps one column of a row whose cells were found good.
+    pub(super) fn note(
+        &mut self,
+        plan: &Plan,
+        cells: &[Cell<'_>],
+        column: &str,
+        visible: SystemTime,
+    ) {
         self.upserted |= plan.changes;
-        let mut key = String::new();
-        for (nth, &column) in self.key.iter().enumerate() {
-            if nth > 0 {
-                key.push('/');
-            }
-            match cells[column] {
-                Cell::Text(text) => key.push_str(text),
-                other => key.push_str(&other.json().to_string()),
-            }
-        }
+        let at = plan.columns().iter().position(|known| known.name == column);
+        let key = match at.map(|at| cells[at]) {
+            Some(Cell::Text(text)) => text.to_owned(),
+            other => other.map_or_else(String::new, |other| other.json().to_string()),
+        };
         self.arrivals.push(Arrival { key, visible });
     }
 
@@ -270,7 +271,7 @@ impl Table {
         }
     }
 
-    /// Puts what a query made of the table in its place.
+    /// Replaces the table's rows by those that a statement left.
     pub(super) fn replace(&mut self, rows: Vec<Vec<Sql>>) {
         self.begin_epoch();
         self.latest.clear();

@@ -94,8 +94,8 @@ impl Plan {
         &self.columns
     }
 
-    /// Reads `row` into `cells`: the columns in order, then change type and sequence. Rows are those of
-    /// proto2, says `ProtoData` in googleapis: google/cloud/bigquery/storage/v1/storage.proto.
+    /// Reads `row` into `cells`: the columns in order, then change type and sequence. Rows are proto2 messages, by `ProtoData`
+    /// in googleapis: google/cloud/bigquery/storage/v1/storage.proto.
     pub(super) fn read<'a>(
         &self,
         mut row: &'a [u8],
@@ -122,8 +122,8 @@ impl Plan {
 
     /// Why the cells cannot be a row of the table, if they cannot: of NULL
     /// <https://cloud.google.com/bigquery/docs/schemas#modes>, of changes
-    /// <https://cloud.google.com/bigquery/docs/change-data-capture>. That a key is not NULL stands on
-    /// <https://cloud.google.com/bigquery/docs/primary-foreign-keys>, and that nobody enforces it.
+    /// <https://cloud.google.com/bigquery/docs/change-data-capture>. A key is not NULL, but this is not enforced:
+    /// <https://cloud.google.com/bigquery/docs/primary-foreign-keys>.
     pub(super) fn fault(&self, cells: &[Cell<'_>], key: &[usize]) -> Option<String> {
         for (at, column) in self.columns.iter().enumerate() {
             if cells[at] == Cell::Null && (column.required || (self.changes && key.contains(&at))) {

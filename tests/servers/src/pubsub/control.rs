@@ -1,4 +1,4 @@
-//! Faults on demand, and what was read, answered and stored.
+//! Faults on demand, and records of the calls.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ impl Control {
         Self(shared)
     }
 
-    /// Makes a topic and a subscription that keeps what is acknowledged; `settings` are further
-    /// fields of the subscription, as REST has them.
+    /// Makes a topic and a subscription that keeps acknowledged messages; `settings` are further fields of the
+    /// subscription, as REST has them.
     pub fn create(&self, topic: &str, subscription: &str, settings: &Value) {
         let mut resource =
             json!({ "name": subscription, "topic": topic, "retainAckedMessages": true });
@@ -32,7 +32,7 @@ impl Control {
         rest::create(&mut state, subscription, resource);
     }
 
-    /// Has a topic keep what is published from now on for whoever seeks, for so many seconds.
+    /// Makes a topic keep later messages for seeks, for so many seconds.
     pub fn keep(&self, topic: &str, seconds: u32) {
         if let Some(found) = self.0.state().topics.get_mut(topic) {
             found["messageRetentionDuration"] = json!(format!("{seconds}s"));
@@ -117,7 +117,7 @@ impl Control {
         self.0.state().denied.remove(permission);
     }
 
-    /// What opening a stream answers instead, until told otherwise; open ones end with it.
+    /// Sets the answer to opening a stream, until the next call; open streams end with it.
     pub fn refuse_streams(&self, status: Option<Status>) {
         let cut = status.is_some();
         self.0.state().refuse_streams = status;
@@ -137,7 +137,7 @@ impl Control {
         self.0.ring();
     }
 
-    /// Sends what is on loan once more, while its leases go on.
+    /// Sends the messages on loan once more, while their leases go on.
     pub fn redeliver_in_flight(&self) {
         self.0.state().subscriptions.values_mut().for_each(Subscription::redeliver);
         self.0.ring();
@@ -165,7 +165,7 @@ impl Control {
             status.map(|status| PublishFault { payload: payload.map(<[u8]>::to_vec), status });
     }
 
-    /// Answers every request over REST with this status, until told otherwise.
+    /// Answers every request over REST with this status, until the next call.
     pub fn fail_rest(&self, status: Option<u16>) {
         self.0.state().rest_fault = status;
     }
@@ -177,7 +177,7 @@ impl Control {
     }
 
     /// The ids of the acknowledged messages, in the order of their acknowledgement; after a seek
-    /// an id may stand twice.
+    /// an id may occur twice.
     #[must_use]
     pub fn acknowledged(&self) -> Vec<String> {
         self.0.state().subscriptions.values().flat_map(Subscription::acknowledged).collect()

@@ -53,7 +53,7 @@ fn exists(state: &State, name: &str) -> bool {
     state.topics.contains_key(name) || state.subscriptions.contains_key(name)
 }
 
-/// An empty answer, not an error, for what does not exist:
+/// An empty answer, not an error, for a missing resource:
 /// <https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.topics/testIamPermissions>.
 fn permissions(state: &State, name: &str, asked: &Value) -> Answer {
     let asked = asked["permissions"].as_array().cloned().unwrap_or_default();
@@ -64,7 +64,7 @@ fn permissions(state: &State, name: &str, asked: &Value) -> Answer {
 }
 
 /// <https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions/seek>; to a time
-/// alone, snapshots are not sought here.
+/// only; this server has no seek to a snapshot.
 fn seek(state: &mut State, name: &str, asked: &Value) -> Answer {
     if !state.permitted("pubsub.subscriptions.consume") {
         return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", name);
@@ -84,8 +84,8 @@ fn seek(state: &mut State, name: &str, asked: &Value) -> Answer {
     (StatusCode::OK, Json(json!({})))
 }
 
-/// GET describes, PUT creates, DELETE removes; what else the service has is not served. What is
-/// there already, and a topic that is not:
+/// GET describes, PUT creates, DELETE removes; other methods are not served. An existing resource and a missing topic
+/// are errors:
 /// <https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions/create>.
 fn resource(state: &mut State, method: &Method, name: &str, mut asked: Value) -> Answer {
     let of_topics = name.contains("/topics/");
@@ -127,7 +127,7 @@ fn resource(state: &mut State, method: &Method, name: &str, mut asked: Value) ->
     }
 }
 
-/// With what the service fills in:
+/// Adds the fields that the service fills in:
 /// <https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions#resource:-subscription>.
 fn described(state: &State, resource: &Value) -> Value {
     let mut described = resource.clone();

@@ -35,7 +35,7 @@ pub(super) fn answer(state: &mut State, method: &Method, name: &str, asked: &Val
 
 fn create(state: &mut State, name: &str, asked: &Value) -> Answer {
     let subscription = asked["subscription"].as_str().unwrap_or_default();
-    // Of the source, beside `pubsub.snapshots.create` of the project.
+    // On the source, besides `pubsub.snapshots.create` on the project.
     if !state.permitted("pubsub.subscriptions.consume") {
         return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", subscription);
     }

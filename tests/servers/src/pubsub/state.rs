@@ -14,7 +14,7 @@ use super::subscription::Subscription;
 /// What publishing answers instead.
 #[derive(Debug)]
 pub(super) struct PublishFault {
-    /// The payload that must stand in the request; `None` means every request.
+    /// The payload that must be in the request; `None` means every request.
     pub(super) payload: Option<Vec<u8>>,
     pub(super) status: Status,
 }
@@ -41,7 +41,7 @@ pub(super) struct State {
     pub(super) refuse_publish: Option<PublishFault>,
     pub(super) lose_acks: bool,
     pub(super) delay_acks: Duration,
-    /// What the next acknowledgements of a subscription with exactly-once delivery fail with.
+    /// The errors of the next acknowledgements of a subscription with exactly-once delivery.
     pub(super) ack_failures: Vec<String>,
     pub(super) acknowledged_at_seek: Option<usize>,
     /// What every request over REST is answered with instead.
@@ -93,12 +93,12 @@ impl State {
         messages.iter().map(|message| message.message_id.clone()).collect()
     }
 
-    /// How long a topic keeps messages for whoever seeks, as REST has it.
+    /// Returns how long a topic keeps messages for seeks, as REST has it.
     pub(super) fn topic_retention(&self, topic: &str) -> Option<&Value> {
         self.topics.get(topic)?.get("messageRetentionDuration")
     }
 
-    /// What a new subscription of this topic can be sought back to:
+    /// Returns the messages that a new subscription of this topic can get by a seek:
     /// <https://cloud.google.com/pubsub/docs/topic-message-retention>.
     pub(super) fn kept(&self, topic: &str) -> &[Arc<PubsubMessage>] {
         self.kept.get(topic).map(Vec::as_slice).unwrap_or_default()
@@ -115,8 +115,8 @@ impl State {
         !self.denied.contains(permission)
     }
 
-    /// The subscription, for one who may read it:
-    /// <https://cloud.google.com/pubsub/docs/access-control>, and for one that is not there
+    /// Returns the subscription for a caller who may read it:
+    /// <https://cloud.google.com/pubsub/docs/access-control>. Errors of a missing one:
     /// <https://cloud.google.com/pubsub/docs/reference/error-codes>.
     pub(super) fn readable(&mut self, name: &str) -> Result<&mut Subscription, Status> {
         if !self.permitted("pubsub.subscriptions.consume") {

@@ -35,7 +35,7 @@ impl Drop for Pull {
 /// The deadlines that a stream may ask for, in seconds: `stream_ack_deadline_seconds`.
 const DEADLINES: RangeInclusive<i32> = 10..=600;
 
-/// Opens one. Its first request names the subscription and what may be on loan.
+/// Opens a stream. Its first request names the subscription and the limits of messages on loan.
 pub(super) async fn open(
     shared: Shared,
     mut requests: Streaming<pb::StreamingPullRequest>,
@@ -80,7 +80,7 @@ impl Pull {
         let cuts = *bell.borrow();
         let mut listening = true;
         loop {
-            // One permit first: what is lent is sent.
+            // One permit first: a message is lent only if it can be sent.
             let Ok(permit) = replies.reserve().await else { return };
             if *bell.borrow_and_update() != cuts {
                 let refusal = self.shared.state().refuse_streams.clone();
@@ -157,7 +157,7 @@ fn check(request: &pb::StreamingPullRequest) -> Result<(), &'static str> {
     if !request.subscription.is_empty() {
         Err("the subscription is named in the first request alone")
     } else if request.max_outstanding_messages != 0 || request.max_outstanding_bytes != 0 {
-        Err("what may be outstanding is said in the first request alone")
+        Err("the limits of outstanding messages belong in the first request only")
     } else if seconds != 0 && !DEADLINES.contains(&seconds) {
         Err("stream_ack_deadline_seconds is 10 to 600")
     } else if request.modify_deadline_ack_ids.len() != request.modify_deadline_seconds.len() {

@@ -104,10 +104,9 @@ fn extend(shared: &Shared, request: &pb::ModifyAckDeadlineRequest) -> Result<(),
     result
 }
 
-/// What failed is told with exactly-once delivery alone, as an INVALID_ARGUMENT:
-/// <https://cloud.google.com/pubsub/docs/exactly-once-delivery>. That it is told by id, in an
-/// `ErrorInfo`, is observed, not documented:
-/// <https://github.com/googleapis/google-cloud-cpp/issues/9327>; its reason too:
+/// Failures are reported with exactly-once delivery only, as an INVALID_ARGUMENT:
+/// <https://cloud.google.com/pubsub/docs/exactly-once-delivery>. The report by id, in an `ErrorInfo`, is observed, not
+/// documented: <https://github.com/googleapis/google-cloud-cpp/issues/9327>; its reason too:
 /// <https://github.com/googleapis/nodejs-pubsub/issues/1951>.
 fn confirmed(exactly_once: bool, failed: Vec<(String, String)>) -> Result<(), Status> {
     if !exactly_once || failed.is_empty() {

@@ -1,4 +1,4 @@
-//! What one subscription still has to deliver, and what it has on loan.
+//! The state of one subscription: messages to deliver, and messages on loan.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -36,7 +36,7 @@ struct Lease {
     deadline: Instant,
 }
 
-/// What a stream has on loan, and may have.
+/// A stream's messages on loan, and its limits.
 #[derive(Debug)]
 struct Account {
     messages: i64,
@@ -114,7 +114,7 @@ impl Subscription {
 
     pub(super) fn store(&mut self, message: Arc<pb::PubsubMessage>) {
         // <https://cloud.google.com/pubsub/docs/replay-overview>: a seek to the future passes over
-        // what is published until then.
+        // messages published until then.
         let acknowledged = micros(&message) < self.skip_before;
         self.waiting += usize::from(!acknowledged);
         self.places.push(Place { message, acknowledged, queued: false, attempts: 0 });
@@ -152,7 +152,7 @@ impl Subscription {
         }
     }
 
-    /// Closes a stream. What it has on loan stays on loan until its deadline.
+    /// Closes a stream. Its messages on loan stay so until their deadline.
     pub(super) fn close(&mut self, stream: u64) {
         self.streams.remove(&stream);
     }
@@ -307,7 +307,7 @@ impl Subscription {
                 break;
             }
             self.deadlines.pop();
-            // Extended meanwhile, or answered: another entry stands for it, or none.
+            // Extended meanwhile, or answered: another entry has its deadline, or none.
             if self.leases.get(&number).is_some_and(|lease| lease.deadline <= now)
                 && let Some(place) = self.release(number)
             {
@@ -329,7 +329,7 @@ impl Subscription {
         }
     }
 
-    /// Sends what is on loan once more, and leaves the leases: at least once is the promise.
+    /// Sends the messages on loan once more, and leaves the leases: the promise is at least once.
     pub(super) fn redeliver(&mut self) {
         let mut numbers: Vec<_> = self.leases.values().map(|lease| lease.place).collect();
         numbers.sort_unstable();

@@ -1,4 +1,4 @@
-//! Faults on demand, and what is stored.
+//! Faults on demand, and the stored objects.
 
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use bytes::Bytes;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::state::{SharedState, State};
+use super::policies;
+use super::state::{SharedState, State, Wanted};
 
 /// How the next read goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,39 @@ impl Control {
         Some((bucket.location.clone(), deleted.collect()))
     }
 
+    /// How long a bucket that was made over gRPC keeps deleted objects, in seconds.
+    #[must_use]
+    pub fn soft_deleted_for(&self, name: &str) -> Option<i64> {
+        self.state().made_buckets.get(name).map(policies::soft_deleted_for)
+    }
+
+    /// Makes a bucket keep deleted objects as the service does by default, and new objects be of
+    /// this class.
+    pub fn spoil_bucket(&self, name: &str, class: &str) {
+        let mut state = self.state();
+        state.buckets.insert(name.to_owned(), class.to_owned());
+        if let Some(bucket) = state.made_buckets.get_mut(name) {
+            bucket.soft_delete_policy = Some(policies::default_soft_delete());
+            class.clone_into(&mut bucket.storage_class);
+        }
+    }
+
+    /// Stores an object.
+    ///
+    /// # Panics
+    /// When there is no such bucket.
+    pub fn put(&self, bucket: &str, name: &str, body: &'static str) {
+        let (bucket, name) = (bucket.to_owned(), name.to_owned());
+        let wanted = Wanted { bucket, name, storage_class: None, if_generation_match: None };
+        let made = self.state().make(wanted, body.into(), None, None);
+        assert!(made.is_ok(), "{made:?}");
+    }
+
+    /// Lets all objects of a bucket be of this age, and its lifecycle work.
+    pub fn grow_old(&self, bucket: &str, days: i32) {
+        self.state().grow_old(bucket, days);
+    }
+
     /// Takes all rules of a bucket's lifecycle away.
     pub fn drop_lifecycle(&self, name: &str) {
         if let Some(bucket) = self.state().made_buckets.get_mut(name) {
@@ -75,7 +109,7 @@ impl Control {
         self.state().http_faults.extend(statuses);
     }
 
-    /// Answers the next calls over gRPC with what stands for these statuses.
+    /// Answers the next calls over gRPC with the codes of these statuses.
     pub fn fail_grpc(&self, statuses: impl IntoIterator<Item = u16>) {
         self.state().grpc_faults.extend(statuses);
     }
@@ -87,7 +121,7 @@ impl Control {
         state.grpc_faults.clear();
     }
 
-    /// Does what the next `count` changes ask, and answers 503 or UNAVAILABLE all the same.
+    /// Performs the next `count` changes, but answers 503 or UNAVAILABLE.
     pub fn lose_answers(&self, count: usize) {
         self.state().lost_answers = count;
     }
@@ -154,7 +188,7 @@ impl Control {
         state.find(bucket, name).ok().map(|object| object.storage_class.clone())
     }
 
-    /// Every request so far: its method, and what it is about.
+    /// Returns every request so far: its method, and the name of its resource.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
         self.state().requests.clone()

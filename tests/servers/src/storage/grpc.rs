@@ -7,6 +7,7 @@ use googleapis_tonic_google_storage_v2::google::storage::v2;
 use tonic::{Request, Status};
 
 use super::names;
+use super::policies;
 use super::state::{Refusal, SharedState, Source, State, Stored, Wanted};
 use crate::grpc::{Answer, Call, Methods, unary, unimplemented};
 
@@ -81,7 +82,7 @@ fn resource(request: &v1::TestIamPermissionsRequest) -> &str {
     &request.resource
 }
 
-/// What it is asked about: googleapis: google/storage/control/v2/storage_control.proto.
+/// The resource of a test: googleapis: google/storage/control/v2/storage_control.proto.
 fn test(
     state: &mut State,
     request: v1::TestIamPermissionsRequest,
@@ -160,6 +161,7 @@ fn get_bucket(state: &mut State, request: v2::GetBucketRequest) -> Result<v2::Bu
     Ok(made.unwrap_or(v2::Bucket {
         name: request.name,
         storage_class: class,
+        soft_delete_policy: Some(policies::default_soft_delete()),
         ..Default::default()
     }))
 }
@@ -175,9 +177,7 @@ fn create_bucket(
     // `CreateBucketRequest`: parent, and bucket.
     let project = bucket.project.strip_prefix("projects/").filter(|project| !project.is_empty());
     if request.parent != "projects/_" || project.is_none() {
-        return Err(Refusal::Invalid(
-            "parent is projects/_, the project stands in the bucket".into(),
-        ));
+        return Err(Refusal::Invalid("parent is projects/_, the project is in the bucket".into()));
     }
     let id = request.bucket_id;
     names::check_bucket(&id)?;
@@ -187,9 +187,7 @@ fn create_bucket(
         return Err(Refusal::Precondition);
     }
     bucket.name = format!("projects/_/buckets/{id}");
-    if bucket.storage_class.is_empty() {
-        bucket.storage_class = "STANDARD".to_owned();
-    }
+    policies::complete(&mut bucket)?;
     state.buckets.insert(id.clone(), bucket.storage_class.clone());
     state.made_buckets.insert(id, bucket.clone());
     Ok(bucket)

@@ -98,7 +98,7 @@ async fn continue_upload(
     }
 }
 
-/// Tells of what was stored, unless that gets lost.
+/// Answers with the stored object, unless the answer is to be lost.
 fn answer(state: &mut State, stored: &Stored) -> Result<Response, Refusal> {
     if state.loses_answer() {
         return Err(Refusal::Fault(503));

@@ -1,4 +1,4 @@
-//! What may be a name.
+//! The rules of names.
 
 use std::net::Ipv4Addr;
 
@@ -21,8 +21,8 @@ pub(super) fn check_object(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// <https://cloud.google.com/storage/docs/buckets#naming>. Of the close misspellings that it speaks
-/// of, the one that it names; that a name with dots is a domain of the caller's is not looked at.
+/// <https://cloud.google.com/storage/docs/buckets#naming>. Of the close misspellings only the named one is refused; the
+/// ownership of a domain is not checked.
 pub(super) fn check_bucket(name: &str) -> Result<(), Refusal> {
     let plain = |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit();
     let ends = [name.bytes().next(), name.bytes().last()];

@@ -74,7 +74,7 @@ pub(super) struct State {
     pub(super) sessions: HashMap<u64, Session>,
     pub(super) generations: i64,
     pub(super) revoked: bool,
-    /// Permissions that nobody has.
+    /// Permissions that are denied to every caller.
     pub(super) denied: Vec<String>,
     pub(super) page_size: Option<usize>,
     pub(super) http_faults: VecDeque<u16>,
@@ -108,7 +108,7 @@ impl State {
         }
     }
 
-    /// Whether the answer to what was just done gets lost.
+    /// Returns whether the answer to the last change is to be lost.
     pub(super) fn loses_answer(&mut self) -> bool {
         let ordered = self.lost_answers > 0;
         self.lost_answers -= usize::from(ordered);

@@ -26,11 +26,11 @@ pub(super) struct Session {
     crc32c: Option<u32>,
     if_generation_match: Option<i64>,
     kept: Vec<u8>,
-    /// What became of it; asking again tells the same.
+    /// Its result; a repeated request gets the same answer.
     done: Option<Stored>,
 }
 
-/// What a chunk came to.
+/// The result of a chunk.
 pub(super) enum Progress {
     Done(Stored),
     /// So many bytes are kept: 308.
@@ -79,7 +79,7 @@ pub(super) fn begin(state: &mut State, wanted: Wanted, body: &Bytes) -> Result<u
     Ok(number)
 }
 
-/// Takes a chunk, or tells how far it is: `bytes 0-99/*`, `bytes 0-99/100`, `bytes */*`.
+/// Takes a chunk, or reports the progress: `bytes 0-99/*`, `bytes 0-99/100`, `bytes */*`.
 /// <https://cloud.google.com/storage/docs/performing-resumable-uploads>
 pub(super) fn go_on(
     state: &mut State,
@@ -154,7 +154,7 @@ pub(super) fn go_on(
     Ok(Progress::Done(stored))
 }
 
-/// The status with which a broken upload tells how far it is.
+/// The status with which a broken upload reports its progress.
 pub(super) const RESUME_INCOMPLETE: StatusCode = StatusCode::PERMANENT_REDIRECT;
 
 fn metadata(json: &[u8]) -> Result<Metadata, Refusal> {

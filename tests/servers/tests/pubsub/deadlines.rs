@@ -88,7 +88,7 @@ async fn a_loan_outlives_its_stream_until_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_stream_has_another_deadline_for_what_it_is_sent_afterwards() {
+async fn a_stream_can_change_the_deadline_of_later_messages() {
     let scene = Scene::start(json!({})).await;
     let mut pull = scene.open(first(60)).await.unwrap();
     scene.send(&["a"]).await;

@@ -1,4 +1,4 @@
-//! Acknowledgements: which count, what they are answered, and how they fail.
+//! Acknowledgements: their effect, their answers, and their failures.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::{CONSUME, SUBSCRIPTION, Scene, text, texts};
 
 const INVALID: &str = "PERMANENT_FAILURE_INVALID_ACK_ID";
 
-/// What a status says of each id.
+/// Returns the reason of each id in a status.
 fn told(status: &Status) -> HashMap<String, String> {
     let status = rpc::Status::decode(status.details()).unwrap();
     let [detail] = &status.details[..] else { panic!("{status:?}") };
@@ -27,7 +27,7 @@ fn failures(of: &[(&str, &str)]) -> HashMap<String, String> {
 }
 
 #[tokio::test]
-async fn what_is_acknowledged_does_not_come_again_and_the_rest_does() {
+async fn acknowledged_messages_do_not_come_again_and_the_others_do() {
     let scene = Scene::start(json!({})).await;
     let ids = scene.send(&["a", "b"]).await;
     let mut pull = scene.pull().await;
@@ -67,7 +67,7 @@ async fn answering_needs_a_subscription_and_the_permission() {
 }
 
 #[tokio::test]
-async fn exactly_once_tells_which_ids_failed_and_takes_the_others() {
+async fn exactly_once_names_the_failed_ids_and_takes_the_others() {
     let scene = Scene::start(json!({ "enableExactlyOnceDelivery": true })).await;
     let ids = scene.send(&["a", "b"]).await;
     let response = scene.pull().await.response().await.unwrap();
@@ -140,7 +140,7 @@ async fn acknowledgements_are_late_as_ordered() {
 }
 
 #[tokio::test]
-async fn what_is_on_loan_is_sent_twice_as_ordered_and_both_loans_are_good() {
+async fn a_message_on_loan_is_sent_twice_on_order_and_both_loans_are_valid() {
     let scene = Scene::start(json!({})).await;
     let ids = scene.send(&["a"]).await;
     let mut pull = scene.pull().await;

@@ -82,7 +82,7 @@ async fn neither_ids_nor_times_show_the_order_of_publishing() {
 }
 
 #[tokio::test]
-async fn what_is_over_a_limit_is_refused_with_all_of_its_request() {
+async fn a_message_over_a_limit_is_refused_with_its_whole_request() {
     let scene = Scene::start(json!({})).await;
     let long = "x".repeat(1_025);
     let over = [
@@ -168,7 +168,7 @@ async fn one_message_of_a_key_is_on_loan_where_the_subscription_orders() {
     let mut pull = scene.pull().await;
     let response = pull.response().await.unwrap();
     assert!(response.subscription_properties.unwrap().message_ordering_enabled);
-    // What has no key does not wait.
+    // Messages without a key do not wait.
     assert_eq!(texts(&response.received_messages), ["1", "4", "5", "6"]);
     scene.acknowledge(&[&response.received_messages[0].ack_id]).await.unwrap();
     let second = pull.one().await;

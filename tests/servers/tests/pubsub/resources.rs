@@ -85,7 +85,7 @@ async fn each_method_needs_its_permission() {
 }
 
 #[tokio::test]
-async fn permissions_are_told_and_none_of_what_is_not_there() {
+async fn permissions_are_listed_and_a_missing_resource_has_none() {
     let scene = Scene::start(json!({})).await;
     scene.control().deny(CONSUME);
     let asked = || json!({ "permissions": [CONSUME, "pubsub.subscriptions.get"] });
@@ -114,7 +114,7 @@ fn times(messages: &[ReceivedMessage]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_seek_back_brings_again_what_is_retained() {
+async fn a_seek_back_brings_retained_messages_again() {
     for (retained, again) in [(true, vec!["b", "c"]), (false, vec!["c"])] {
         let scene = Scene::start(json!({ "retainAckedMessages": retained })).await;
         scene.send_apart(&["a", "b", "c"]).await;
@@ -131,7 +131,7 @@ async fn a_seek_back_brings_again_what_is_retained() {
 }
 
 #[tokio::test]
-async fn a_seek_forward_passes_over_what_is_older_also_if_it_is_yet_to_come() {
+async fn a_seek_forward_passes_over_older_messages_even_if_they_come_later() {
     let scene = Scene::start(json!({})).await;
     scene.send(&["a", "b"]).await;
     let future = (Utc::now() + Duration::days(1)).to_rfc3339();
@@ -141,13 +141,13 @@ async fn a_seek_forward_passes_over_what_is_older_also_if_it_is_yet_to_come() {
     let mut pull = scene.pull().await;
     scene.settle().await;
     assert_eq!(scene.control().sent(), 0);
-    // All are kept, and come when they are sought.
+    // All are kept, and come after a seek.
     assert_eq!(seek(&scene, SUBSCRIPTION, &past).await.0, 200);
     assert_eq!(texts(&pull.next().await), ["a", "b", "c"]);
 }
 
 #[tokio::test]
-async fn a_new_subscription_is_sought_back_to_what_its_topic_keeps() {
+async fn a_new_subscription_can_seek_back_to_the_messages_that_its_topic_keeps() {
     let scene = Scene::start(json!({})).await;
     let past = (Utc::now() - Duration::days(1)).to_rfc3339();
     scene.send(&["a"]).await;

@@ -1,4 +1,4 @@
-//! Streaming pulls: how they are opened, what they are sent, and how they end.
+//! Streaming pulls: their start, their messages, and their end.
 
 use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::StreamingPullRequest;
 use serde_json::json;
@@ -64,7 +64,7 @@ async fn a_stream_has_no_more_bytes_on_loan_than_it_asked_for() {
     scene.send(&[text.as_str(); 4]).await;
     let asked = StreamingPullRequest { max_outstanding_bytes: 150, ..first(10) };
     let mut pull = scene.open(asked).await.unwrap();
-    // The one that goes past it is sent, so that no size is too large for ever.
+    // The message that exceeds it is sent, so that every size can be delivered.
     let two = pull.next().await;
     assert_eq!(two.len(), 2);
     scene.acknowledge(&[&two[0].ack_id, &two[1].ack_id]).await.unwrap();
@@ -110,7 +110,7 @@ async fn later_requests_of_a_stream_answer_for_messages() {
 }
 
 #[tokio::test]
-async fn open_streams_end_with_what_they_were_opened_by() {
+async fn open_streams_end_with_their_permission_or_subscription() {
     let scene = Scene::start(json!({})).await;
     let control = scene.control();
     let mut pull = scene.pull().await;

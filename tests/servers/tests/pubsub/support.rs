@@ -16,7 +16,7 @@ use tonic::{Code, Status, Streaming};
 pub(crate) const TOPIC: &str = "projects/p/topics/events";
 pub(crate) const SUBSCRIPTION: &str = "projects/p/subscriptions/kappa";
 pub(crate) const CONSUME: &str = "pubsub.subscriptions.consume";
-/// How long what must come is waited for.
+/// How long a test waits for an expected message.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Scene {
@@ -119,8 +119,7 @@ impl Scene {
         self.settle().await;
     }
 
-    /// Lets the server do what it has to: what was due is done before a request that came later
-    /// is answered.
+    /// Lets the server finish its due work: it is done before a later request is answered.
     pub(crate) async fn settle(&self) {
         for _ in 0..3 {
             self.rest("POST", "projects/p/topics/none:testIamPermissions", json!({})).await;
@@ -166,7 +165,7 @@ impl Pull {
         message
     }
 
-    /// With what the stream ends, and no message before.
+    /// Returns the code with which the stream ends, without a message before.
     pub(crate) async fn end(&mut self) -> Code {
         self.response().await.expect_err("the end of the stream").code()
     }

@@ -83,11 +83,12 @@ impl Auditable for MemoryWarehouse {
         for row in self.rows(dead_letter_table::NAME) {
             let letter = DeadLetter::from_row(&row);
             let letter = letter.map_err(|error| AuditError::Mismatch(error.to_string()))?;
-            let is_open = letter.requeued_at.is_none() && letter.replay_id.is_none();
+            let is_meant = letter.requeued_at.is_none() && letter.replay_id.is_none();
             let DeadLetter { message_id, publish_time, stage, processor, payload, .. } = letter;
-            let payload = Some(payload).filter(|_| asked.payloads);
-            let mark = LetterMark { message_id, publish_time, stage, processor, payload };
-            if is_open && asked.published.holds(publish_time) && !take(mark) {
+            let purged = letter.purged_at.is_some();
+            let payload = Some(payload).filter(|_| asked.payloads && !purged);
+            let mark = LetterMark { message_id, publish_time, stage, processor, payload, purged };
+            if is_meant && asked.published.holds(publish_time) && !take(mark) {
                 break;
             }
         }

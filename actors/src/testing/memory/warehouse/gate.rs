@@ -1,4 +1,4 @@
-//! Where a test holds a write, to crash whoever waits for it.
+//! A gate at which a test holds a write, to crash the actor that waits for it.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ struct Progress {
 }
 
 impl Post {
-    /// Passes when the gate is open or stands at another moment.
+    /// Passes when the gate is open or is set to another moment.
     pub(super) async fn pass(&self, moment: Moment) {
         if moment == self.moment {
             self.progress.send_modify(|progress| progress.reached = true);

@@ -18,7 +18,7 @@ impl Table {
         Self { spec, rows: BTreeMap::new(), added: 0 }
     }
 
-    /// Adds the columns that `spec` has and the table lacks, or says what contradicts.
+    /// Adds the columns of `spec` that are missing, or returns the contradiction.
     pub(super) fn ensure(&mut self, spec: &TableSpec) -> Result<Ensured, String> {
         let name = &spec.name;
         if key_names(&self.spec) != key_names(spec) {
@@ -50,7 +50,7 @@ impl Table {
         Ok(ensured)
     }
 
-    /// Where each of `spec`'s columns stands here.
+    /// Returns the index of each column of `spec`.
     pub(super) fn places(&self, spec: &TableSpec) -> Result<Vec<usize>, String> {
         let place = |name: &String| {
             self.spec.column(name).ok_or_else(|| format!("table {} lacks {name}", spec.name))
@@ -58,8 +58,8 @@ impl Table {
         spec.columns.iter().map(|column| place(&column.name)).collect()
     }
 
-    /// Puts a row of `spec`, whose columns stand at `places`, if the port's rule lets it stand.
-    /// Returns whether a newer version kept it out.
+    /// Puts a row of `spec`, whose columns are at `places`, if the port's rule allows it. Returns whether a newer version
+    /// kept it out.
     pub(super) fn put(&mut self, spec: &TableSpec, places: &[usize], row: &Row) -> bool {
         let mut values = vec![Value::Null; self.spec.columns.len()];
         for (&place, value) in places.iter().zip(&row.0) {

@@ -1,4 +1,4 @@
-//! The file itself: its schema, who is in it, and how it is kept small.
+//! The file itself: its schema, its subscriptions, and its checkpoints.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a process knows of its subscription, changed together with the file.
+//! A process's state of its subscription, changed together with the file.
 
 use kappa_actors::message::Lease;
 use rusqlite::{Connection, OptionalExtension};
@@ -12,11 +12,11 @@ pub(super) struct State {
     pub(super) epoch: i64,
     pub(super) skip_until: Option<i64>,
     pub(super) acknowledged: RangeSet,
-    /// What was acknowledged before a seek and has a line in the archive.
+    /// Messages that were acknowledged before a seek and have a line in the archive.
     pub(super) archived: RangeSet,
-    /// What is acknowledged, or was passed over, and has none.
+    /// Messages that are acknowledged, or were passed over, without a line.
     pub(super) unarchived: RangeSet,
-    /// What is not to be handed out: acknowledged, or on loan.
+    /// Messages that are not handed out: acknowledged, or on loan.
     pub(super) taken: RangeSet,
     /// Not acknowledged, and found missing from the log.
     pub(super) missing: RangeSet,
@@ -32,7 +32,7 @@ impl State {
             .map(|&lease| offset(lease))
     }
 
-    /// Reads the subscription if it reads this log. Of the same epoch, loans stay loans.
+    /// Reads the subscription if it reads this log. Loans of an unchanged epoch stay loans.
     pub(super) fn read(
         &mut self,
         connection: &Connection,
@@ -97,7 +97,7 @@ impl State {
         Ok(())
     }
 
-    /// Notes of what is acknowledged that the archive has no line of it.
+    /// Records acknowledged messages without a line in the archive.
     pub(super) fn note_unarchived(
         &mut self,
         transaction: &Connection,
@@ -173,7 +173,7 @@ impl State {
     }
 }
 
-/// The offset that a lease stands for.
+/// Returns the offset of a lease.
 pub(super) fn offset(lease: Lease) -> i64 {
     (lease.0 & ((1 << OFFSET_BITS) - 1)).cast_signed()
 }
@@ -205,7 +205,7 @@ fn write_lines(
         .map(drop)
 }
 
-/// What the file says of `name` and the archive: of which offsets it has a line, or has none.
+/// Reads from the file which offsets of `name` have a line in the archive, or have none.
 fn read_lines(connection: &Connection, name: &str, archived: bool) -> rusqlite::Result<RangeSet> {
     const SELECT: &str = "SELECT first, last FROM lines WHERE subscription = ? AND archived = ?";
     let mut select = connection.prepare_cached(SELECT)?;

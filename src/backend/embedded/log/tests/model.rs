@@ -34,7 +34,7 @@ enum Action {
     Reopen(bool),
     /// To the time of a message, and so much later; by another process or this one.
     Seek(Index, i64, bool),
-    /// Remove what is acknowledged and as old as this message.
+    /// Remove the acknowledged messages up to the age of this one.
     Retain(Index),
     /// As by command, after the clock moved by so much.
     BeginGeneration(i64),
@@ -56,14 +56,14 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// What must be true: each message by its offset, and the loans of the present epoch.
+/// The expected state: each message by its offset, and the loans of the present epoch.
 #[derive(Default)]
 struct Model {
     times: BTreeMap<i64, i64>,
     acknowledged: BTreeSet<i64>,
-    /// What has a line in the archive, as far as the log was told.
+    /// Offsets with a line in the archive, as far as the log was informed.
     lines: BTreeSet<i64>,
-    /// Those of them that were acknowledged before a seek.
+    /// Those acknowledged before a seek.
     archived: BTreeSet<i64>,
     loans: BTreeMap<i64, Lease>,
     /// Leases by the epoch they were made in.
@@ -270,7 +270,7 @@ impl Run<'_> {
                 self.model.acknowledge(offset, true);
             }
         } else if acknowledge {
-            // Void as an acknowledgement; but the line it tells of is there.
+            // Void as an acknowledgement, but its line exists.
             self.model.lines.insert(offset);
             self.model.archived.insert(offset);
         }
@@ -287,7 +287,7 @@ impl Run<'_> {
         match (self.model.seek(to), sought) {
             (Some(count), Ok(sought)) => assert_eq!(sought.messages, Some(count)),
             (None, Err(LogError::Refused(_))) => {}
-            (expected, sought) => panic!("expected {expected:?} messages, not {sought:?}"),
+            (expected, found) => panic!("expected {expected:?} messages, not {found:?}"),
         }
     }
 }

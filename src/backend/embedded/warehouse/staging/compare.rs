@@ -1,6 +1,6 @@
 //! Staging against live, by key, in as few passes as SQLite can make.
 //!
-//! The rows that differ are found by SQLite and counted here; what is alike never leaves it.
+//! SQLite finds the rows that differ, and they are counted here; equal rows never leave SQLite.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -227,7 +227,7 @@ impl<'a> Compare<'a> {
         Ok(())
     }
 
-    /// The key's values, which stand in `row` from `from` on.
+    /// Returns the key's values, which are in `row` from index `from` on.
     fn key(&self, row: &Row<'_>, from: usize) -> rusqlite::Result<Vec<Shown>> {
         let columns = self.table.key.iter().enumerate();
         columns

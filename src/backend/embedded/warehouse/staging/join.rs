@@ -1,4 +1,4 @@
-//! How staging and live tables stand to each other, and to the configuration.
+//! Compares the columns of staging table, live table and configuration.
 
 use kappa_actors::port::{ReprocessError, Staged};
 use kappa_actors::row::TableSpec;
@@ -11,18 +11,18 @@ fn mismatch(says: String) -> Error {
     Error::Says(ReprocessError::Mismatch(says))
 }
 
-/// Without key and version nothing tells which rows belong together, and which of them stands.
+/// Refuses a table without key and version: its rows cannot be matched, nor ordered.
 pub(super) fn check_keyed(table: &TableSpec) -> Result<usize, Error> {
     match table.version {
         Some(version) if !table.key.is_empty() => Ok(version),
         _ => Err(mismatch(format!(
-            "table {} has no key: its rows cannot be told apart, so replay it into another table",
+            "table {} has no key, so its rows cannot be compared: replay it into another table",
             table.name
         ))),
     }
 }
 
-/// Only what has come to its end is merged.
+/// Refuses an incomplete replay.
 pub(super) fn check_complete(staged: &Staged, live: &str) -> Result<(), Error> {
     if staged.completed.is_some() {
         return Ok(());

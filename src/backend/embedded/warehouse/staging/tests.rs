@@ -141,7 +141,7 @@ async fn without_a_live_file_every_row_is_added_and_the_diff_makes_none() {
 async fn the_tables_of_a_replay_share_its_events_until_the_last_is_dropped() {
     let scene = scene().await;
     let other = spec("other", &COLUMNS, 1);
-    // Of a replay whose processors each fill a table of their own.
+    // A replay whose processors each fill a table of their own.
     scene.staging.drop_staging("t").await.unwrap();
     for table in [&scene.table, &other] {
         scene.staging.stage(table, "r2", 1).await.unwrap();

@@ -1,4 +1,4 @@
-//! What stands, asked beside those who write.
+//! Queries of an audit beside running writers.
 
 use kappa_actors::port::{AuditError, Auditable, KeyCount, LetterQuery};
 use kappa_actors::testing::auditable;
@@ -18,7 +18,7 @@ async fn it_answers_an_audit() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_warehouse_nothing_stands_and_none_is_made() {
+async fn a_missing_warehouse_counts_as_empty_and_is_not_created() {
     let dir = tempfile::tempdir().unwrap();
     let audited = EmbeddedAudit::open(dir.path()).unwrap();
     let spec = table("t", &VERSIONED, 1);
@@ -33,7 +33,7 @@ async fn where_there_is_no_warehouse_nothing_stands_and_none_is_made() {
 }
 
 #[tokio::test]
-async fn whoever_writes_is_not_waited_for_and_nothing_can_be_written() {
+async fn an_audit_waits_for_no_writer_and_cannot_write() {
     let (dir, warehouse, spec) = with_table().await;
     warehouse.write(&spec, Arc::new(vec![said("a", "x")])).await.unwrap();
     let audited = EmbeddedAudit::open(dir.path()).unwrap();

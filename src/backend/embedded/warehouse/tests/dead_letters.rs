@@ -1,18 +1,16 @@
 //! The dead letters, written as rows and read back.
 
 use kappa_actors::dead_letter_table::{self, DeadLetter, Mark, Stage};
+use kappa_actors::fault_class::UNCLASSIFIED;
 use kappa_actors::message::Attributes;
-use kappa_actors::port::{DeadLetterFilter, DeadLetterStore};
+use kappa_actors::port::{
+    Auditable, DeadLetterFilter, DeadLetterStore, LetterGroup, LetterMark, LetterQuery,
+};
+use kappa_actors::replay::ReplayRange;
 
 use super::*;
 
-const ALL: DeadLetterFilter = DeadLetterFilter {
-    id_prefix: None,
-    reason: None,
-    requeued: None,
-    live_only: false,
-    limit: 100,
-};
+const ALL: DeadLetterFilter = DeadLetterFilter { limit: 100, ..DeadLetterFilter::ALL };
 
 /// The letter of the `n`th message; every other one knows no more than it must.
 fn letter(n: u32) -> DeadLetter {
@@ -41,6 +39,9 @@ fn letter(n: u32) -> DeadLetter {
         requeued_at: None,
         replay_id: rich.then(|| "replay".to_owned()),
         ordering_key: if rich { "cust".into() } else { "".into() },
+        class: rich.then(|| "orders.amount: not a NUMERIC".into()),
+        payload_object: None,
+        purged_at: None,
     }
 }
 
@@ -78,7 +79,7 @@ async fn letters_come_back_whole_and_the_newest_first() {
 }
 
 #[tokio::test]
-async fn a_requeued_letter_is_told_from_the_others() {
+async fn a_requeued_letter_is_distinguished_from_the_others() {
     let (_dir, warehouse) = with_letters(3).await;
     let at = Timestamp::from_micros(1_771_338_700_000_000);
     let unknown = Mark { id: "no such id".to_owned(), ..letter(1).mark(at) };
@@ -126,4 +127,91 @@ async fn without_the_table_there_are_no_letters() {
     assert_eq!(list(&warehouse, &ALL).await, []);
     assert_eq!(warehouse.get("id").await.unwrap(), None);
     warehouse.mark_requeued(&[letter(0).mark(Timestamp::now())]).await.unwrap();
+}
+
+#[tokio::test]
+async fn letters_are_grouped_by_stage_duty_and_class() {
+    let (_dir, warehouse) = with_letters(6).await;
+    let spec = Arc::new(dead_letter_table::spec());
+    let micros = |n: i64| Timestamp::from_micros(1_771_338_600_000_000 + n);
+    let twin = DeadLetter { id: "0".to_owned(), failed_at: micros(100), ..letter(0) };
+    warehouse.write(&spec, Arc::new(vec![twin.row()])).await.unwrap();
+    warehouse.mark_requeued(&[letter(4).mark(micros(200))]).await.unwrap();
+    let groups = warehouse.groups(&ALL).await.unwrap();
+    let counts: Vec<_> = groups.iter().map(|group| (group.stage, group.letters())).collect();
+    let stages = [Stage::Parse, Stage::Process, Stage::Poison, Stage::Write];
+    assert_eq!(counts, stages.into_iter().zip([3, 2, 1, 1]).collect::<Vec<_>>());
+    let LetterGroup { duty, class, open, requeued, purged, first, last, example, .. } = &groups[0];
+    assert_eq!((&**duty, class.as_deref()), ("orders", Some("orders.amount: not a NUMERIC")));
+    assert_eq!((*open, *requeued, *purged), (2, 1, 0));
+    assert_eq!((*first, *last, &**example), (micros(0), micros(100), "0"));
+    assert_eq!((&*groups[1].duty, groups[1].class.as_deref()), ("route", None));
+    let classed = DeadLetterFilter { class: Some(UNCLASSIFIED.to_owned()), ..ALL };
+    let poor: Vec<_> = (0..6).filter(|n| n % 2 == 1).map(letter).rev().collect();
+    assert_eq!(list(&warehouse, &classed).await, poor);
+    assert_eq!(warehouse.groups(&classed).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_purge_takes_the_content_of_older_letters_and_a_later_failure_opens_one_again() {
+    let (dir, warehouse) = with_letters(4).await;
+    let micros = |n: i64| Timestamp::from_micros(1_771_338_600_000_000 + n);
+    let older = DeadLetterFilter { failed_before: Some(micros(2)), ..ALL };
+    warehouse.mark_requeued(&[letter(1).mark(micros(50))]).await.unwrap();
+    let at = micros(90);
+    assert_eq!(warehouse.purge(&older, at).await.unwrap(), 2);
+    assert_eq!(warehouse.purge(&older, at).await.unwrap(), 0, "once");
+    assert_eq!(list(&warehouse, &ALL).await, [letter(3), letter(2)]);
+    let all = DeadLetterFilter { purged_too: true, ..ALL };
+    let marked = DeadLetter { requeued_at: Some(micros(50)), ..letter(1) };
+    let left = [letter(3), letter(2), marked.purged(at), letter(0).purged(at)];
+    assert_eq!(list(&warehouse, &all).await, left);
+    // No mark counts any more, nor does the same failure.
+    warehouse.mark_requeued(&[letter(0).mark(at)]).await.unwrap();
+    let spec = Arc::new(dead_letter_table::spec());
+    warehouse.write(&spec, Arc::new(vec![letter(0).row()])).await.unwrap();
+    assert_eq!(list(&warehouse, &all).await, left);
+    let again = DeadLetter { failed_at: micros(3), ..letter(0) };
+    warehouse.write(&spec, Arc::new(vec![again.row()])).await.unwrap();
+    assert_eq!(warehouse.get(&again.id).await.unwrap(), Some(again));
+    drop(warehouse);
+    let file = rusqlite::Connection::open(dir.path().join(FILE)).unwrap();
+    let content = "SELECT count(payload) + count(attributes) + count(event_id) FROM dead_letters \
+                   WHERE purged_at IS NOT NULL";
+    assert_eq!(file.query_row(content, (), |row| row.get::<_, i64>(0)).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_purge_of_more_than_one_batch_takes_them_all() {
+    let (_dir, warehouse) = with_letters(2_500).await;
+    assert_eq!(warehouse.purge(&DeadLetterFilter::ALL, Timestamp::now()).await.unwrap(), 2_500);
+    assert_eq!(list(&warehouse, &ALL).await, []);
+}
+
+/// As kappa made it before letters had classes.
+#[tokio::test]
+async fn a_table_from_before_classes_gets_their_column_and_its_letters_are_unclassified() {
+    let (dir, warehouse) = with_letters(2).await;
+    drop(warehouse);
+    let file = rusqlite::Connection::open(dir.path().join(FILE)).unwrap();
+    let older = "ALTER TABLE dead_letters DROP COLUMN class; \
+                 ALTER TABLE dead_letters DROP COLUMN purged_at;";
+    file.execute_batch(older).unwrap();
+    drop(file);
+    // An audit writes nothing.
+    let audit = EmbeddedAudit::open(dir.path()).unwrap();
+    let published = ReplayRange { from: Timestamp::from_micros(0), to: Timestamp::now() };
+    let mut shown = Vec::new();
+    let mut take = |mark: LetterMark| {
+        shown.push(mark.purged);
+        true
+    };
+    audit.letters(LetterQuery { published, payloads: false }, &mut take).await.unwrap();
+    assert_eq!(shown, [false]);
+    let warehouse = EmbeddedWarehouse::open(dir.path()).unwrap();
+    let groups = warehouse.groups(&ALL).await.unwrap();
+    assert!(groups.iter().all(|group| group.class.is_none() && group.open == 1), "{groups:?}");
+    let without = |n| DeadLetter { class: None, ..letter(n) };
+    assert_eq!(list(&warehouse, &ALL).await, [without(1), without(0)]);
+    assert_eq!(warehouse.purge(&ALL, Timestamp::now()).await.unwrap(), 2);
 }

@@ -1,4 +1,4 @@
-//! Random batches, versions and restarts, against the port's rule told in ten lines.
+//! Random batches, versions and restarts, against the port's rule in ten lines.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::*;
 
 #[derive(Clone, Debug)]
 enum Action {
-    /// Rows of (key, version, what it says) to each of the tables in one call.
+    /// Rows of (key, version, text) to each of the tables in one call.
     Write(Vec<(u8, i64, u16)>),
     Reopen,
 }
@@ -92,7 +92,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_tables_hold_what_the_rule_says(actions in prop::collection::vec(action(), 1..12)) {
+    fn the_tables_follow_the_rule(actions in prop::collection::vec(action(), 1..12)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(follows_the_model(actions));
     }

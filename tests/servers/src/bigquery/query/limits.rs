@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Refused;
 
-/// 1 MB of text that is not resolved: parameters stand in it by their names.
+/// 1 MB of unresolved text: parameters are in it by their names.
 const MAX_CHARACTERS: usize = 1_048_576;
 const MAX_PARAMETERS: usize = 10_000;
 

@@ -1,8 +1,8 @@
 //! Parameters of a query, as values of SQLite:
 //! <https://cloud.google.com/bigquery/docs/reference/rest/v2/QueryParameter#QueryParameterValue>.
 //!
-//! An array of structs stands as a table, and `UNNEST(@name)` in the text names it. That no other
-//! array is taken, and not every type, is no rule of the service.
+//! An array of structs becomes a table, and `UNNEST(@name)` in the text names it. The service takes other arrays and
+//! more types too.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -58,7 +58,7 @@ pub(super) fn unnest(db: &Connection, text: &str, parameters: &Value) -> Result<
     Ok(text)
 }
 
-/// The word behind `key` at the beginning of `text`, and what follows it.
+/// Returns the word after `key` at the beginning of `text`, and the rest of the text.
 fn word_behind<'a>(text: &'a str, key: &str) -> (Option<&'a str>, &'a str) {
     let Some(rest) = text.strip_prefix(key) else { return (None, text) };
     let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
