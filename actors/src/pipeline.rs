@@ -147,7 +147,7 @@ pub struct Pipeline {
     intake: watch::Sender<Intake>,
     idle: watch::Receiver<Option<Idle>>,
     acknowledger: JoinHandle<()>,
-    watch: JoinHandle<()>,
+    watch: JoinHandle<bool>,
     inquiry: JoinHandle<()>,
 }
 
@@ -227,11 +227,19 @@ impl Pipeline {
         let log = Arc::clone(&self.tree.ports().log);
         let warehouse = Arc::clone(&self.tree.ports().warehouse);
         let ledger = self.tree.ledger();
+        let is_endless = self.watch.is_finished() && (&mut self.watch).await.unwrap_or(false);
         let _ = timeout(FAREWELL, async {
             ledger.close(&*log).await;
             end_of(&mut self.acknowledger).await;
             // Side by side: neither waits for the other's service.
-            futures::join!(log.close(), warehouse.close());
+            let close_log = async {
+                // An event may be the cause: unclosed, the log takes this end for a kill, and tries
+                // the events in flight alone.
+                if !is_endless {
+                    log.close().await;
+                }
+            };
+            futures::join!(close_log, warehouse.close());
         })
         .await;
         // Settled messages that could not be acknowledged in time come again too.
@@ -324,7 +332,7 @@ fn tell(table: &str, ensured: &Ensured) {
     }
 }
 
-/// Shows what is on loan, for the processors of these tables.
+/// Registers the messages on loan with the board, for the processors of these tables.
 fn show_on_loan(board: &Board, ledger: &Arc<Ledger>, tables: Vec<String>) {
     // The board must not keep the ledger alive, which holds the board.
     let ledger: Weak<Ledger> = Arc::downgrade(ledger);

@@ -32,7 +32,7 @@ pub use snapshot::{
     ActorReport, ClassReport, CounterReport, DaemonState, LastError, Reason, Snapshot,
 };
 pub use table::{Freshness, TableMeter};
-pub(crate) use watchdog::Watchdog;
+pub(crate) use watchdog::{Fatal, Watchdog};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

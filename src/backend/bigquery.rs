@@ -2,6 +2,7 @@
 
 mod append;
 mod audit;
+mod bounds;
 mod cell;
 mod connection;
 mod dead_letters;

@@ -4,6 +4,7 @@ mod acknowledged;
 mod admin;
 mod fault;
 mod job;
+mod kills;
 mod loans;
 mod options;
 mod probe;
@@ -28,6 +29,7 @@ use kappa_actors::vitals::Counter;
 use tokio::sync::{OnceCell, RwLock};
 
 use admin::Admin;
+pub use kills::TriedLog;
 pub use options::PubSubOptions;
 use publish::TopicPublisher;
 use session::Session;

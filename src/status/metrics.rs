@@ -143,10 +143,15 @@ fn events(text: &mut Text, counters: &CounterReport) {
         text.counter(name, about, value);
     }
     let about = "Dead letters stored, by stage and class of the fault";
-    let mut letters = text.family("kappa_dead_letters_total", Kind::Counter, about);
-    for ClassReport { stage, class, letters: count } in &counters.dead_letters {
-        letters.sample(&[("stage", stage), ("class", class)], *count as f64);
+    let mut family = text.family("kappa_dead_letters_total", Kind::Counter, about);
+    for ClassReport { stage, class, letters } in &counters.dead_letters {
+        family.sample(&[("stage", stage), ("class", class)], *letters as f64);
     }
+    text.counter(
+        "kappa_dead_letters_purged_total",
+        "Dead letters purged because of their age",
+        counters.letters_purged,
+    );
     for (name, about, rows) in [
         ("kappa_rows_total", "Rows committed, by table", &counters.rows),
         (

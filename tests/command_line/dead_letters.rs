@@ -1,6 +1,7 @@
 //! `kappa dead-letters`
 
 mod editor;
+mod purge;
 mod summary;
 
 use super::util::Folder;

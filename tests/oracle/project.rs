@@ -146,11 +146,10 @@ impl Project {
         runtime().block_on(async {
             let Some(store) = open_dead_letters(&settings).await.unwrap() else { return };
             let filter = DeadLetterFilter {
-                id_prefix: None,
-                reason: None,
                 requeued: Some(false),
                 live_only: true,
                 limit: usize::MAX,
+                ..DeadLetterFilter::ALL
             };
             let mut ids = store.find(&filter).await.unwrap();
             ids.reverse();

@@ -155,7 +155,7 @@ pub struct Writer {
     in_trouble: Option<u64>,
 }
 
-/// What the warehouse says to rows, and how long that took.
+/// The warehouse's answer to rows, with the time that it took.
 type Answer = (Result<Written, WriteError>, Duration);
 
 struct Sent {

@@ -94,15 +94,15 @@ impl Ledger {
         self.duties.holdings()
     }
 
-    pub(super) fn count_letter(&self, verdict: &Verdict) {
-        self.board.counters().count_letter(verdict.stage, &verdict.class);
-    }
-
     /// Publish time of the oldest message that waits for this duty. It is rounded down, by a few
     /// milliseconds or, for older messages, by some percent of its age when it was taken.
     #[must_use]
     pub fn oldest(&self, duty: Duty) -> Option<Timestamp> {
         self.duties.oldest(duty)
+    }
+
+    pub(super) fn count_letter(&self, verdict: &Verdict) {
+        self.board.counters().count_letter(verdict.stage, &verdict.class);
     }
 
     pub(super) fn duties(&self) -> &Duties {

@@ -24,7 +24,7 @@ pub struct Posting {
     finished: Vec<Arc<Delivery>>,
 }
 
-/// Net change in the messages and bytes that wait for a duty.
+/// Net change in the messages and bytes charged to a duty.
 #[derive(Debug, Default)]
 pub(super) struct Change {
     bytes: i64,

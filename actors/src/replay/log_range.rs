@@ -270,6 +270,10 @@ impl EventLog for LogRange {
         self.log.backlog().await
     }
 
+    fn ended(&self) -> Option<String> {
+        self.log.ended()
+    }
+
     async fn close(&self) {
         self.pass_over().await;
         self.log.close().await;

@@ -19,7 +19,7 @@ pub(super) enum Subject {
     Freshness(String),
 }
 
-/// What there is to say about it at present.
+/// The present state of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Detail {
     /// The latest error of a fault, and the events that wait.
@@ -131,7 +131,7 @@ impl Announcer {
     }
 }
 
-/// What is to be announced at present.
+/// Returns all present conditions.
 fn conditions(board: &Board) -> BTreeMap<Subject, Detail> {
     let faults = board.all_troubles().into_iter().map(|(source, trouble)| {
         let detail = Detail::Fault { reason: trouble.reason, waiting: trouble.waiting };

@@ -33,7 +33,7 @@ pub enum Outcome {
     /// The table is missing or lacks columns, or the object's name is taken: it is tried again with
     /// another.
     Gone,
-    /// It is waited for, and tried again.
+    /// It failed and is repeated after a pause.
     Unavailable,
 }
 
@@ -73,7 +73,7 @@ impl Outcome {
         }
     }
 
-    /// That of a call that either succeeds or is waited for.
+    /// Returns the outcome of a call that either succeeds or is repeated.
     #[must_use]
     pub fn of<T, E>(result: &Result<T, E>) -> Self {
         if result.is_ok() { Self::Done } else { Self::Unavailable }

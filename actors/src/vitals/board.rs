@@ -53,7 +53,7 @@ pub struct OnLoan {
     pub tables: Vec<(String, Option<Timestamp>)>,
 }
 
-/// Answers what is on loan at the moment it is asked.
+/// Returns the messages on loan at the moment of the call.
 pub type AskOnLoan = Box<dyn Fn() -> OnLoan + Send + Sync>;
 
 /// The actors of one pipeline. Pipelines side by side have a board each.
@@ -138,8 +138,8 @@ impl Board {
         all
     }
 
-    /// The measurements of a table, registered at the first call. Its rows are to be at most so far
-    /// behind as `objective` says.
+    /// The measurements of a table, registered at the first call. `objective` limits how far its rows may
+    /// be behind.
     pub fn table(&self, name: &str, objective: Option<Duration>) -> Arc<TableMeter> {
         let mut tables = lock(&self.tables);
         let meter =
@@ -227,7 +227,7 @@ impl Board {
         lock(&self.warnings).push(text.into());
     }
 
-    /// Registers who knows what is on loan. Called for each snapshot.
+    /// Registers the function that counts the messages on loan. Called for each snapshot.
     pub fn set_on_loan(&self, ask: AskOnLoan) {
         *lock(&self.on_loan) = Some(Arc::new(ask));
     }
@@ -294,7 +294,8 @@ impl Board {
         lock(&self.warnings).clone()
     }
 
-    /// What is on loan, and how far each table is behind; `None` before the log has answered.
+    /// Returns the holders of memory, and how far each table is behind: `None` before the log has
+    /// answered.
     fn behind(&self, now: Timestamp) -> (Vec<Holding>, Vec<(String, Option<Duration>)>) {
         // In the order of an event's way: one that moves on meanwhile is seen in either place.
         let all_read_before = self.read_mark.all_read_before(now);
@@ -309,7 +310,7 @@ impl Board {
         (holdings, tables)
     }
 
-    /// What holds the permits, and how fresh each table is.
+    /// Returns the holders of memory, and the freshness of each table.
     pub(super) fn holdings_and_freshness(&self, now: Timestamp) -> (Vec<Holding>, Vec<Freshness>) {
         let (holdings, behind) = self.behind(now);
         let meters = self.tables();

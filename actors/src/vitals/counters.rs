@@ -61,6 +61,8 @@ pub struct Counters {
     pub left_out: Counter,
     /// Events stored in the archive.
     pub archived: Counter,
+    /// Dead letters whose content was removed because of their age.
+    pub letters_purged: Counter,
     /// Events that no processor takes: archived, nothing else.
     pub unrouted: Counter,
     /// Messages given back to the log unacknowledged.
@@ -111,12 +113,12 @@ impl Counters {
         Arc::clone(lock(&self.rows_superseded).entry(table.to_owned()).or_default())
     }
 
-    /// Notes what waits in the log, as it answers now.
+    /// Records the backlog that the log reports now.
     pub fn set_backlog(&self, backlog: Backlog) {
         *lock(&self.backlog) = Some((Timestamp::now(), backlog));
     }
 
-    /// What waits in the log, and when it was noted.
+    /// Returns the last recorded backlog of the log, with the time of the record.
     #[must_use]
     pub fn backlog(&self) -> Option<(Timestamp, Backlog)> {
         *lock(&self.backlog)

@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use super::admin::Admin;
 use super::loans::{Loans, Numbers, Share};
 use super::{PubSubOptions, fault, from_wkt, watch};
+use crate::backend::gcp;
 
 /// How long one call of `acknowledge` waits for confirmations; a later one waits for the same.
 const CONFIRMATION: Duration = Duration::from_secs(10);
@@ -82,6 +83,9 @@ enum Break {
 /// A client with a connection of its own; it connects when it is used.
 pub(super) async fn subscriber(options: &PubSubOptions) -> Result<Subscriber, LogError> {
     let mut builder = Subscriber::builder().with_credentials(options.credentials.clone());
+    if let Some(universe) = gcp::universe(&options.credentials).await {
+        builder = builder.with_universe_domain(universe);
+    }
     if let Some(endpoint) = &options.endpoint {
         builder = builder.with_endpoint(endpoint);
     }

@@ -91,7 +91,7 @@ pub struct WindowActor {
     retrying: bool,
 }
 
-/// What the store says to a part, and how long that took.
+/// The store's answer to a part, with the time that it took.
 type Answer = (Result<ObjectInfo, StorePartError>, Duration);
 
 struct Unstored {

@@ -41,7 +41,8 @@ impl Scene {
 
     /// Looks once a second.
     fn pass(&mut self, seconds: u64) -> Result<(), String> {
-        (0..seconds).try_for_each(|_| self.watchdog.look(&self.board, SECOND))
+        let mut look = || self.watchdog.look(&self.board, SECOND).map_err(|fatal| fatal.reason);
+        (0..seconds).try_for_each(|_| look())
     }
 
     /// A call of the writer that is never answered, until it is dropped.

@@ -4,6 +4,7 @@
 //! <https://cloud.google.com/bigquery/docs/error-messages>.
 
 mod functions;
+mod jobs;
 mod joins;
 mod limits;
 mod loaded;
@@ -17,7 +18,7 @@ use sqlparser::ast::Statement;
 use super::dialect::{Translated, changed, translate};
 use super::merge::{self, Affected};
 use super::rest::Refused;
-use super::state::State;
+use super::state::{State, path_of};
 use super::table::{Table, json_of};
 
 pub(super) use loaded::Loaded;
@@ -113,6 +114,7 @@ fn answer(
     for name in &named {
         loaded::make_view(&db, name, &state.tables[name]).map_err(invalid)?;
     }
+    let text = &jobs::offer(state, &db, text)?;
     let text = &parameters::unnest(&db, text, &body["queryParameters"])?;
     let Translated { mut statement, arrays } = translate(text).map_err(invalid)?;
     joins::index_full_joins(&db, &mut statement).map_err(invalid)?;
@@ -120,6 +122,7 @@ fn answer(
     if let Some(name) = &changes {
         check_change(state, name, &statement, text)?;
     }
+    permit(state, &named, changes.as_deref())?;
     let affected = match (&statement, &changes) {
         (Statement::Merge(merge), _) => Some(merge::run(&db, merge).map_err(invalid)?),
         (_, Some(_)) => Some(change(&db, &statement, body)?),
@@ -163,6 +166,18 @@ fn named(state: &State, text: &str) -> Vec<String> {
         next += 1;
     }
     all
+}
+
+/// Refuses a query of tables that the caller may not read, or change. The tables below a view
+/// count too: <https://cloud.google.com/bigquery/docs/views#required_permissions>.
+fn permit(state: &State, named: &[String], changes: Option<&str>) -> Result<(), Refused> {
+    for name in named {
+        state.require("bigquery.tables.getData", &path_of(name))?;
+    }
+    match changes {
+        Some(name) => state.require("bigquery.tables.updateData", &path_of(name)),
+        None => Ok(()),
+    }
 }
 
 /// Refuses DML that changes a table with upserts:

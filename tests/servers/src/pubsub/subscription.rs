@@ -9,6 +9,8 @@ use googleapis_tonic_google_pubsub_v1::google::pubsub::v1 as pb;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::filter::Filter;
+
 /// Messages in one response at most, and their bytes. The service names no limit; a client must
 /// take any.
 const RESPONSE: (usize, usize) = (1_000, 1 << 20);
@@ -50,6 +52,7 @@ struct Account {
 pub(super) struct Subscription {
     /// As REST describes it.
     pub(super) resource: Value,
+    filter: Filter,
     places: Vec<Place>,
     /// How many places are not acknowledged.
     waiting: usize,
@@ -75,7 +78,10 @@ fn micros(message: &pb::PubsubMessage) -> i64 {
 
 impl Subscription {
     pub(super) fn new(resource: Value) -> Self {
+        let text = resource["filter"].as_str().unwrap_or_default();
         Self {
+            // Whoever makes one over REST was refused before.
+            filter: Filter::read(text).unwrap_or(Filter::Any(Vec::new())),
             resource,
             places: Vec::new(),
             waiting: 0,
@@ -96,7 +102,9 @@ impl Subscription {
     /// Has messages from before it was made: they come if a seek asks for them.
     pub(super) fn with_history(mut self, history: Vec<Arc<pb::PubsubMessage>>) -> Self {
         let place = |message| Place { message, acknowledged: true, queued: false, attempts: 0 };
-        self.places = history.into_iter().map(place).collect();
+        let let_through =
+            |message: &Arc<pb::PubsubMessage>| self.filter.matches(&message.attributes);
+        self.places = history.into_iter().filter(let_through).map(place).collect();
         self
     }
 
@@ -113,6 +121,9 @@ impl Subscription {
     }
 
     pub(super) fn store(&mut self, message: Arc<pb::PubsubMessage>) {
+        if !self.filter.matches(&message.attributes) {
+            return;
+        }
         // <https://cloud.google.com/pubsub/docs/replay-overview>: a seek to the future passes over
         // messages published until then.
         let acknowledged = micros(&message) < self.skip_before;
