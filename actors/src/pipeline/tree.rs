@@ -313,6 +313,7 @@ impl Archive {
             directory: Arc::clone(&self.sweep.directory),
             supervisor: self.supervisor.clone(),
             path: format!("{ROOT}/archive"),
+            of_requeue: tree.plan.requeued.is_some(),
             window: WindowPorts {
                 store: Arc::clone(&self.sweep.store),
                 ledger: Arc::clone(&tree.ledger),

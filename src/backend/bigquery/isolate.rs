@@ -160,7 +160,10 @@ impl Isolated {
         let mut inside = Vec::new();
         for (at, row) in rows.iter().enumerate() {
             match bounds.refusal(table, row) {
-                Some(reason) => self.refusals.push(Refusal { row: at, reason }),
+                Some(reason) => {
+                    let kind = RefusalKind::Partition;
+                    self.refusals.push(Refusal { row: at, kind, reason });
+                }
                 None => inside.push(at),
             }
         }
