@@ -160,7 +160,9 @@ impl Isolated {
         let mut inside = Vec::new();
         for (at, row) in rows.iter().enumerate() {
             match bounds.refusal(table, row) {
-                Some(reason) => self.refusals.push(Refusal { row: at, reason }),
+                Some(reason) => {
+                    self.refusals.push(Refusal { row: at, kind: RefusalKind::Value, reason });
+                }
                 None => inside.push(at),
             }
         }
@@ -175,11 +177,11 @@ impl Isolated {
         why: String,
         open: &mut Vec<Vec<usize>>,
     ) {
-        let explained = bounds::explains(&why);
-        self.refused += usize::from(!explained);
+        let explained = bounds::explained(&why);
+        self.refused += usize::from(explained.is_none());
         match piece[..] {
-            [row] if explained || left.is_zero() => {
-                let kind = RefusalKind::Unexplained;
+            [row] if explained.is_some() || left.is_zero() => {
+                let kind = explained.unwrap_or(RefusalKind::Unexplained);
                 self.refusals.push(Refusal { row, kind, reason: why });
             }
             [_] => self.waiting = Some(why),

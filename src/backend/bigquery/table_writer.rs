@@ -129,7 +129,11 @@ impl TableWriter {
 
     /// How long a row may wait that was refused alone, and unnamed, for these reasons.
     fn left(&self, why: &str) -> Duration {
-        if bounds::explains(why) { self.options.schema_spread } else { self.unexplained().note() }
+        if bounds::explained(why).is_some() {
+            self.options.schema_spread
+        } else {
+            self.unexplained().note()
+        }
     }
 
     /// A writer of the same table on a connection of its own: what ends that connection is about the
