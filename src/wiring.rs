@@ -126,6 +126,7 @@ impl Blueprint {
             faults: EventFaults {
                 panic_on: settings.faults.panic_on.iter().cloned().collect(),
                 abort_on: settings.faults.abort_on.iter().cloned().collect(),
+                abort_on_letter: settings.faults.abort_on_letter.clone(),
             },
             staging_replay: None,
             requeued: None,
@@ -246,7 +247,8 @@ pub async fn open_dead_letters(
             if !exists.with_context(|| folder.display().to_string())? {
                 return Ok(None);
             }
-            Ok(Some(Arc::new(blocking(settings, embedded_warehouse).await?)))
+            let warehouse = blocking(settings, embedded_warehouse).await?;
+            Ok(Some(Arc::new(warehouse.with_payloads(open_archive(settings).await?))))
         }
         #[cfg(feature = "gcp")]
         WarehouseBackend::BigQuery => {

@@ -134,7 +134,7 @@ const NO_TIME: i64 = i64::MIN;
 fn grain(age: Duration) -> u8 {
     const LEAST: u32 = 14;
     let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
-    let digits = (u64::BITS - micros.leading_zeros()).saturating_sub(5);
+    let digits = (u64::BITS - micros.leading_zeros()).saturating_sub(6);
     u8::try_from(digits.clamp(LEAST, 62)).unwrap_or(62)
 }
 
@@ -214,6 +214,8 @@ pub(crate) struct History {
     pub(crate) verdict: Option<Arc<Verdict>>,
     /// The duty that failed, once it is to be a dead letter.
     pub(crate) failed: Option<Duty>,
+    /// Storing its letter whole has crashed: the letter is to be bare.
+    pub(crate) bare: bool,
 }
 
 impl Claim {
@@ -276,6 +278,13 @@ impl Claim {
             Duty::Archive => dead_letter_table::ARCHIVE,
             Duty::Route | Duty::DeadLetter => dead_letter_table::ROUTE,
         })
+    }
+
+    /// Whether storing its whole letter has crashed, so that the letter is to name its payload and
+    /// not to hold it.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.held().history.as_ref().is_some_and(|history| history.bare)
     }
 
     /// Whether it is a suspect tried again alone: never join it with others.

@@ -10,10 +10,9 @@ use crate::wiring::{Blueprint, set_up};
 
 /// Make what the configuration needs on Google Cloud
 ///
-/// Topic, subscription, dataset, tables and bucket are made where they are missing. What is there
-/// is left as it is; where it differs from the configuration, that is told and the exit code is 1.
-/// What costs more than it needs to is a warning.
-/// Backends that are embedded need nothing.
+/// Creates the missing ones of topic, subscription, dataset, tables and bucket. Existing resources
+/// are not changed; if one differs from the configuration, the difference is printed and the exit code is 1.
+/// Costly settings are warnings. Embedded backends need no resources.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -183,7 +183,7 @@ impl<'a> Check<'a> {
             }
             return;
         }
-        for key in ["panic_on", "abort_on", "fail", "slow", "hang"] {
+        for key in ["panic_on", "abort_on", "abort_on_letter", "fail", "slow", "hang"] {
             if let Some(value) = tree::get(faults, key).filter(|value| !is_unset(value)) {
                 let reason = format!("faults.{key} is set, and faults are not enabled");
                 self.report(value, reason, "set faults.enabled = true, in a chaos test only");

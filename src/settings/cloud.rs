@@ -136,7 +136,7 @@ impl TableSettings {
 }
 
 impl BigQuerySettings {
-    /// The settings of one table.
+    /// Returns the settings of one table.
     #[must_use]
     pub fn of(&self, table: &str) -> TableSettings {
         self.each().remove(table).unwrap_or_else(|| self.tables())

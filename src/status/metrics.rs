@@ -147,6 +147,11 @@ fn events(text: &mut Text, counters: &CounterReport) {
     for ClassReport { stage, class, letters } in &counters.dead_letters {
         family.sample(&[("stage", stage), ("class", class)], *letters as f64);
     }
+    text.counter(
+        "kappa_dead_letters_purged_total",
+        "Dead letters purged because of their age",
+        counters.letters_purged,
+    );
     for (name, about, rows) in [
         ("kappa_rows_total", "Rows committed, by table", &counters.rows),
         (

@@ -169,7 +169,7 @@ const COMMANDS: [(&str, &str, i32); 13] = [
         "audit --from 2020-01-01 --to 2100-01-01 --acknowledged-before 2100-01-01",
         0,
     ),
-    ("dead-letters list, show", "dead-letters list", 0),
+    ("dead-letters summary, list, show", "dead-letters summary", 0),
     // The events are as invalid as before.
     ("dead-letters requeue", "dead-letters requeue", 1),
     ("replay", "replay --from 2020-01-01 --to 2100-01-01 --into live", 0),
@@ -179,7 +179,7 @@ const COMMANDS: [(&str, &str, i32); 13] = [
 ];
 
 /// Commands that have a test of their own.
-const APART: [&str; 7] = [
+const APART: [&str; 8] = [
     "run",
     "run, without a dataset",
     "run, a rule changed",
@@ -187,6 +187,7 @@ const APART: [&str; 7] = [
     "seek",
     "replay --source log",
     "replay --source dead-letters",
+    "dead-letters purge",
 ];
 
 #[test]
@@ -226,6 +227,9 @@ async fn history_is_read_with_no_more_than_the_roles_of_its_commands() {
     as_documented(&services, "replay --source log", &log, 0).await;
     let letters = "replay --source dead-letters --into staging";
     as_documented(&services, "replay --source dead-letters", letters, 0).await;
+    let purge = "dead-letters purge --older-than 0s --yes";
+    let purged = as_documented(&services, "dead-letters purge", purge, 0).await;
+    assert!(!purged.starts_with("purged\t0\n"), "{purged}");
     as_documented(&services, "seek", &format!("seek --time {from}"), 0).await;
     assert_eq!(services.pubsub.control().snapshots(), 0);
 }

@@ -35,6 +35,8 @@ pub struct EventFaults {
     pub panic_on: HashSet<String>,
     /// Events that abort the process.
     pub abort_on: HashSet<String>,
+    /// Texts of payloads whose whole dead letters abort the process.
+    pub abort_on_letter: Vec<String>,
 }
 
 /// The role.
@@ -153,7 +155,7 @@ impl ProcessorActor {
 
     #[expect(clippy::panic, reason = "fault injection")]
     fn fail_if_ordered(&self, id: &str) {
-        let EventFaults { panic_on, abort_on } = &*self.faults;
+        let EventFaults { panic_on, abort_on, .. } = &*self.faults;
         if !panic_on.is_empty() && panic_on.contains(id) {
             panic!("event {id} is listed in faults.panic_on");
         }

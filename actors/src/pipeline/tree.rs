@@ -83,7 +83,13 @@ impl Tree {
                 .iter()
                 .map(|name| address(&board, &format!("warehouse/writer.{name}"), "writer"))
                 .collect(),
-            dead_letters: DeadLetters::new(dead_letter.clone(), staging, plan.requeued.clone()),
+            dead_letters: DeadLetters {
+                address: dead_letter.clone(),
+                payloads: Arc::clone(&ports.archive),
+                staging,
+                requeued: plan.requeued.clone(),
+                abort_on: plan.faults.abort_on_letter.clone(),
+            },
             dead_letter,
             archive: plan.archive.map(|form| Archive::plant(&plan, form, &ports, &board)),
             plan,
@@ -307,6 +313,7 @@ impl Archive {
             directory: Arc::clone(&self.sweep.directory),
             supervisor: self.supervisor.clone(),
             path: format!("{ROOT}/archive"),
+            of_requeue: tree.plan.requeued.is_some(),
             window: WindowPorts {
                 store: Arc::clone(&self.sweep.store),
                 ledger: Arc::clone(&tree.ledger),

@@ -61,6 +61,8 @@ pub struct Counters {
     pub left_out: Counter,
     /// Events stored in the archive.
     pub archived: Counter,
+    /// Dead letters whose content was removed because of their age.
+    pub letters_purged: Counter,
     /// Events that no processor takes: archived, nothing else.
     pub unrouted: Counter,
     /// Messages given back to the log unacknowledged.

@@ -114,6 +114,9 @@ pub struct CounterReport {
     /// Dead letters stored, by stage and class; together they are `dead_lettered`.
     #[serde(default)]
     pub dead_letters: Vec<ClassReport>,
+    /// Dead letters purged because of their age.
+    #[serde(default)]
+    pub letters_purged: u64,
     pub unrouted: u64,
     pub given_back: u64,
     pub lost_acknowledgements: u64,
@@ -219,6 +222,7 @@ impl CounterReport {
             archived: counters.archived.get(),
             dead_lettered: dead_letters.iter().map(|class| class.letters).sum(),
             dead_letters,
+            letters_purged: counters.letters_purged.get(),
             unrouted: counters.unrouted.get(),
             given_back: counters.given_back.get(),
             lost_acknowledgements: counters.lost_acknowledgements.get(),

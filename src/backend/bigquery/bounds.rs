@@ -22,7 +22,7 @@ const DAY_MICROS: i64 = 86_400_000_000;
 /// The kind of a refusal that is about a row, not about the table's schema.
 pub(super) fn explained(why: &str) -> Option<RefusalKind> {
     if why.contains(OUTSIDE) {
-        return Some(RefusalKind::Value);
+        return Some(RefusalKind::Partition);
     }
     why.contains(TOO_LARGE).then_some(RefusalKind::TooLarge)
 }

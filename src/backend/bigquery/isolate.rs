@@ -161,7 +161,8 @@ impl Isolated {
         for (at, row) in rows.iter().enumerate() {
             match bounds.refusal(table, row) {
                 Some(reason) => {
-                    self.refusals.push(Refusal { row: at, kind: RefusalKind::Value, reason });
+                    let kind = RefusalKind::Partition;
+                    self.refusals.push(Refusal { row: at, kind, reason });
                 }
                 None => inside.push(at),
             }

@@ -367,7 +367,7 @@ pub(super) fn refuse(
         if let (Some(&row), Some(mark)) = (picked.get(at), refused.get_mut(at))
             && !std::mem::replace(mark, true)
         {
-            let kind = RefusalKind::Value;
+            let kind = bounds::explained(&error.message).unwrap_or(RefusalKind::Value);
             refusals.push(Refusal { row, kind, reason: error.message });
         }
     }

@@ -38,7 +38,7 @@ pub(super) enum Command {
     /// Count the unacknowledged messages.
     Backlog(Reply<Backlog>),
     /// Report the faults of the log.
-    Faults(Reply<Vec<LogFault>>),
+    Faults(Timestamp, Reply<Vec<LogFault>>),
     /// Report the log's repairs.
     Repairs(Reply<Vec<String>>),
     /// Note that the run has ended by itself.
@@ -117,8 +117,8 @@ impl Reader {
                 });
                 let _ = reply.send(backlog.map_err(unavailable));
             }
-            Command::Faults(reply) => {
-                let faults = faults(events, subscription, clock());
+            Command::Faults(to, reply) => {
+                let faults = faults(events, subscription, clock(), to);
                 let _ = reply.send(faults.map_err(unavailable));
             }
             Command::Repairs(reply) => {
@@ -185,8 +185,9 @@ fn faults(
     events: &Events,
     subscription: &Subscription,
     now: Timestamp,
+    to: Timestamp,
 ) -> rusqlite::Result<Vec<LogFault>> {
-    let missing = subscription.missing();
+    let missing = subscription.missing(events, to.micros())?;
     let missing = missing.map(|(reason, waiting)| LogFault { what: "log.db", reason, waiting });
     let ahead = events::ahead_of(&events.head()?, now);
     let ahead = ahead.map(|reason| LogFault { what: "clock", reason, waiting: 0 });

@@ -124,6 +124,27 @@ impl Events {
         Ok(found.map_or(part.last + 1, |(offset, _)| offset))
     }
 
+    /// Whether one of these lost events may have been published before `to`: unless the event in front
+    /// of them, of their generation, was not.
+    pub(super) fn may_be_before(
+        &self,
+        lost: Range,
+        to: i64,
+        generations: &Generations,
+    ) -> rusqlite::Result<bool> {
+        const SELECT: &str = "SELECT publish_time FROM events WHERE offset BETWEEN ? AND ? \
+                              ORDER BY offset DESC LIMIT 1";
+        let mut select = self.connection.prepare_cached(SELECT)?;
+        for part in generations.parts(lost) {
+            let first = generations.first_of(part.first);
+            let before = select.query_row((first, part.first - 1), |row| row.get::<_, i64>(0));
+            if before.optional()?.is_none_or(|time| time < to) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The ranges of offsets that retention has not removed and that are not there.
     pub(super) fn holes(&self, head: &Head) -> rusqlite::Result<Vec<Range>> {
         const COUNT: &str = "SELECT count(*) FROM events WHERE offset BETWEEN ? AND ?";

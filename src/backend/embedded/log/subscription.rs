@@ -157,20 +157,31 @@ impl Subscription {
         Ok(())
     }
 
-    /// Describes the events that the log has lost before they were acknowledged, and counts them.
-    pub(super) fn missing(&self) -> Option<(String, u64)> {
+    /// Describes the events that the log has lost before they were acknowledged, and counts them;
+    /// without those that were published at `to` or later.
+    pub(super) fn missing(
+        &self,
+        events: &Events,
+        to: i64,
+    ) -> rusqlite::Result<Option<(String, u64)>> {
         const MOST: usize = 5;
-        let missing = &self.state.missing;
+        let generations = events.generations()?;
+        let mut missing = RangeSet::default();
+        for range in self.state.missing.iter() {
+            if to == i64::MAX || events.may_be_before(range, to, &generations)? {
+                missing.insert(range);
+            }
+        }
         let first = missing.iter().take(MOST);
         let first: Vec<_> =
             first.map(|range| format!("{} to {}", range.first, range.last)).collect();
         let more = if missing.iter().count() > MOST { " and more" } else { "" };
-        (!first.is_empty()).then(|| {
+        Ok((!first.is_empty()).then(|| {
             let text = first.join(", ");
             let text =
                 format!("events are missing from log.db, offsets {text}{more}: {MISSING_HINT}");
             (text, missing.len().cast_unsigned())
-        })
+        }))
     }
 
     /// Makes messages on loan available again. Void leases and acknowledged messages are passed

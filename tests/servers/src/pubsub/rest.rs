@@ -160,7 +160,7 @@ pub(super) fn create(state: &mut State, name: &str, resource: Value) {
     if name.contains("/topics/") {
         state.topics.insert(name.to_owned(), resource);
     } else {
-        let history = state.history(resource["topic"].as_str().unwrap_or_default());
+        let history = state.kept(resource["topic"].as_str().unwrap_or_default()).to_vec();
         let subscription = Subscription::new(resource).with_history(history);
         state.subscriptions.insert(name.to_owned(), subscription);
     }

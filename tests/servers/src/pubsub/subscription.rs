@@ -54,6 +54,8 @@ pub(super) struct Subscription {
     pub(super) resource: Value,
     filter: Filter,
     places: Vec<Place>,
+    /// How many places are not acknowledged.
+    waiting: usize,
     ready: VecDeque<usize>,
     /// By ordering key with a message on loan: those behind it.
     behind: HashMap<String, VecDeque<usize>>,
@@ -82,6 +84,7 @@ impl Subscription {
             filter: Filter::read(text).unwrap_or(Filter::Any(Vec::new())),
             resource,
             places: Vec::new(),
+            waiting: 0,
             ready: VecDeque::new(),
             behind: HashMap::new(),
             leases: HashMap::new(),
@@ -124,6 +127,7 @@ impl Subscription {
         // <https://cloud.google.com/pubsub/docs/replay-overview>: a seek to the future passes over
         // messages published until then.
         let acknowledged = micros(&message) < self.skip_before;
+        self.waiting += usize::from(!acknowledged);
         self.places.push(Place { message, acknowledged, queued: false, attempts: 0 });
         self.enqueue(self.places.len() - 1);
     }
@@ -185,7 +189,7 @@ impl Subscription {
     }
 
     pub(super) fn unacknowledged_count(&self) -> usize {
-        self.places.iter().filter(|place| !place.acknowledged).count()
+        self.waiting
     }
 
     pub(super) fn acknowledged_count(&self) -> usize {
@@ -270,6 +274,7 @@ impl Subscription {
                     let place_ref = &mut self.places[place];
                     if !place_ref.acknowledged {
                         place_ref.acknowledged = true;
+                        self.waiting -= 1;
                         self.acknowledged.push(place);
                     }
                 }
@@ -356,6 +361,7 @@ impl Subscription {
                 self.enqueue(number);
             }
         }
+        self.waiting = self.places.iter().filter(|place| !place.acknowledged).count();
     }
 }
 
