@@ -87,6 +87,7 @@ mod tests {
                 name: "at".to_owned(),
                 kind: ColumnType::Timestamp,
                 description: None,
+                keeps_events: false,
             }],
             key: vec![],
             version: None,
