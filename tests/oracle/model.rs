@@ -156,7 +156,7 @@ impl Model {
         for processor in PROCESSORS {
             let messages = of(processor);
             let one = Self::stage(messages.into_iter(), rules, Some(processor));
-            // Only a letter of an event that never was valid stands for all of its rows.
+            // The position is recorded only for an event that never was valid: all its rows are replayed.
             for (table, rows) in one.tables {
                 let all = staged.tables.entry(table).or_default();
                 for (key, row) in rows {

@@ -232,7 +232,7 @@ impl<P: Place> Schedule<P> {
         })
     }
 
-    /// What a replay of the range reads, and the messages in it.
+    /// The source of a replay of the range, and the messages in it.
     fn source(&mut self, range: (i64, i64)) -> (Source, Vec<usize>) {
         let held = self
             .indexes(|_, message| message.in_log && (range.0..range.1).contains(&message.micros));

@@ -18,8 +18,7 @@ use crate::time::Timestamp;
 /// Message id and publish time.
 type Identity = (CompactString, Timestamp);
 
-/// The lines of one archive. Those of the last window are remembered: letters of one outage are
-/// neighbours.
+/// The lines of one archive. It remembers the last window: letters of one outage are neighbours.
 pub(super) struct RequeuedLines {
     archive: Arc<dyn ArchiveStore>,
     last: tokio::sync::Mutex<Option<(Window, HashSet<Identity>)>>,

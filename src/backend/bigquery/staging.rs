@@ -6,9 +6,9 @@
 //!   one creates it, and the other finds it taken.
 //! - Live tables that are appended to are merged into by one MERGE statement. Where upserts go
 //!   BigQuery refuses MERGE: the staged rows are written as upserts with their versions, and rows
-//!   are removed by upserts that delete. Where an older row is staged of the key of a removed row,
-//!   it is written under the number of the removal, also by a later merge: removals are noted in a
-//!   table. Killed on the way, merging again does the rest.
+//!   are removed by upserts that delete. If staging has an older row of a removed row's key, it is
+//!   written under the number of the removal, also by a later merge: removals are noted in a table.
+//!   After a kill, a second merge completes the first.
 
 mod diff;
 mod merge;

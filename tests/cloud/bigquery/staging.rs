@@ -72,7 +72,7 @@ impl Scene {
         self
     }
 
-    /// As [`Scene::staged`], in the place of what was staged before.
+    /// As [`Scene::staged`], after dropping the staging table.
     async fn staged_again(self, rows: Vec<Row>, events: &[i64]) -> Self {
         assert!(self.staging.drop_staging("t").await.unwrap());
         self.staged(rows, events).await

@@ -3,7 +3,8 @@
 //! BigQuery keeps the number of a removal, and drops a row of a lower number without an answer. So
 //! the key and version of each removed row are noted before it goes. A merge then writes a row of an
 //! older message under the number of the removal, and leaves out a late copy of the removed row.
-//! A note of a row that was not removed in the end does no harm: the row is newer than what it hides.
+//! A merge that is killed leaves notes of rows that are still live. They do no harm: such a row is newer
+//! than all rows that its removal would keep out.
 
 use kappa_actors::port::ReprocessError;
 use kappa_actors::row::{Column, ColumnType, TableSpec};

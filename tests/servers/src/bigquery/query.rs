@@ -109,7 +109,7 @@ fn answer(
         }
     }
     loaded.reorder().map_err(invalid)?;
-    // Rolled back: what a statement makes of a table is loaded again when a query asks for it.
+    // Rolled back: the next query loads the rows that a statement left.
     let db = loaded.db.unchecked_transaction().map_err(invalid)?;
     for name in &named {
         loaded::make_view(&db, name, &state.tables[name]).map_err(invalid)?;

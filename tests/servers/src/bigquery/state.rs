@@ -118,7 +118,7 @@ pub(super) struct State {
     pub(super) etag: u64,
     /// How many queries were answered.
     jobs_so_far: u64,
-    /// What the last queries found, by the name of the job; `None` for those that find nothing.
+    /// The results of the last queries, by the name of the job; `None` for statements without rows.
     pub(super) jobs: VecDeque<(String, Option<Found>)>,
     /// The rows that queries read, if there was a query.
     pub(super) loaded: Option<Loaded>,

@@ -122,7 +122,7 @@ pub(super) struct Table {
     pub(super) rows: Vec<Row>,
     /// Rows of which only one column was kept, in the order of arrival.
     pub(super) arrivals: Vec<Arrival>,
-    /// Raised by each change of what queries see that `changes` does not tell of.
+    /// Raised by each change of the queried rows that `changes` does not record.
     pub(super) epoch: u64,
     /// The rows that went and came in the present epoch, by their place in `rows`.
     changes: Vec<(Option<usize>, Option<usize>)>,
