@@ -84,7 +84,7 @@ mod tests {
                 kind: ColumnType::Timestamp,
                 description: None,
                 keeps_events: false,
-        }],
+            }],
             key: vec![],
             version: None,
             order_by: None,
