@@ -9,6 +9,7 @@
 //! Neither passes by itself, so nothing is waited for. The service's own numbers count, not those above:
 //! a row that it would take is never refused here.
 
+use kappa_actors::port::RefusalKind;
 use kappa_actors::row::{Row, TableSpec, Value};
 use kappa_actors::time::Timestamp;
 
@@ -18,9 +19,12 @@ const TOO_LARGE: &str = "request too large";
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
-/// Whether these are words about a row, not about the table's schema.
-pub(super) fn explains(why: &str) -> bool {
-    why.contains(OUTSIDE) || why.contains(TOO_LARGE)
+/// The kind of a refusal that is about a row, not about the table's schema.
+pub(super) fn explained(why: &str) -> Option<RefusalKind> {
+    if why.contains(OUTSIDE) {
+        return Some(RefusalKind::Partition);
+    }
+    why.contains(TOO_LARGE).then_some(RefusalKind::TooLarge)
 }
 
 /// The days back and ahead that a refusal names.
@@ -83,13 +87,14 @@ mod tests {
                 name: "at".to_owned(),
                 kind: ColumnType::Timestamp,
                 description: None,
-                keeps_events: false,
             }],
             key: vec![],
             version: None,
             order_by: None,
             partition_by: Some(0),
             cluster_by: vec![],
+            keeps_events: false,
+            keeps_events: false,
         }
     }
 
@@ -111,7 +116,7 @@ mod tests {
             bounds.refusal(&table(), &Row(Box::new([Value::Timestamp(time)])))
         };
         for days in [-1827, 368, -20_000, 5_000] {
-            assert!(told(days).is_some_and(|why| explains(&why)), "{days}");
+            assert!(told(days).is_some_and(|why| explained(&why).is_some()), "{days}");
         }
         for days in [-1826, -1825, 0, 366, 367] {
             assert_eq!(told(days), None, "{days}");
