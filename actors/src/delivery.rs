@@ -134,7 +134,7 @@ const NO_TIME: i64 = i64::MIN;
 fn grain(age: Duration) -> u8 {
     const LEAST: u32 = 14;
     let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
-    let digits = (u64::BITS - micros.leading_zeros()).saturating_sub(5);
+    let digits = (u64::BITS - micros.leading_zeros()).saturating_sub(6);
     u8::try_from(digits.clamp(LEAST, 62)).unwrap_or(62)
 }
 

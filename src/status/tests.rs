@@ -294,8 +294,13 @@ async fn the_client_shows_a_running_daemon() {
     served.board.counters().received.add(12);
     let url = served.url.clone();
     let shown = tokio::task::spawn_blocking(move || {
-        let options =
-            client::ShowOptions { url, token: None, watch: false, format: client::Format::Plain };
+        let options = client::ShowOptions {
+            url,
+            ca: None,
+            token: None,
+            watch: false,
+            format: client::Format::Plain,
+        };
         let mut out = Vec::new();
         client::show(&options, &mut out).map(|()| String::from_utf8(out).unwrap())
     });
@@ -323,8 +328,13 @@ async fn a_watch_looks_again_and_ends_when_its_reader_is_gone() {
     let served = served(options(), Answer::Takes).await;
     let url = served.url.clone();
     let watched = tokio::task::spawn_blocking(move || {
-        let options =
-            client::ShowOptions { url, token: None, watch: true, format: client::Format::Json };
+        let options = client::ShowOptions {
+            url,
+            ca: None,
+            token: None,
+            watch: true,
+            format: client::Format::Json,
+        };
         let mut out = Leaving { looks: 0 };
         client::show(&options, &mut out).map(|()| out.looks)
     });

@@ -170,7 +170,7 @@ fn a_time_is_rounded_by_a_few_milliseconds_or_some_percent_of_the_age() {
         let claims = ledger.admit(vec![Message { publish_time: published, ..message(1, 1) }]);
         assert_eq!(claims[0].delivery().publish_time(), published);
         let rounded = ledger.oldest(Duty::Route).unwrap();
-        let most = Duration::from_millis(17).max(age / 16);
+        let most = Duration::from_millis(17).max(age / 32);
         assert!(rounded <= published && rounded.age_at(published) <= most, "{age:?}");
     }
 }

@@ -85,7 +85,7 @@ impl Tree {
                 .collect(),
             dead_letters: DeadLetters {
                 address: dead_letter.clone(),
-                payloads: Arc::clone(&ports.archive),
+                payloads: watched_archive(&ports.archive, &board.calls("archive (dead letters)")),
                 staging,
                 requeued: plan.requeued.clone(),
                 abort_on: plan.faults.abort_on_letter.clone(),
@@ -313,6 +313,7 @@ impl Archive {
             directory: Arc::clone(&self.sweep.directory),
             supervisor: self.supervisor.clone(),
             path: format!("{ROOT}/archive"),
+            of_requeue: tree.plan.requeued.is_some(),
             window: WindowPorts {
                 store: Arc::clone(&self.sweep.store),
                 ledger: Arc::clone(&tree.ledger),

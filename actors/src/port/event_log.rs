@@ -161,6 +161,15 @@ pub trait EventLog: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// As [`EventLog::faults`], without those that concern only messages known to be published at
+    /// `to` or later.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: ask later.
+    async fn faults_before(&self, _to: Timestamp) -> Result<Vec<LogFault>, LogError> {
+        self.faults().await
+    }
+
     /// Describes repairs of the log that an operator should know of. They fail nothing, and the
     /// daemon is not degraded for them.
     ///

@@ -262,7 +262,8 @@ impl EventLog for LogRange {
     }
 
     async fn faults(&self) -> Result<Vec<LogFault>, LogError> {
-        self.log.faults().await
+        // The log is read a little beyond the range.
+        self.log.faults_before(self.range.to).await
     }
 
     async fn backlog(&self) -> Result<Backlog, LogError> {

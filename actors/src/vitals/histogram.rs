@@ -170,15 +170,26 @@ mod tests {
 
     use super::*;
 
+    /// Any value; often a bound, or just above one.
+    fn value() -> impl Strategy<Value = u64> {
+        let near = (prop::sample::select(ROWS), 0..2_u64).prop_map(|(bound, more)| bound + more);
+        prop_oneof![0..200_000_u64, near]
+    }
+
     proptest! {
         #[test]
-        fn every_value_is_counted_in_its_bucket(values in prop::collection::vec((0..200_000_u64, 1..5_u64), 0..100)) {
+        fn every_value_is_counted_in_its_bucket(
+            values in prop::collection::vec((value(), 1..5_u64), 0..100),
+        ) {
             let histogram = Histogram::new(ROWS);
             let mut tally = histogram.tally();
             values.iter().for_each(|&(value, times)| tally.observe(value, times));
             histogram.add(&tally);
             let (totals, sum) = histogram.cumulative();
-            let count = |bound: u64| values.iter().filter(|(value, _)| *value <= bound).map(|(_, times)| times).sum::<u64>();
+            let count = |bound: u64| -> u64 {
+                let below = values.iter().filter(|(value, _)| *value <= bound);
+                below.map(|(_, times)| times).sum()
+            };
             let expected: Vec<_> = ROWS.iter().copied().chain([u64::MAX]).map(count).collect();
             prop_assert_eq!(totals, expected);
             prop_assert_eq!(sum, values.iter().map(|(value, times)| value * times).sum::<u64>());

@@ -90,7 +90,8 @@ impl Watchdog {
             let stall = self.follow(vitals.path(), hang.as_ref(), progress, step);
             let shown = stall.map(|(reason, since)| trouble(board, reason, since));
             vitals.set_stall(shown);
-            let is_endless = vitals.is_ending();
+            // A call that blocks its thread is the backend's fault, and no event's.
+            let is_endless = vitals.is_ending() && !silence.is_waiting;
             if let Some(reason) = self.restart_due(vitals.path(), hang.as_ref(), progress) {
                 vitals.end_life(reason);
             }

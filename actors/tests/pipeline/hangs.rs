@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use kappa_actors::dead_letter_table;
 use kappa_actors::pipeline::{Plan, ProcessorSpec};
 use kappa_actors::processor::{BadRow, EventView, NewRows, Processor};
 use kappa_actors::row::TableSpec;
@@ -185,6 +186,24 @@ async fn an_acknowledgement_that_hangs_degrades_and_fails_the_pipeline() {
         rig.degraded_by(ACKNOWLEDGE).await;
         let failed = rig.pipeline.failed().await.to_string();
         assert!(failed.starts_with(&format!("{ACKNOWLEDGE} hangs for 1m: ")), "{failed}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hang_over_the_payload_of_a_bare_letter_degrades_and_fails_the_pipeline() {
+    within(async {
+        let world = World::default();
+        world.warehouse.refuse("dead_letters", |row| {
+            assert!(dead_letter_table::payload(row).is_none(), "the client choked on a payload");
+            None
+        });
+        world.hang("put");
+        let mut rig = Rig::until_idle(&world, watched()).await;
+        world.log.append([invalid()]);
+        rig.degraded_by("archive (dead letters)").await;
+        let failed = rig.pipeline.failed().await.to_string();
+        assert!(failed.starts_with("archive (dead letters) hangs for 1m: put has no"), "{failed}");
     })
     .await;
 }

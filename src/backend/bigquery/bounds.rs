@@ -94,7 +94,6 @@ mod tests {
             partition_by: Some(0),
             cluster_by: vec![],
             keeps_events: false,
-            keeps_events: false,
         }
     }
 

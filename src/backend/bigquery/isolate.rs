@@ -178,11 +178,11 @@ impl Isolated {
         why: String,
         open: &mut Vec<Vec<usize>>,
     ) {
-        let explained = bounds::explains(&why);
-        self.refused += usize::from(!explained);
+        let explained = bounds::explained(&why);
+        self.refused += usize::from(explained.is_none());
         match piece[..] {
-            [row] if explained || left.is_zero() => {
-                let kind = RefusalKind::Unexplained;
+            [row] if explained.is_some() || left.is_zero() => {
+                let kind = explained.unwrap_or(RefusalKind::Unexplained);
                 self.refusals.push(Refusal { row, kind, reason: why });
             }
             [_] => self.waiting = Some(why),

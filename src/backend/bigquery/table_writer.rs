@@ -129,7 +129,11 @@ impl TableWriter {
 
     /// How long a row may wait that was refused alone, and unnamed, for these reasons.
     fn left(&self, why: &str) -> Duration {
-        if bounds::explains(why) { self.options.schema_spread } else { self.unexplained().note() }
+        if bounds::explained(why).is_some() {
+            self.options.schema_spread
+        } else {
+            self.unexplained().note()
+        }
     }
 
     /// A writer of the same table on a connection of its own: what ends that connection is about the
@@ -363,7 +367,7 @@ pub(super) fn refuse(
         if let (Some(&row), Some(mark)) = (picked.get(at), refused.get_mut(at))
             && !std::mem::replace(mark, true)
         {
-            let kind = RefusalKind::Value;
+            let kind = bounds::explained(&error.message).unwrap_or(RefusalKind::Value);
             refusals.push(Refusal { row, kind, reason: error.message });
         }
     }

@@ -138,6 +138,7 @@ async fn the_client_brings_the_token() {
     let show = |token| {
         let options = client::ShowOptions {
             url: served.url.clone(),
+            ca: None,
             token,
             watch: false,
             format: client::Format::Plain,

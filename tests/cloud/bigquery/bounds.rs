@@ -1,5 +1,7 @@
 //! Rows that the service never takes: partitions out of its bounds, and sizes.
 
+use kappa_actors::port::RefusalKind;
+
 use super::*;
 
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -47,6 +49,7 @@ async fn rows_of_partitions_out_of_bounds_are_refused_and_their_neighbours_writt
             for refusal in &refusals {
                 assert!(refusal.reason.contains("outside the allowed bounds"), "{refusals:?}");
                 assert!(refusal.reason.contains("column at"), "{refusals:?}");
+                assert_eq!(refusal.kind, RefusalKind::Partition);
             }
             let ids: Vec<_> = cloud.said(&spec).await.into_iter().map(|(id, _)| id).collect();
             assert_eq!(ids, ["000000", "000002", "000005", "000007"]);

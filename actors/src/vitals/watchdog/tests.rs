@@ -217,3 +217,26 @@ fn a_caller_that_is_no_actor_degrades_and_ends_the_process() {
     scene.pass(1).unwrap();
     assert_eq!(scene.reason(), None);
 }
+
+#[test]
+fn only_an_actor_that_cannot_be_ended_outside_of_a_call_is_endless() {
+    let fatal = |mut scene: Scene, carried_out: bool| loop {
+        if carried_out {
+            let _ = scene.writer.take_end();
+        }
+        if let Err(fatal) = scene.watchdog.look(&scene.board, SECOND) {
+            break fatal;
+        }
+    };
+    let computing = Scene::new();
+    computing.writer.enqueued();
+    assert!(fatal(computing, false).is_endless);
+
+    let waiting = Scene::new();
+    waiting.writer.enqueued();
+    assert!(!fatal(waiting, true).is_endless, "each life was ended");
+
+    let calling = Scene::new();
+    let _hanging = calling.hang();
+    assert!(!fatal(calling, false).is_endless);
+}

@@ -143,7 +143,7 @@ impl Control {
     /// within `maxStaleness`; or as it is at the query.
     pub fn hold_changes(&self, table: &str, held: bool) {
         if let Some(table) = self.state().tables.get_mut(table) {
-            table.stale = held.then(|| table.visible());
+            table.hold(held);
         }
     }
 

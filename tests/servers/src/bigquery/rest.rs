@@ -88,6 +88,9 @@ impl State {
     pub(super) fn drop_table(&mut self, table: &str) -> bool {
         self.streams
             .retain(|name, _| super::state::split_name(name).is_none_or(|(of, _)| of != table));
+        if self.loaded.as_mut().is_some_and(|loaded| loaded.forget(table).is_err()) {
+            self.loaded = None;
+        }
         self.tables.remove(table).is_some()
     }
 
@@ -267,6 +270,8 @@ impl State {
         body["kind"] = json!("bigquery#table");
         body["type"] = json!(if body["view"].is_object() { "VIEW" } else { "TABLE" });
         check_key(&body)?;
+        // https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#Table: in milliseconds.
+        body["creationTime"] = json!(chrono::Utc::now().timestamp_millis().to_string());
         self.stamp(&mut body);
         let table = self.tables.entry(name).or_default();
         table.adopt(body.clone());
@@ -290,7 +295,7 @@ impl State {
             // What changes are not applied yet is in the streaming buffer:
             // https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#Streamingbuffer.
             "GET" => {
-                if table.stale.is_some() {
+                if table.is_held() {
                     resource["streamingBuffer"] = json!({ "estimatedRows": "1" });
                 }
                 Ok(resource)

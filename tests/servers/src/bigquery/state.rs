@@ -14,11 +14,15 @@ use tonic::Code;
 
 use super::bounds;
 use super::control::{AppendFault, RestFault};
-use super::query::Found;
+use super::query::{Found, Loaded};
 use super::table::Table;
 use super::wire::Plan;
 use crate::permission::Granted;
 use api::storage_error::StorageErrorCode;
+
+/// How many queries the pages are kept of. The service keeps them for a day:
+/// <https://cloud.google.com/bigquery/docs/cached-results>.
+const MAX_JOBS: usize = 16;
 
 /// The state shared by both protocols and the control handle.
 pub(super) type Shared = Arc<Mutex<State>>;
@@ -112,8 +116,12 @@ pub(super) struct State {
     pub(super) overtaken: Vec<String>,
     pub(super) violations: Vec<String>,
     pub(super) etag: u64,
-    /// What queries found, by the name of the job; `None` for those that find nothing.
-    pub(super) jobs: HashMap<String, Option<Found>>,
+    /// How many queries were answered.
+    jobs_so_far: u64,
+    /// The results of the last queries, by the name of the job; `None` for statements without rows.
+    pub(super) jobs: VecDeque<(String, Option<Found>)>,
+    /// The rows that queries read, if there was a query.
+    pub(super) loaded: Option<Loaded>,
     /// The queries so far.
     pub(super) statements: Vec<String>,
     /// The beginning of the query whose answer is lost.
@@ -144,8 +152,12 @@ pub(super) fn path_of(name: &str) -> String {
 impl State {
     /// Keeps the result of a query, and returns its job's name.
     pub(super) fn job(&mut self, found: Option<Found>) -> String {
-        let name = format!("job{}", self.jobs.len());
-        self.jobs.insert(name.clone(), found);
+        let name = format!("job{}", self.jobs_so_far);
+        self.jobs_so_far += 1;
+        self.jobs.push_back((name.clone(), found));
+        if self.jobs.len() > MAX_JOBS {
+            self.jobs.pop_front();
+        }
         name
     }
 

@@ -39,10 +39,12 @@ impl Control {
         }
     }
 
-    /// The messages that a topic keeps, in the order in which they were published.
+    /// The messages that a topic keeps, in the order in which they were published, without the first
+    /// `passed_over`.
     #[must_use]
-    pub fn kept(&self, topic: &str) -> Vec<PubsubMessage> {
-        let kept = self.0.state().history(topic);
+    pub fn kept(&self, topic: &str, passed_over: usize) -> Vec<PubsubMessage> {
+        let state = self.0.state();
+        let kept = state.kept(topic).get(passed_over..).unwrap_or_default();
         kept.iter().map(|message| PubsubMessage::clone(message)).collect()
     }
 

@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use chrono::DateTime;
 use serde_json::{Value, json};
 
+use super::filter::Filter;
 use super::state::State;
 use super::subscription::Subscription;
 use super::{Shared, snapshot};
@@ -123,6 +124,9 @@ fn resource(state: &mut State, method: &Method, name: &str, mut asked: Value) ->
             if !of_topics && !state.topics.contains_key(topic) {
                 return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", topic);
             }
+            if let Err(why) = Filter::read(asked["filter"].as_str().unwrap_or_default()) {
+                return refusal(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", &why);
+            }
             asked["name"] = json!(name);
             create(state, name, asked.clone());
             (StatusCode::OK, Json(asked))
@@ -156,7 +160,7 @@ pub(super) fn create(state: &mut State, name: &str, resource: Value) {
     if name.contains("/topics/") {
         state.topics.insert(name.to_owned(), resource);
     } else {
-        let history = state.history(resource["topic"].as_str().unwrap_or_default());
+        let history = state.kept(resource["topic"].as_str().unwrap_or_default()).to_vec();
         let subscription = Subscription::new(resource).with_history(history);
         state.subscriptions.insert(name.to_owned(), subscription);
     }

@@ -101,8 +101,8 @@ impl State {
 
     /// Returns the messages that a new subscription of this topic can get by a seek:
     /// <https://cloud.google.com/pubsub/docs/topic-message-retention>.
-    pub(super) fn history(&self, topic: &str) -> Vec<Arc<PubsubMessage>> {
-        self.kept.get(topic).cloned().unwrap_or_default()
+    pub(super) fn kept(&self, topic: &str) -> &[Arc<PubsubMessage>] {
+        self.kept.get(topic).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Ends the leases that ran out; whether there was one.

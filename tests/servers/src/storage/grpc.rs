@@ -136,10 +136,12 @@ fn list(
     state.class_of(&bucket)?;
     let asked = usize::try_from(request.page_size).ok().filter(|&size| size > 0);
     let size = asked.unwrap_or(MAX_PAGE).min(state.page_size.unwrap_or(MAX_PAGE)).min(MAX_PAGE);
+    let first = request.prefix.clone().max(request.page_token.clone());
     let mut found: Vec<_> = state
         .objects
-        .values()
-        .filter(|it| it.bucket == bucket && it.name.starts_with(&request.prefix))
+        .range((bucket.clone(), first)..)
+        .map(|(_, it)| it)
+        .take_while(|it| it.bucket == bucket && it.name.starts_with(&request.prefix))
         .filter(|it| it.name > request.page_token)
         .take(size + 1)
         .map(object)

@@ -28,7 +28,7 @@ pub(super) fn offer(state: &State, db: &Connection, text: &str) -> Result<String
         let insert = format!("INSERT INTO {TABLE} VALUES (?, ?, ?)");
         db.execute(&insert, params![job, now, bytes]).map(drop).map_err(invalid)
     };
-    for job in state.jobs.keys() {
+    for (job, _) in &state.jobs {
         add(job, 0)?;
     }
     let upserted = state.tables.iter().filter(|(_, table)| table.upserted);
