@@ -87,7 +87,6 @@ mod tests {
                 name: "at".to_owned(),
                 kind: ColumnType::Timestamp,
                 description: None,
-                keeps_events: false,
             }],
             key: vec![],
             version: None,
