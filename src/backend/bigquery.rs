@@ -3,6 +3,7 @@
 mod append;
 mod audit;
 mod cell;
+mod compact;
 mod connection;
 mod dead_letters;
 mod encode;
@@ -29,6 +30,7 @@ use kappa_actors::port::{ArchiveStore, EnsureError, Ensured, Warehouse, WriteErr
 use kappa_actors::row::{Row, TableSpec};
 use kappa_actors::version::Version;
 
+pub use compact::{CompactPlan, Days, Partition};
 pub use options::{BigQueryOptions, TableOptions, WriteMode};
 pub use staging::BigQueryStaging;
 

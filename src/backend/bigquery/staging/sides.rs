@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{BigQueryStaging, keyless};
 use crate::backend::bigquery::WriteMode;
+use crate::backend::bigquery::compact::is_compacted;
 use crate::backend::bigquery::rest::{Rest, RestError};
 use crate::backend::bigquery::schema::{self, Gap};
 
@@ -28,6 +29,8 @@ pub(super) struct Sides<'a> {
     events: String,
     /// The live table compared with the configuration; `None`: there is no table.
     gap: Option<Gap>,
+    /// Whether older rows of a live key may be gone.
+    pub(super) compacted: bool,
 }
 
 /// Refuses a table without key and version: its rows cannot be matched, nor ordered.
@@ -69,8 +72,10 @@ impl<'a> Sides<'a> {
         let StagingTables { rows, events } = StagingTables::of(table, &note.replay);
         check_staging(&rows, &found)?;
         let (rest, mode) = (&of.live.rest, of.live.mode(table));
+        let mut compacted = false;
         let gap = match rest.table(&table.name).await {
             Ok(found) => {
+                compacted = is_compacted(&found);
                 let gap = schema::compare(table, mode, &found);
                 Some(gap.map_err(ReprocessError::Mismatch)?)
             }
@@ -107,6 +112,7 @@ impl<'a> Sides<'a> {
             staging: rest.sql_name(&staging_name(&table.name)),
             events: positions,
             gap,
+            compacted,
         })
     }
 
