@@ -4,6 +4,7 @@
 mod endpoint;
 mod files;
 mod folder;
+mod purge;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use anyhow::Context as _;
 use kappa_actors::pipeline::{Failed, Idle, Intake, Pipeline, Stopped};
 use kappa_actors::port::LogError;
 use kappa_actors::vitals::Board;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::settings::Settings;
 use crate::status::StatusOptions;
@@ -29,6 +31,8 @@ pub struct Daemon {
     address: SocketAddr,
     settings: Settings,
     files: Files,
+    /// Purges old dead letters, if it is to.
+    purge: Option<AbortOnDropHandle<()>>,
     /// `None` where all backends are services: then any disk will do, or none.
     lock: Option<FolderLock>,
 }
@@ -48,6 +52,10 @@ impl Daemon {
         let board = Board::new();
         board.set_instance(&settings.instance);
         let ports = open_ports(&settings).await?;
+        #[cfg(feature = "gcp")]
+        for warning in crate::backend::gcp::proxy::ignored(&settings) {
+            tracing::warn!("{warning}");
+        }
         ports.log.repairs().await?.into_iter().for_each(|repair| board.warn(repair));
         let rules = RuleBook::of(&settings).await?;
         rules.check(&blueprint.processors, &*ports.warehouse).await?;
@@ -63,7 +71,11 @@ impl Daemon {
         let plan = blueprint.plan(&settings);
         let files = Files::of(&ports);
         let pipeline = Pipeline::start(plan, ports, Arc::clone(&board), intake, others).await?;
-        Ok(Self { pipeline, board, address, settings, files, lock })
+        let purge = settings.dead_letters.max_age.map(|max_age| {
+            let purge = purge::old_letters(settings.clone(), max_age, Arc::clone(&board));
+            AbortOnDropHandle::new(tokio::spawn(purge))
+        });
+        Ok(Self { pipeline, board, address, settings, files, purge, lock })
     }
 
     /// Where status is served.
@@ -102,6 +114,7 @@ impl Daemon {
 
     /// Stops within `drain_timeout`, and some seconds if the log or a file is stuck.
     pub async fn stop(self) -> Stopped {
+        drop(self.purge);
         let stopped = self.pipeline.stop(self.settings.drain_timeout).await;
         if self.lock.is_some() {
             // Only a hint for `kappa status`: a leftover file is harmless.

@@ -32,9 +32,9 @@ pub use problem::{Problem, Problems};
 pub use processors::{Fault, RawProcessor};
 pub use provenance::{Provenance, Setting};
 pub use sections::{
-    ActorSettings, ArchiveBackend, ArchiveSettings, Each, EventLogBackend, EventLogSettings,
-    FaultSettings, LoggingSettings, Retention, SenderSettings, StatusSettings, TlsSettings, Token,
-    WarehouseBackend, WarehouseSettings,
+    ActorSettings, ArchiveBackend, ArchiveSettings, DeadLetterSettings, Each, EventLogBackend,
+    EventLogSettings, FaultSettings, LoggingSettings, Retention, SenderSettings, StatusSettings,
+    TlsSettings, Token, WarehouseBackend, WarehouseSettings,
 };
 pub use sources::Sources;
 
@@ -76,6 +76,8 @@ pub struct Settings {
     pub envelope: EnvelopeConfig,
     /// `actors`
     pub actors: ActorSettings,
+    /// `dead_letters`
+    pub dead_letters: DeadLetterSettings,
     /// `status`
     pub status: StatusSettings,
     /// `logging`

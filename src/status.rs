@@ -146,8 +146,9 @@ impl StatusServer {
         if options.faults {
             board.warn("fault injection is on (faults.enabled): not for production");
         }
-        let ingest = options.ingest.then(|| Arc::new(Ingest::new(log, options.max_event_bytes)));
-        let router = routes::router(board, access, ingest, options.faults);
+        let ingest = || Arc::new(Ingest::new(Arc::clone(&log), options.max_event_bytes));
+        let ingest = options.ingest.then(ingest);
+        let router = routes::router(board, log, access, ingest, options.faults);
         Ok(Self { listener, address, router, tls })
     }
 

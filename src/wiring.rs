@@ -102,6 +102,7 @@ impl Blueprint {
             observes: false,
             restart: actors.processor.of(rule.plan.name()).restart.clone(),
             writer: actors.writer.of(&rule.plan.table().name).clone(),
+            freshness: rule.plan.freshness(),
         };
         Plan {
             envelope: Arc::clone(&self.envelope),
@@ -125,6 +126,7 @@ impl Blueprint {
             faults: EventFaults {
                 panic_on: settings.faults.panic_on.iter().cloned().collect(),
                 abort_on: settings.faults.abort_on.iter().cloned().collect(),
+                abort_on_letter: settings.faults.abort_on_letter.clone(),
             },
             staging_replay: None,
             requeued: None,
@@ -245,7 +247,8 @@ pub async fn open_dead_letters(
             if !exists.with_context(|| folder.display().to_string())? {
                 return Ok(None);
             }
-            Ok(Some(Arc::new(blocking(settings, embedded_warehouse).await?)))
+            let warehouse = blocking(settings, embedded_warehouse).await?;
+            Ok(Some(Arc::new(warehouse.with_payloads(open_archive(settings).await?))))
         }
         #[cfg(feature = "gcp")]
         WarehouseBackend::BigQuery => {
@@ -290,6 +293,8 @@ pub async fn open_archive(settings: &Settings) -> anyhow::Result<Arc<dyn Archive
 pub async fn open_ports(settings: &Settings) -> anyhow::Result<Ports> {
     let log = open_log(settings).await?;
     let archive = open_archive(settings).await?;
+    #[cfg(feature = "gcp")]
+    let log = cloud::tried(settings, log, &archive);
     let warehouse = open_warehouse(settings, Arc::clone(&archive)).await?;
     Ok(with_faults(settings, Ports { log, warehouse, archive }))
 }

@@ -21,7 +21,7 @@ pub use index::{IndexedFinal, Indexes, Tally, indexes_between};
 pub use line::{ArchivedEvent, LineError, LineFormat, Origin};
 pub use manifest::{Final, Limits, Manifest, Sealed, Source};
 pub use name::{FinalName, IndexName, ManifestName, OtherName, PartName};
-pub use objects::{ArchiveObject, objects_between};
+pub use objects::{ArchiveObject, objects_between, requeued_objects};
 pub use part::{EncodedPart, Part, StorePartError, store_part};
 pub use seal::{SealError, close, seal};
 pub use unfinished::{Unfinished, unfinished};

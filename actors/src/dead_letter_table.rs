@@ -390,11 +390,10 @@ pub fn payload(row: &Row) -> Option<&Bytes> {
     }
 }
 
-/// Puts a payload into a row of [`spec`].
-pub fn set_payload(row: &mut Row, payload: Bytes) {
-    if let Some(value) = row.0.get_mut(PAYLOAD) {
-        *value = Value::Bytes(payload.into());
-    }
+/// The archive's object for the payload of the letter with this id.
+#[must_use]
+pub fn object_of(id: &str) -> String {
+    format!("dead-letters/{id}")
 }
 
 /// The object that holds the payload of a row of [`spec`], where the row does not.

@@ -9,8 +9,9 @@ mod ledger;
 mod posting;
 mod quarantine;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use compact_str::CompactString;
 
@@ -30,6 +31,7 @@ use crate::dead_letter_table::{self, Stage};
 use crate::envelope::Envelope;
 use crate::fault_class::{CrashKind, FaultClass};
 use crate::message::Message;
+use crate::time::Timestamp;
 
 /// Why an event becomes a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,11 +112,30 @@ impl Crash {
 pub struct Delivery {
     ledger: Arc<Ledger>,
     cost_bytes: u64,
+    /// The message's: kept here for those who settle claims.
+    publish_time: Timestamp,
+    /// The envelope's, or [`NO_TIME`].
+    event_time: AtomicI64,
     open_claims: AtomicU32,
     /// The archive has its line.
     archived: AtomicBool,
+    /// The binary digits by which the publish time is rounded down.
+    grain: u8,
     message: Message,
     envelope: OnceLock<Envelope>,
+}
+
+/// The event time of an event without an envelope.
+const NO_TIME: i64 = i64::MIN;
+
+/// The binary digits by which the publish time of a message of this age is rounded down: so many
+/// messages share a time that a duty's open claims are counted by few, and the error is at most 16 ms
+/// or 1/32 of the age.
+fn grain(age: Duration) -> u8 {
+    const LEAST: u32 = 14;
+    let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+    let digits = (u64::BITS - micros.leading_zeros()).saturating_sub(6);
+    u8::try_from(digits.clamp(LEAST, 62)).unwrap_or(62)
 }
 
 impl Delivery {
@@ -132,7 +153,26 @@ impl Delivery {
 
     /// Keeps the envelope that a parser read. A second reading of the same bytes is equal and is dropped.
     pub fn keep_envelope(&self, envelope: Envelope) {
+        self.event_time.store(envelope.time.micros(), Ordering::Relaxed);
         let _ = self.envelope.set(envelope);
+    }
+
+    /// When the log took the message in.
+    #[must_use]
+    pub fn publish_time(&self) -> Timestamp {
+        self.publish_time
+    }
+
+    /// The event's own time, once a parser has read it.
+    #[must_use]
+    pub fn event_time(&self) -> Option<Timestamp> {
+        let micros = self.event_time.load(Ordering::Relaxed);
+        (micros != NO_TIME).then(|| Timestamp::from_micros(micros))
+    }
+
+    /// The publish time rounded down, the same for the whole life of the delivery.
+    fn rounded_time(&self) -> Timestamp {
+        Timestamp::from_micros(self.publish_time.micros() >> self.grain << self.grain)
     }
 }
 
@@ -174,6 +214,8 @@ pub(crate) struct History {
     pub(crate) verdict: Option<Arc<Verdict>>,
     /// The duty that failed, once it is to be a dead letter.
     pub(crate) failed: Option<Duty>,
+    /// Storing its letter whole has crashed: the letter is to be bare.
+    pub(crate) bare: bool,
 }
 
 impl Claim {
@@ -238,6 +280,13 @@ impl Claim {
         })
     }
 
+    /// Whether storing its whole letter has crashed, so that the letter is to name its payload and
+    /// not to hold it.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.held().history.as_ref().is_some_and(|history| history.bare)
+    }
+
     /// Whether it is a suspect tried again alone: never join it with others.
     #[must_use]
     pub fn is_isolated(&self) -> bool {
@@ -249,8 +298,11 @@ impl Claim {
         let Some(mut held) = self.inner.take() else { return self };
         held.release();
         let duties = held.delivery.ledger.duties();
-        duties.change(held.duty, Change::ended(held.delivery.cost_bytes));
-        duties.change(Duty::DeadLetter, Change::opened(1, held.delivery.cost_bytes));
+        let (mut ended, mut opened) = (Change::default(), Change::default());
+        ended.end(&held.delivery);
+        opened.open(&held.delivery);
+        duties.change(held.duty, &ended);
+        duties.change(Duty::DeadLetter, &opened);
         let failed = Some(held.duty);
         let history = History { verdict: Some(Arc::new(verdict)), failed, ..History::default() };
         held.duty = Duty::DeadLetter;

@@ -62,6 +62,7 @@ impl FaultClass {
             RefusalKind::TooLarge => "refused, too large for the warehouse",
             RefusalKind::Constraint => "refused by a constraint of the table",
             RefusalKind::Value => "refused for a value",
+            RefusalKind::Partition => "refused, outside the range of partitions",
             RefusalKind::Unexplained => "refused without a reason",
         };
         Self::of_rows(processor, table, None, kind)

@@ -21,7 +21,7 @@ pub use crate::actor::processor::EventFaults;
 pub use crate::actor::reader::{Idle, Intake};
 use crate::archive::{Compression, LineFormat};
 use crate::dead_letter_table;
-use crate::delivery::{Account, Ledger};
+use crate::delivery::{Account, Duty, Ledger};
 use crate::envelope::EnvelopePlan;
 use crate::port::{
     ArchiveStore, EnsureError, Ensured, EventLog, LogError, StoreError, Warehouse, watched_log,
@@ -30,7 +30,7 @@ use crate::processor::Processor;
 use crate::replay::{OpenLetters, ReplayRange};
 use crate::settings::{ActorSettings, RestartPolicy, WriterSettings};
 use crate::supervision::{Child, Order, Supervisor};
-use crate::vitals::{Board, Phase};
+use crate::vitals::{Board, OnLoan, Phase};
 use tree::Tree;
 
 /// How long a stop waits for the last give-backs and acknowledgements, behind all else.
@@ -70,6 +70,8 @@ pub struct ProcessorSpec {
     pub restart: RestartPolicy,
     /// How its table's writer works.
     pub writer: WriterSettings,
+    /// How far the table's rows may be behind: only watched.
+    pub freshness: Option<Duration>,
 }
 
 /// The form of the archive.
@@ -145,7 +147,7 @@ pub struct Pipeline {
     intake: watch::Sender<Intake>,
     idle: watch::Receiver<Option<Idle>>,
     acknowledger: JoinHandle<()>,
-    watch: JoinHandle<()>,
+    watch: JoinHandle<bool>,
     inquiry: JoinHandle<()>,
 }
 
@@ -171,7 +173,8 @@ impl Pipeline {
         );
         let names = plan.processors.iter().map(|spec| spec.processor.name().to_owned());
         let ledger = Ledger::new(account, names, Arc::clone(&board));
-        show_holdings(&board, &ledger);
+        let tables = plan.processors.iter().map(|spec| spec.processor.table().name.clone());
+        show_on_loan(&board, &ledger, tables.collect());
         let (intake, asked) = watch::channel(intake);
         let (idle_now, idle) = watch::channel(None);
         let tree = Tree::plant(plan, ports, ledger, board, (asked, idle_now), others);
@@ -224,11 +227,19 @@ impl Pipeline {
         let log = Arc::clone(&self.tree.ports().log);
         let warehouse = Arc::clone(&self.tree.ports().warehouse);
         let ledger = self.tree.ledger();
+        let is_endless = self.watch.is_finished() && (&mut self.watch).await.unwrap_or(false);
         let _ = timeout(FAREWELL, async {
             ledger.close(&*log).await;
             end_of(&mut self.acknowledger).await;
             // Side by side: neither waits for the other's service.
-            futures::join!(log.close(), warehouse.close());
+            let close_log = async {
+                // An event may be the cause: unclosed, the log takes this end for a kill, and tries
+                // the events in flight alone.
+                if !is_endless {
+                    log.close().await;
+                }
+            };
+            futures::join!(close_log, warehouse.close());
         })
         .await;
         // Settled messages that could not be acknowledged in time come again too.
@@ -321,11 +332,18 @@ fn tell(table: &str, ensured: &Ensured) {
     }
 }
 
-/// The board must not keep the ledger alive, which holds the board.
-fn show_holdings(board: &Arc<Board>, ledger: &Arc<Ledger>) {
+/// Registers the messages on loan with the board, for the processors of these tables.
+fn show_on_loan(board: &Board, ledger: &Arc<Ledger>, tables: Vec<String>) {
+    // The board must not keep the ledger alive, which holds the board.
     let ledger: Weak<Ledger> = Arc::downgrade(ledger);
-    board.set_holdings(Box::new(move || {
-        ledger.upgrade().map(|ledger| ledger.holdings()).unwrap_or_default()
+    board.set_on_loan(Box::new(move || {
+        let Some(ledger) = ledger.upgrade() else { return OnLoan::default() };
+        // In the order of an event's way: one that moves on meanwhile is seen in either place.
+        let unrouted = ledger.oldest(Duty::Route);
+        let oldest =
+            |(index, table): (usize, &String)| (table.clone(), ledger.oldest(Duty::Process(index)));
+        let tables = tables.iter().enumerate().map(oldest).collect();
+        OnLoan { holdings: ledger.holdings(), unrouted, tables }
     }));
 }
 

@@ -17,7 +17,7 @@ pub use auditable::{
     Age, AuditError, Auditable, Current, CurrentRows, KeyCount, LetterMark, LetterQuery,
 };
 pub use dead_letter_store::{
-    DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable, LetterGroup,
+    DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable, LetterGroup, read_payload,
 };
 pub use event_log::{
     Acknowledged, Backlog, EventLog, LogError, LogFault, PublishError, Pulled, Room, Sought,

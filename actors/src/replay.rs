@@ -9,6 +9,7 @@ mod loans;
 mod log_range;
 mod object;
 mod paced;
+mod requeued_lines;
 mod witness;
 
 pub use archive_log::{ArchiveLog, ReplayRange};

@@ -7,22 +7,32 @@
 
 mod actor;
 mod announcer;
+mod attempts;
 mod board;
 mod calls;
 mod counters;
+mod histogram;
 mod rate;
+mod read_mark;
+mod series;
 mod snapshot;
+mod table;
 mod watchdog;
 
 pub use actor::{ActorState, Trouble, Vitals, Waits};
-pub use board::{Board, Holding, Holdings, Phase};
+pub use attempts::{Attempts, Outcome, Step};
+pub use board::{AskOnLoan, Board, Holding, OnLoan, Phase};
 pub use calls::Calls;
 pub(crate) use calls::MayWait;
 pub use counters::{Counter, Counters, Gauge};
+pub(crate) use histogram::micros;
+pub use histogram::{Histogram, Tally};
+pub use series::{ActorSeries, series_of};
 pub use snapshot::{
     ActorReport, ClassReport, CounterReport, DaemonState, LastError, Reason, Snapshot,
 };
-pub(crate) use watchdog::Watchdog;
+pub use table::{Freshness, TableMeter};
+pub(crate) use watchdog::{Fatal, Watchdog};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

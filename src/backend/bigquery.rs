@@ -2,6 +2,7 @@
 
 mod append;
 mod audit;
+mod bounds;
 mod cell;
 mod compact;
 mod connection;
@@ -28,7 +29,6 @@ use async_trait::async_trait;
 use kappa_actors::dead_letter_table;
 use kappa_actors::port::{ArchiveStore, EnsureError, Ensured, Warehouse, WriteError, Written};
 use kappa_actors::row::{Row, TableSpec};
-use kappa_actors::version::Version;
 
 pub use compact::{CompactPlan, Days, Partition};
 pub use options::{BigQueryOptions, TableOptions, WriteMode};
@@ -127,16 +127,14 @@ impl BigQueryWarehouse {
         self.writer(table).await.write(&Arc::new(rows), Change::Removal).await.map(Written::from)
     }
 
-    /// Puts an older row of its key in the place of the row of the version `removed`, which is
-    /// removed; see [`Warehouse::write`] for the answer.
+    /// Puts rows in the place of newer rows of their keys, which are removed: each has the version of
+    /// the removal behind its columns. See [`Warehouse::write`] for the answer.
     async fn put_in_place(
         &self,
         table: &Arc<TableSpec>,
-        row: Row,
-        removed: Version,
+        rows: Vec<Row>,
     ) -> Result<Written, WriteError> {
-        let (rows, change) = (Arc::new(vec![row]), Change::InPlaceOf(removed));
-        self.writer(table).await.write(&rows, change).await.map(Written::from)
+        self.writer(table).await.write(&Arc::new(rows), Change::InPlace).await.map(Written::from)
     }
 }
 

@@ -3,6 +3,8 @@
 //! A plaintext endpoint is an emulator or a test server: it never gets to see a real token. Nothing
 //! here touches the network; a key that is revoked shows at the first call.
 
+pub(crate) mod proxy;
+
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -32,6 +34,32 @@ pub fn credentials(file: &str, endpoints: &[Option<&str>]) -> anyhow::Result<Cre
         return credentials::Builder::default().with_scopes([SCOPE]).build().context(hint);
     }
     read(Path::new(file)).with_context(|| format!("gcp.credentials: {file}"))
+}
+
+/// The universe domain of the Google crates: where it is set it must be that of the credentials.
+const UNIVERSE: &str = "GOOGLE_CLOUD_UNIVERSE_DOMAIN";
+/// The domain of the public cloud.
+const PUBLIC: &str = "googleapis.com";
+
+/// The universe domain of these credentials, where it is another than the public cloud's. All services are
+/// at addresses below it.
+pub(crate) async fn universe(credentials: &Credentials) -> Option<String> {
+    credentials.universe_domain().await.filter(|domain| domain != PUBLIC)
+}
+
+/// The address of a service for these credentials: `https://bigquery.googleapis.com`.
+///
+/// # Errors
+/// Words, where the environment names another universe than the credentials are of.
+pub(crate) async fn service(name: &str, credentials: &Credentials) -> Result<String, String> {
+    let domain = universe(credentials).await.unwrap_or_else(|| PUBLIC.to_owned());
+    match std::env::var(UNIVERSE) {
+        Ok(set) if !set.is_empty() && set != domain => Err(format!(
+            "{UNIVERSE} is {set}, and the credentials are of {domain}: unset it, or take credentials of \
+             that universe"
+        )),
+        _ => Ok(format!("https://{name}.{domain}")),
+    }
 }
 
 fn read(path: &Path) -> anyhow::Result<Credentials> {

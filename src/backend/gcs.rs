@@ -1,6 +1,7 @@
 #![doc = include_str!("gcs/README.md")]
 
 mod clients;
+mod compose;
 mod options;
 mod setup;
 mod trouble;
@@ -16,8 +17,6 @@ use google_cloud_gax::options::RequestOptionsBuilder as _;
 use google_cloud_gax::paginator::ItemPaginator as _;
 use google_cloud_storage::error::WriteError;
 use google_cloud_storage::model::Object;
-use google_cloud_storage::model::compose_object_request::SourceObject;
-use google_cloud_storage::model::compose_object_request::source_object::ObjectPreconditions;
 use kappa_actors::port::{ArchiveStore, ByteStream, ObjectInfo, ObjectRef, Put, StoreError};
 
 pub use options::GcsOptions;
@@ -26,9 +25,6 @@ pub use setup::WantedBucket;
 use super::object_name;
 use clients::Clients;
 use trouble::{Trouble, store_error, trouble};
-
-/// Sources that one call may compose: <https://cloud.google.com/storage/docs/composite-objects>
-const MAX_SOURCES: usize = 32;
 
 /// One bucket, or the objects below a prefix of it.
 #[derive(Clone)]
@@ -173,42 +169,7 @@ impl ArchiveStore for GcsArchive {
     }
 
     async fn compose(&self, name: &str, sources: &[ObjectRef]) -> Result<Put, StoreError> {
-        if sources.is_empty() || sources.len() > MAX_SOURCES {
-            let count = sources.len();
-            let reason = format!("{count} sources to compose: 1 to {MAX_SOURCES} can be");
-            return Err(StoreError::Refused(reason));
-        }
-        let destination = Object::new().set_name(self.full(name)?).set_bucket(self.bucket.clone());
-        let mut parts = Vec::new();
-        for source in sources {
-            let exactly = ObjectPreconditions::new().set_if_generation_match(source.generation);
-            let part = SourceObject::new().set_name(self.full(&source.name)?);
-            parts.push(part.set_generation(source.generation).set_object_preconditions(exactly));
-        }
-        let request = self
-            .clients
-            .control()
-            .compose_object()
-            .set_destination(destination)
-            .set_source_objects(parts)
-            .set_if_generation_match(0_i64)
-            // Of these generations, to a free name: once it is done, to repeat it is refused.
-            .with_idempotency(true);
-        let error = match self.clients.answer(request.send()).await {
-            Ok(object) => return Ok(Put::Stored(self.info_of(object))),
-            Err(error) => error,
-        };
-        // It does not name the failed precondition: the destination shows it.
-        match trouble(&error) {
-            Trouble::Precondition | Trouble::NotFound => match self.info(name).await {
-                Ok(standing) => Ok(Put::Exists(standing)),
-                Err(StoreError::NotFound(_)) => Err(StoreError::NotFound(format!(
-                    "that is a source of {name}, or not in the generation named"
-                ))),
-                Err(other) => Err(other),
-            },
-            _ => Err(self.error(&error, name)),
-        }
+        self.composed(name, sources).await
     }
 
     async fn delete(&self, object: &ObjectRef) -> Result<(), StoreError> {

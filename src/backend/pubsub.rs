@@ -4,6 +4,7 @@ mod acknowledged;
 mod admin;
 mod fault;
 mod job;
+mod kills;
 mod loans;
 mod options;
 mod probe;
@@ -24,9 +25,11 @@ use kappa_actors::port::{
     Acknowledged, Backlog, EventLog, LogError, PublishError, Pulled, Room, Sought,
 };
 use kappa_actors::time::Timestamp;
+use kappa_actors::vitals::Counter;
 use tokio::sync::{OnceCell, RwLock};
 
 use admin::Admin;
+pub use kills::TriedLog;
 pub use options::PubSubOptions;
 use publish::TopicPublisher;
 use session::Session;
@@ -47,6 +50,8 @@ pub struct PubSubLog {
     reading: RwLock<Reading>,
     /// Leases are numbered through all sessions, so that a void one never means another message.
     leases: loans::Numbers,
+    /// Through all sessions too.
+    lost_acknowledgements: Arc<Counter>,
     proven: OnceCell<()>,
 }
 
@@ -71,6 +76,7 @@ impl PubSubLog {
             publisher: OnceCell::new(),
             reading: RwLock::new(Reading::Idle),
             leases: loans::Numbers::default(),
+            lost_acknowledgements: Arc::default(),
             proven: OnceCell::new(),
         })
     }
@@ -89,7 +95,9 @@ impl PubSubLog {
             Reading::Idle => {
                 let (options, admin) = (self.options.clone(), self.admin.clone());
                 let numbers = self.leases.clone();
-                let session = Session::start(options, self.subscriber.clone(), admin, numbers);
+                let lost = Arc::clone(&self.lost_acknowledgements);
+                let session =
+                    Session::start(options, self.subscriber.clone(), admin, numbers, lost);
                 *reading = Reading::Running(session.clone());
                 Some(session)
             }
@@ -184,6 +192,10 @@ impl EventLog for PubSubLog {
         let Some(session) = self.running().await else { return Ok(Backlog::default()) };
         session.loans.trouble()?;
         Ok(Backlog { messages: None, oldest: session.loans.oldest() })
+    }
+
+    fn lost_acknowledgements(&self) -> u64 {
+        self.lost_acknowledgements.get()
     }
 
     async fn acknowledged(&self) -> Result<Acknowledged, LogError> {

@@ -6,13 +6,13 @@ mod verdict;
 
 use std::io::{self, BufWriter, Write};
 
-use kappa_actors::audit::{AuditFailure, Selection, Summary, Told};
+use kappa_actors::audit::{AuditFailure, Selection, Summary, Tally, Told};
 use kappa_actors::port::{Acknowledged, LogError};
 use kappa_actors::replay::ReplayRange;
 use kappa_actors::time::Timestamp;
 
 use super::Failure;
-use super::output::{self, Format, tell};
+use super::output::{self, Format, count, tell};
 use super::process::runtime;
 use super::range::{RangeArgs, event_time, time};
 use crate::settings::Settings;
@@ -62,6 +62,9 @@ pub struct Args {
     /// Also compare the values of rows that have the expected version, except columns with `now`
     #[arg(long)]
     pub values: bool,
+    /// Take a purged dead letter for an answer, as an open one
+    #[arg(long)]
+    pub accept_purged: bool,
     /// Take messages published before this time as acknowledged, instead of asking the log
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub acknowledged_before: Option<Timestamp>,
@@ -92,19 +95,43 @@ fn audit(args: &Args, settings: &Settings, mut report: impl Report) -> Result<()
     let mut left_out = 0;
     let mut told = |told| {
         left_out += u64::from(matches!(told, Told::LeftOut(_)));
+        let told = match told {
+            Told::Window(mut tally) => {
+                args.accept(&mut tally);
+                Told::Window(tally)
+            }
+            told => told,
+        };
         written = report.told(told);
         written.is_ok()
     };
-    let summary = runtime()?.block_on(async {
+    let mut summary = runtime()?.block_on(async {
         let audit = open_audit(settings, &blueprint, args.values).await?;
         let log = bound(args, settings);
         let selection = Selection { published: args.range.range(), event_time: args.event_time };
         Ok::<_, Failure>(audit.run(selection, log, &mut told).await?)
     })?;
     written?;
+    let accepted = args.accept(&mut summary.total);
+    if accepted > 0 {
+        let what = count(accepted, "row");
+        tell("note", &format!("{what} count as answered by dead letters that were purged"));
+    }
     report.end(&summary)?;
     verdict::of(&summary)?;
     verdict::of_range(args, &summary, left_out)
+}
+
+impl Args {
+    /// Counts purged letters like open ones if that is wanted. Returns how many rows that are.
+    fn accept(&self, tally: &mut Tally) -> u64 {
+        if !self.accept_purged {
+            return 0;
+        }
+        let purged = std::mem::take(&mut tally.purged);
+        tally.dead_letters += purged;
+        purged
+    }
 }
 
 /// Up to when events are acknowledged.

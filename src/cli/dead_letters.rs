@@ -1,6 +1,7 @@
 //! `kappa dead-letters`
 
 mod edit;
+mod purge;
 mod render;
 mod requeue;
 mod shelf;
@@ -9,6 +10,7 @@ mod trial;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Failure;
 use super::output::{self, tell};
@@ -35,6 +37,7 @@ pub enum Command {
     Show(ShowArgs),
     Requeue(RequeueArgs),
     Edit(EditArgs),
+    Purge(PurgeArgs),
 }
 
 /// List dead letters, the newest first
@@ -142,6 +145,37 @@ pub struct EditArgs {
     pub file: Option<PathBuf>,
 }
 
+/// Remove the content of old dead letters
+///
+/// A purge removes payload, attributes, ordering key, event id, event type and reason of a letter, open
+/// or requeued. An event that never was valid is in no archive: its content is lost then. Class,
+/// stage, duty, message id and times stay, so the summary still counts the letter, and an audit reports
+/// a row that is missing because its letter was purged. A payload that is an object of the archive,
+/// `dead-letters/ID`, stays there. The daemon does the same with `dead_letters.max_age`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kappa dead-letters purge --older-than 30d --dry-run
+  kappa dead-letters purge --older-than 30d --requeued --yes
+  kappa dead-letters purge --older-than 7d --class 'envelope: not JSON'")]
+pub struct PurgeArgs {
+    /// Only letters that failed longer ago than this, such as 30d
+    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    pub older_than: Duration,
+    /// Which letters.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// Only letters that are requeued
+    #[arg(long)]
+    pub requeued: bool,
+    /// Count the letters, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
 /// Does it, and writes to `out` what was found or done.
 pub(super) fn main(
     args: &Args,
@@ -154,6 +188,7 @@ pub(super) fn main(
         Command::Show(args) => show(args, &settings, out),
         Command::Requeue(args) => requeue(args, &mut settings, out),
         Command::Edit(args) => edit(args, &settings, out),
+        Command::Purge(args) => purge(args, &settings, out),
     }
 }
 
@@ -239,5 +274,15 @@ fn edit(args: &EditArgs, settings: &Settings, out: &mut impl Write) -> Result<()
         let shelf = Shelf::open(settings).await?;
         let what = (&*args.id, args.file.as_deref());
         edit::run((settings, &blueprint), &shelf, what, out).await
+    })
+}
+
+fn purge(args: &PurgeArgs, settings: &Settings, out: &mut impl Write) -> Result<(), Failure> {
+    runtime()?.block_on(async {
+        let shelf = Shelf::open(settings).await?;
+        if shelf.store().is_none() {
+            tell("note", &shelf.nothing_found(&args.wanted));
+        }
+        purge::run(args, shelf.store(), out).await
     })
 }

@@ -349,6 +349,8 @@ fn pipeline_plan(settings: &Settings, blueprint: &Blueprint, plan: &ReplayPlan, 
     let mut live = blueprint.plan(settings);
     let reader = &mut live.actors.reader;
     reader.max_outstanding_messages = reader.max_outstanding_messages.min(MAX_OUTSTANDING);
+    // History is old: how far its rows are behind says nothing.
+    live.processors.iter_mut().for_each(|spec| spec.freshness = None);
     let (here, elsewhere): (Vec<_>, Vec<_>) = live
         .processors
         .into_iter()
@@ -362,6 +364,7 @@ fn pipeline_plan(settings: &Settings, blueprint: &Blueprint, plan: &ReplayPlan, 
             observes: true,
             restart: settings.actors.processor.of(Witness::NAME).restart.clone(),
             writer,
+            freshness: None,
         });
     }
     let patterns = elsewhere.iter().map(|spec| spec.processor.patterns().to_vec());

@@ -3,7 +3,7 @@
 //! Each letter goes to the duty that failed, with its old position, so nothing that is stored is
 //! stored again. An event that never was valid has all duties open and is archived too. It works
 //! beside a daemon of the same data folder, as a replay does. It has no journal: the marks on the
-//! letters show which are done.
+//! letters show which are done, and a line of a requeue that was killed is found in the archive.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,11 +53,9 @@ impl Requeue {
     ) -> Result<Self, ReplayError> {
         let archive = wiring::open_archive(settings).await?;
         let warehouse = wiring::open_warehouse(settings, Arc::clone(&archive)).await?;
-        let log = Arc::new(LetterLog::new(
-            store,
-            ids,
-            Selection { requeued_too, marks: true, range: None },
-        ));
+        let selection = Selection { requeued_too, marks: true, range: None };
+        let log = LetterLog::new(store, ids, selection).archived_in(Arc::clone(&archive));
+        let log = Arc::new(log);
         let plan = plan(settings, blueprint, &log);
         let log = log as Arc<dyn EventLog>;
         let ports = wiring::with_faults(settings, Ports { log, warehouse, archive });

@@ -73,6 +73,10 @@ impl Warehouse for StagedWarehouse {
         warehouse.write(self.tables.get(&table.name).unwrap_or(table), rows).await
     }
 
+    fn ended(&self) -> Option<String> {
+        self.live.ended().or_else(|| self.staging.ended())
+    }
+
     async fn close(&self) {
         futures::join!(self.live.close(), self.staging.close());
     }

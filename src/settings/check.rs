@@ -141,15 +141,20 @@ impl<'a> Check<'a> {
                 continue;
             }
             let most = tree::child(parent, &format!("max_{}", name.trim_start_matches("max_")));
-            let values = self.effective(&first).zip(self.effective(&most));
-            let Some((shortest, longest)) = values else { continue };
-            if span(shortest).zip(span(longest)).is_some_and(|(first, most)| first > most) {
-                // Blame the user's value, not a default.
-                let blamed = if is_default(longest) { shortest } else { longest };
-                let (shortest, longest) = (tree::show(shortest), tree::show(longest));
-                let reason = format!("{first} is {shortest}, more than {most}, {longest}");
-                self.report(blamed, reason, format!("lower {first}, or raise {most}"));
-            }
+            self.not_longer(&first, &most);
+        }
+    }
+
+    /// The span at one key may not be longer than the span at another.
+    fn not_longer(&mut self, first: &str, most: &str) {
+        let values = self.effective(first).zip(self.effective(most));
+        let Some((shortest, longest)) = values else { return };
+        if span(shortest).zip(span(longest)).is_some_and(|(first, most)| first > most) {
+            // Blame the user's value, not a default.
+            let blamed = if is_default(longest) { shortest } else { longest };
+            let (shortest, longest) = (tree::show(shortest), tree::show(longest));
+            let reason = format!("{first} is {shortest}, more than {most}, {longest}");
+            self.report(blamed, reason, format!("lower {first}, or raise {most}"));
         }
     }
 
@@ -178,7 +183,7 @@ impl<'a> Check<'a> {
             }
             return;
         }
-        for key in ["panic_on", "abort_on", "fail", "slow", "hang"] {
+        for key in ["panic_on", "abort_on", "abort_on_letter", "fail", "slow", "hang"] {
             if let Some(value) = tree::get(faults, key).filter(|value| !is_unset(value)) {
                 let reason = format!("faults.{key} is set, and faults are not enabled");
                 self.report(value, reason, "set faults.enabled = true, in a chaos test only");

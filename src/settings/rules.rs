@@ -74,6 +74,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     // The largest value that the embedded warehouse and BigQuery's requests hold.
     ("max_event_bytes", Kind::Integer(1, GIB / 2)),
     ("processors_dir", Kind::Text),
+    ("dead_letters.max_age", Kind::Span(Duration::ZERO, CENTURY)),
     ("event_log.backend", Kind::Choice(&["embedded", "pubsub"])),
     ("event_log.subscription", Kind::Name),
     ("event_log.retention.max_age", Kind::Span(MS, CENTURY)),
@@ -163,6 +164,7 @@ pub(super) const RULES: &[(&str, Kind)] = &[
     ("faults.enabled", Kind::Flag),
     ("faults.panic_on", Kind::Texts),
     ("faults.abort_on", Kind::Texts),
+    ("faults.abort_on_letter", Kind::Texts),
     ("faults.fail.sink", Kind::Sink),
     ("faults.fail.for", Kind::Span(MS, DAY)),
     ("faults.slow.sink", Kind::Sink),

@@ -116,6 +116,15 @@ fn duration_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duratio
     Ok(Some(duration(from)?).filter(|duration| !duration.is_zero()))
 }
 
+/// `dead_letters`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLetterSettings {
+    /// How old a letter may grow before the daemon purges it.
+    #[serde(deserialize_with = "duration_or_none")]
+    pub max_age: Option<Duration>,
+}
+
 /// `warehouse`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -267,6 +276,8 @@ pub struct FaultSettings {
     pub panic_on: Vec<String>,
     /// Ids of events that abort the process.
     pub abort_on: Vec<String>,
+    /// Texts of events whose whole dead letters abort the process.
+    pub abort_on_letter: Vec<String>,
     /// A sink that fails for a while after the start.
     pub fail: Option<SinkFault>,
     /// A sink that waits for a while after the start.

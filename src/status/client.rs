@@ -1,14 +1,18 @@
 //! Asks a running daemon for its status and shows it: `kappa status`.
 
+mod freshness;
 pub(crate) mod render;
 
 use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kappa_actors::vitals::Snapshot;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use ureq::tls::{PemItem, RootCerts, TlsConfig};
 
 use crate::settings::Token;
 use crate::visible;
@@ -41,6 +45,8 @@ pub enum Format {
 pub struct ShowOptions {
     /// The daemon's URL, as from [`default_url`]; `http://` may be left out.
     pub url: String,
+    /// A file with the certificates to trust over HTTPS; `None` for those that the system trusts.
+    pub ca: Option<PathBuf>,
     /// The daemon's token; `None` for none.
     pub token: Option<Token>,
     /// Whether to ask again each second until Ctrl-C.
@@ -61,6 +67,17 @@ pub enum ShowError {
         /// Where it was asked.
         url: String,
         /// The failure.
+        reason: String,
+    },
+    /// The certificates to trust cannot be read.
+    #[error(
+        "--ca {}: {reason}\nhint: it must be a readable PEM file with certificates",
+        file.display()
+    )]
+    Certificates {
+        /// The file.
+        file: PathBuf,
+        /// Why it cannot be used.
         reason: String,
     },
     /// The daemon asks for a token, and this is another or none.
@@ -88,7 +105,7 @@ pub enum ShowError {
 /// Where the daemon of `data_dir` is reached: where it noted that it listens, or else where the
 /// configuration has it listen.
 #[must_use]
-pub fn default_url(data_dir: &Path, listen: SocketAddr) -> String {
+pub fn default_url(data_dir: &Path, listen: SocketAddr, is_https: bool) -> String {
     let noted = fs::read_to_string(data_dir.join(ADDRESS_FILE))
         .ok()
         .and_then(|text| text.trim().parse::<SocketAddr>().ok());
@@ -100,7 +117,7 @@ pub fn default_url(data_dir: &Path, listen: SocketAddr) -> String {
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    format!("http://{address}")
+    format!("{}://{address}", if is_https { "https" } else { "http" })
 }
 
 /// Writes the daemon's status to `out`, once, or each second until Ctrl-C.
@@ -111,7 +128,7 @@ pub fn default_url(data_dir: &Path, listen: SocketAddr) -> String {
 /// # Errors
 /// [`ShowError`]. Once a watch has begun, it shows what went wrong and asks on.
 pub fn show(options: &ShowOptions, out: &mut dyn Write) -> Result<(), ShowError> {
-    let status = Status::new(&options.url, options.token.as_ref());
+    let status = Status::new(options)?;
     let first = status.fetch()?;
     let shown = if options.watch {
         watch(&status, first, options.format, out)
@@ -173,8 +190,8 @@ struct Status {
 }
 
 impl Status {
-    fn new(url: &str, token: Option<&Token>) -> Self {
-        let url = url.trim_end_matches('/');
+    fn new(options: &ShowOptions) -> Result<Self, ShowError> {
+        let url = options.url.trim_end_matches('/');
         let scheme = if url.contains("://") { "" } else { "http://" };
         // Never through a proxy: the daemon is on this machine, or at the user's address.
         let config = ureq::Agent::config_builder()
@@ -182,9 +199,11 @@ impl Status {
             .http_status_as_error(false)
             // The token is meant for this address alone.
             .max_redirects(0)
-            .proxy(None);
-        let authorization = token.map(|token| format!("Bearer {}", token.0));
-        Self { agent: config.build().new_agent(), url: format!("{scheme}{url}"), authorization }
+            .proxy(None)
+            .tls_config(tls_config(options.ca.as_deref())?);
+        let authorization = options.token.as_ref().map(|token| format!("Bearer {}", token.0));
+        let agent = config.build().new_agent();
+        Ok(Self { agent, url: format!("{scheme}{url}"), authorization })
     }
 
     fn fetch(&self) -> Result<Snapshot, ShowError> {
@@ -208,6 +227,30 @@ impl Status {
     }
 }
 
+fn tls_config(ca: Option<&Path>) -> Result<TlsConfig, ShowError> {
+    let roots = match ca {
+        None => RootCerts::PlatformVerifier,
+        Some(file) => {
+            let wrong = |reason: String| ShowError::Certificates { file: file.to_owned(), reason };
+            let pem = fs::read(file).map_err(|error| wrong(error.to_string()))?;
+            let items = ureq::tls::parse_pem(&pem).filter_map(|item| match item {
+                Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+                Ok(_) => None,
+                Err(error) => Some(Err(wrong(error.to_string()))),
+            });
+            let certificates = items.collect::<Result<Vec<_>, _>>()?;
+            if certificates.is_empty() {
+                return Err(wrong("it holds no certificate".to_owned()));
+            }
+            certificates.into()
+        }
+    };
+    // The provider of the endpoint itself: a build has two otherwise.
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = TlsConfig::builder().root_certs(roots);
+    Ok(config.unversioned_rustls_crypto_provider(provider).build())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,16 +259,17 @@ mod tests {
     fn the_noted_address_wins_over_the_configured_one() {
         let folder = tempfile::tempdir().unwrap();
         let listen = "0.0.0.0:8080".parse().unwrap();
-        assert_eq!(default_url(folder.path(), listen), "http://127.0.0.1:8080");
+        assert_eq!(default_url(folder.path(), listen, false), "http://127.0.0.1:8080");
         fs::write(folder.path().join(ADDRESS_FILE), "[::]:4711\n").unwrap();
-        assert_eq!(default_url(folder.path(), listen), "http://[::1]:4711");
+        assert_eq!(default_url(folder.path(), listen, true), "https://[::1]:4711");
     }
 
     #[test]
     fn an_address_without_a_listener_is_named_with_a_hint() {
         // No process can listen on port 0.
         let url = "127.0.0.1:0".to_owned();
-        let options = ShowOptions { url, token: None, watch: false, format: Format::Plain };
+        let options =
+            ShowOptions { url, ca: None, token: None, watch: false, format: Format::Plain };
         let error = show(&options, &mut Vec::new()).unwrap_err().to_string();
         assert!(error.starts_with("no daemon answers at http://127.0.0.1:0: "), "{error}");
         assert!(error.contains("\nhint: "), "{error}");

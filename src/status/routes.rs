@@ -1,6 +1,7 @@
 //! What each path answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -13,8 +14,11 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use kappa_actors::port::EventLog;
 use kappa_actors::vitals::{Board, DaemonState, Snapshot};
 use serde::Deserialize;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use super::access::{self, Access, Bearer, Denied, Purpose};
 use super::connections::Place;
@@ -29,18 +33,43 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
     script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
+/// How long an answer waits for the log. A log that is read from files answers in a millisecond, unless
+/// the machine is overloaded.
+const LOG_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The shared state of the handlers.
 #[derive(Clone)]
 struct Endpoint {
     board: Arc<Board>,
+    log: Arc<dyn EventLog>,
+    /// Held while the log is asked for its backlog: by one request at a time.
+    asking: Arc<Mutex<()>>,
     /// `None` where the configuration has it off.
     ingest: Option<Arc<Ingest>>,
     faults: bool,
 }
 
+impl Endpoint {
+    /// The board at this moment. The log is asked for its backlog after the counters are read, so that
+    /// no message that they call acknowledged is in it. While the log does not answer, the backlog is
+    /// the one that was noted last, and its age is shown.
+    async fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.board.snapshot();
+        let ask = async {
+            let _turn = self.asking.lock().await;
+            self.log.backlog().await
+        };
+        if let Ok(Ok(backlog)) = timeout(LOG_TIMEOUT, ask).await {
+            snapshot.with_backlog(backlog);
+        }
+        snapshot
+    }
+}
+
 /// All paths, behind `access`.
 pub(super) fn router(
     board: Arc<Board>,
+    log: Arc<dyn EventLog>,
     access: Access,
     ingest: Option<Arc<Ingest>>,
     faults: bool,
@@ -55,7 +84,7 @@ pub(super) fn router(
         .route("/faults/kill", post(kill))
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such path"))
         .layer(from_fn_with_state(Arc::new(access), guard))
-        .with_state(Endpoint { board, ingest, faults })
+        .with_state(Endpoint { board, log, asking: Arc::default(), ingest, faults })
 }
 
 /// An answer that describes a failure in words.
@@ -112,7 +141,7 @@ async fn page() -> impl IntoResponse {
 }
 
 async fn status(State(endpoint): State<Endpoint>) -> Json<Snapshot> {
-    Json(endpoint.board.snapshot())
+    Json(endpoint.snapshot().await)
 }
 
 async fn ready(
@@ -132,7 +161,8 @@ async fn ready(
 }
 
 async fn scrape(State(endpoint): State<Endpoint>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&endpoint.board.snapshot()))
+    let snapshot = endpoint.snapshot().await;
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&snapshot, &endpoint.board))
 }
 
 async fn events(

@@ -3,6 +3,7 @@
 mod access;
 mod hostile;
 mod ingest;
+mod metrics;
 mod tls;
 
 use std::sync::Mutex;
@@ -38,6 +39,14 @@ enum Answer {
 struct Inbox {
     answer: Answer,
     taken: Mutex<Vec<NewMessage>>,
+    /// Messages in the log; none while it does not answer.
+    backlog: Mutex<Option<u64>>,
+}
+
+impl Inbox {
+    fn new(answer: Answer) -> Self {
+        Self { answer, taken: Mutex::default(), backlog: Mutex::new(Some(0)) }
+    }
 }
 
 #[async_trait]
@@ -55,7 +64,11 @@ impl EventLog for Inbox {
         Ok(Sought { messages: None })
     }
     async fn backlog(&self) -> Result<Backlog, LogError> {
-        Ok(Backlog::default())
+        let messages = *self.backlog.lock().unwrap();
+        match messages {
+            Some(_) => Ok(Backlog { messages, oldest: None }),
+            None => std::future::pending().await,
+        }
     }
     async fn publish(&self, messages: Vec<NewMessage>) -> Vec<Result<String, PublishError>> {
         let mut taken = self.taken.lock().unwrap();
@@ -98,7 +111,7 @@ fn options() -> StatusOptions {
 async fn served(options: StatusOptions, answer: Answer) -> Served {
     let board = Board::new();
     board.set_phase(Phase::Running);
-    let inbox = Arc::new(Inbox { answer, taken: Mutex::default() });
+    let inbox = Arc::new(Inbox::new(answer));
     let log = Arc::clone(&inbox) as Arc<dyn EventLog>;
     let server = StatusServer::bind(options, Arc::clone(&board), log).await.unwrap();
     let url = format!("http://127.0.0.1:{}", server.address().port());
@@ -140,6 +153,10 @@ impl Served {
     async fn get(&self, path: &str) -> (u16, String) {
         let (status, _, body) = self.call("GET", path, &[], "").await;
         (status, body)
+    }
+
+    async fn snapshot(&self) -> Snapshot {
+        serde_json::from_str(&self.get("/status").await.1).unwrap()
     }
 
     async fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> (u16, Option<String>, Value) {
@@ -197,49 +214,6 @@ async fn readiness_follows_the_state_and_gives_the_reason() {
         served.board.set_phase(phase);
         assert_eq!(served.get("/readyz").await, (503, word.into()));
     }
-}
-
-#[tokio::test]
-async fn metrics_are_prometheus_text_with_units_and_labels() {
-    let served = served(options(), Answer::Takes).await;
-    let counters = served.board.counters();
-    counters.received.add(7);
-    counters.rows("orders").add(5);
-    counters.in_flight_bytes.set(1_024);
-    let too_large = Refusal { row: 0, kind: RefusalKind::TooLarge, reason: "3".to_owned() };
-    let class = FaultClass::refused("orders", &dead_letter_table::spec(), &too_large);
-    (0..2).for_each(|_| counters.count_letter(Stage::Write, &class));
-    let writer = served.board.actor("kappa/warehouse/writer.orders", "writer");
-    writer.set_state(ActorState::Running);
-    writer.handled(5);
-    let (status, text) = served.get("/metrics").await;
-    assert_eq!(status, 200);
-
-    let labels = r#"{actor="kappa/warehouse/writer.orders",kind="writer"}"#;
-    for line in [
-        "# TYPE kappa_received_messages_total counter".to_owned(),
-        "kappa_received_messages_total 7".to_owned(),
-        r#"kappa_rows_total{table="orders"} 5"#.to_owned(),
-        "kappa_in_flight_bytes 1024".to_owned(),
-        format!(r#"kappa_dead_letters_total{{stage="write",class="{class}"}} 2"#),
-        r#"kappa_state{state="running"} 1"#.to_owned(),
-        r#"kappa_state{state="degraded"} 0"#.to_owned(),
-        format!("kappa_actor_events_total{labels} 5"),
-        format!("kappa_actor_running{labels} 1"),
-    ] {
-        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
-    }
-    assert!(!text.contains("kappa_backlog_messages "), "the backlog is unknown");
-    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (series, value) = line.rsplit_once(' ').unwrap();
-        assert!(series.starts_with("kappa_") && value.parse::<f64>().is_ok(), "{line}");
-    }
-    for line in text.lines().filter(|line| line.ends_with(" counter")) {
-        assert!(line.contains("_total counter"), "{line}");
-    }
-
-    served.board.remove(writer.path());
-    assert!(!served.get("/metrics").await.1.contains("writer.orders"));
 }
 
 #[tokio::test]
@@ -320,8 +294,13 @@ async fn the_client_shows_a_running_daemon() {
     served.board.counters().received.add(12);
     let url = served.url.clone();
     let shown = tokio::task::spawn_blocking(move || {
-        let options =
-            client::ShowOptions { url, token: None, watch: false, format: client::Format::Plain };
+        let options = client::ShowOptions {
+            url,
+            ca: None,
+            token: None,
+            watch: false,
+            format: client::Format::Plain,
+        };
         let mut out = Vec::new();
         client::show(&options, &mut out).map(|()| String::from_utf8(out).unwrap())
     });
@@ -349,8 +328,13 @@ async fn a_watch_looks_again_and_ends_when_its_reader_is_gone() {
     let served = served(options(), Answer::Takes).await;
     let url = served.url.clone();
     let watched = tokio::task::spawn_blocking(move || {
-        let options =
-            client::ShowOptions { url, token: None, watch: true, format: client::Format::Json };
+        let options = client::ShowOptions {
+            url,
+            ca: None,
+            token: None,
+            watch: true,
+            format: client::Format::Json,
+        };
         let mut out = Leaving { looks: 0 };
         client::show(&options, &mut out).map(|()| out.looks)
     });

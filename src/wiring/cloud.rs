@@ -1,12 +1,15 @@
 //! Options of the backends on Google Cloud, from the settings.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use kappa_actors::port::{ArchiveStore, EventLog};
 
 use crate::backend::bigquery::{BigQueryOptions, BigQueryWarehouse, TableOptions, WriteMode};
 use crate::backend::gcp::credentials;
 use crate::backend::gcs::GcsOptions;
-use crate::backend::pubsub::PubSubOptions;
-use crate::settings::{Settings, TableMode, TableSettings};
+use crate::backend::pubsub::{PubSubOptions, TriedLog};
+use crate::settings::{EventLogBackend, Settings, TableMode, TableSettings};
 
 /// How long Pub/Sub is silent before it is asked whether it is there: as often as the crate keeps a
 /// stream alive.
@@ -34,6 +37,19 @@ pub fn pubsub_options(settings: &Settings) -> anyhow::Result<PubSubOptions> {
         max_event_bytes: usize::try_from(settings.max_event_bytes)?,
         silence: SILENCE,
     })
+}
+
+/// The daemon's log: after a kill, messages of Pub/Sub are tried in small batches. An embedded log does so
+/// itself.
+pub(super) fn tried(
+    settings: &Settings,
+    log: Arc<dyn EventLog>,
+    archive: &Arc<dyn ArchiveStore>,
+) -> Arc<dyn EventLog> {
+    if settings.event_log.backend != EventLogBackend::PubSub {
+        return log;
+    }
+    Arc::new(TriedLog::new(log, Arc::clone(archive), &settings.event_log.subscription))
 }
 
 /// Where the warehouse is, and how it is written.

@@ -1,6 +1,7 @@
 //! BigQuery as the warehouse, against a server that speaks its protocols.
 
 mod audit;
+mod bounds;
 mod compact;
 mod faults;
 mod gone;

@@ -1,5 +1,6 @@
 //! Cloud Storage as the archive.
 
+mod classes;
 mod windows;
 mod wire;
 

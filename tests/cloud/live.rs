@@ -11,6 +11,8 @@ use kappa_test_servers::pubsub::PubSubServer;
 use kappa_test_servers::storage::StorageServer;
 
 use crate::project::Project;
+use crate::roles::permissions;
+use crate::roles_table::Grant;
 use crate::suites;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -89,6 +91,64 @@ async fn the_suite_of_the_archive_store_runs_and_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite_of_setup_runs_and_leaves_nothing() {
     assert_eq!(Servers::start().await.left_by(suites::setup).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_of_old_and_future_events_runs_and_leaves_nothing() {
+    for mode in [WriteMode::Upsert, WriteMode::Append] {
+        let servers = Servers::start().await;
+        let left = servers.left_by(async |project| suites::ages(project, mode).await).await;
+        assert_eq!(left, [""; 0]);
+        assert_eq!(servers.bigquery.control().violations(), [""; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_of_the_documented_roles_runs_and_leaves_nothing() {
+    let servers = Servers::start().await;
+    let grant = async |_: &Project, grants: &[Grant], set: &[String]| {
+        let name = |key: &str| {
+            let found = set.iter().find_map(|set| set.strip_prefix(&format!("{key}=")));
+            found.unwrap().to_owned()
+        };
+        let path = |on: &str| match on {
+            "topic" => format!("projects/proj/topics/{}", name("event_log.pubsub.topic")),
+            "subscription" => {
+                format!("projects/proj/subscriptions/{}", name("event_log.subscription"))
+            }
+            "dataset" => format!("projects/proj/datasets/{}", name("warehouse.bigquery.dataset")),
+            "bucket" => format!("projects/_/buckets/{}", name("archive.gcs.bucket")),
+            _ => "projects/proj".to_owned(),
+        };
+        let all: Vec<_> = grants
+            .iter()
+            .flat_map(|grant| {
+                let path = path(&grant.on);
+                permissions(&grant.role).iter().map(move |it| (path.clone(), (*it).to_owned()))
+            })
+            .collect();
+        servers.pubsub.control().grant_only(all.clone());
+        servers.bigquery.control().grant_only(all.clone());
+        servers.storage.control().grant_only(all);
+    };
+    let left = servers.left_by(async |project| {
+        suites::roles(project, &[], &grant).await;
+        // What was made is removed as its owner does it.
+        servers.pubsub.control().grant_all();
+        servers.bigquery.control().grant_all();
+        servers.storage.control().grant_all();
+    });
+    assert_eq!(left.await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_of_apply_jobs_counts_what_they_read_and_leaves_nothing() {
+    let servers = Servers::start().await;
+    let left = servers.left_by(async |project| {
+        let jobs = suites::apply_jobs(project, "EU").await;
+        assert!(!jobs.is_empty() && jobs.iter().all(|(_, bytes)| *bytes > 0), "{jobs:?}");
+    });
+    assert_eq!(left.await, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

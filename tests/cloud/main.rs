@@ -7,17 +7,22 @@ mod bigquery;
 mod dataset;
 mod gcs;
 mod history;
+mod killed;
 #[path = "../shared/letters.rs"]
 mod letters;
 mod live;
 #[path = "../shared/loopback.rs"]
 mod loopback;
+mod outside;
 #[path = "../shared/patience.rs"]
 mod patience;
 #[path = "../shared/project.rs"]
 mod project;
 mod pubsub;
 mod replicas;
+mod roles;
+#[path = "../shared/roles.rs"]
+mod roles_table;
 mod setup;
 mod spoiled;
 #[path = "../shared/suites.rs"]

@@ -98,6 +98,16 @@ impl Services {
 
     /// A daemon with settings of its own, `KEY=VALUE`.
     pub(super) fn daemon_with(&self, name: &str, settings: &[String]) -> Daemon {
+        self.daemon_in(name, settings, &[])
+    }
+
+    /// A daemon in an environment of its own.
+    pub(super) fn daemon_in(
+        &self,
+        name: &str,
+        settings: &[String],
+        environment: &[(&str, String)],
+    ) -> Daemon {
         let log = File::create(self.folder.path().join(format!("{name}.log"))).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
         command
@@ -113,6 +123,7 @@ impl Services {
                 command.env_remove(variable);
             }
         }
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         Daemon(command.spawn().unwrap())
     }
 

@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::PubsubMessage;
 use kappa_test_servers::bigquery::BigQueryServer;
 use kappa_test_servers::pubsub::PubSubServer;
 use kappa_test_servers::storage::StorageServer;
@@ -278,4 +279,25 @@ async fn check_asks_the_services_and_names_missing_resources_and_permissions() {
     ] {
         assert!(told.contains(line), "{told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_is_made_as_it_is_configured_or_refused_in_the_words_of_the_service() {
+    let project = Project::start().await;
+    let (code, _, error) = project.setup("--set event_log.pubsub.filter=data:x").await;
+    assert_eq!(code, Some(1));
+    assert!(error.contains("a filter looks at attributes"), "{error}");
+    let name = "projects/proj/subscriptions/kappa";
+    assert!(project.pubsub.control().resource(name).is_none());
+
+    let (code, _, error) = project.setup("--set event_log.pubsub.filter=attributes:shop").await;
+    assert_eq!(code, Some(0), "{error}");
+    let message = |attributes: &[(&str, &str)]| PubsubMessage {
+        data: "{}".into(),
+        attributes: attributes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        ..Default::default()
+    };
+    let messages = [message(&[("shop", "7")]), message(&[("other", "7")]), message(&[])];
+    project.pubsub.control().store("projects/proj/topics/events", messages);
+    assert_eq!(project.pubsub.control().unacknowledged_count(), 1);
 }

@@ -87,6 +87,26 @@ fn no_run_and_no_replay_over_a_log_with_missing_events_reports_success() {
 }
 
 #[test]
+fn events_missing_behind_the_range_of_a_replay_do_not_fail_it() {
+    let folder = Folder::new();
+    folder.feed("publish -", vec![EVENT; 100].join("\n").as_bytes()).done();
+    let log = Connection::open(folder.data().join("log.db")).unwrap();
+    let minutes = "UPDATE events SET publish_time = (29000000 + offset / 10) * 60000000";
+    log.execute(minutes, ()).unwrap();
+    log.execute("DELETE FROM events WHERE offset BETWEEN 45 AND 49", ()).unwrap();
+    let time = |minute: i64| {
+        chrono::DateTime::from_timestamp((29_000_000 + minute) * 60, 0).unwrap().to_rfc3339()
+    };
+    let replay = |to: i64| {
+        let (from, to) = (time(0), time(to));
+        folder.run(&format!("replay --source log --from {from} --to {to} --replace"))
+    };
+    // Events 40 to 44 were published at minute 4, and those that are missing no earlier.
+    assert!(replay(4).done().stdout.contains("events\t39\n"));
+    replay(5).ended_with(1).tells("45 to 49");
+}
+
+#[test]
 fn damage_is_named_with_its_file() {
     let folder = with_events(3_000);
     let path = folder.data().join("log.db");

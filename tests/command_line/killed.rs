@@ -70,6 +70,36 @@ fn an_event_that_kills_the_process_becomes_a_dead_letter_and_its_neighbours_rows
     assert_eq!(folder.rows_of_orders().len(), 3_100);
 }
 
+/// Stores the letter of its event whole, and is killed by that.
+const ABORT_ON_LETTER: &str = " --set faults.enabled=true --set faults.abort_on=[\"poison\"] --set faults.abort_on_letter=[\"poison\"]";
+
+#[test]
+fn an_event_whose_letter_kills_the_process_too_becomes_a_letter_with_its_payload_aside() {
+    let folder = Folder::new();
+    let ids = numbered("before", 40).chain(["poison".to_owned()]).chain(numbered("after", 40));
+    folder.feed("publish -", &orders(ids)).done();
+    let (deaths, last) = run_until_done(&folder, ABORT_ON_LETTER);
+    assert_eq!(deaths, MOST_DEATHS + 1, "one more death, over the letter");
+    assert!(last.stderr.contains("in its bare form"), "{last}");
+    assert_eq!(folder.rows_of_orders().len(), 80);
+    let letter = "SELECT count(*) FROM dead_letters WHERE stage = 'poison' AND payload IS NULL \
+                  AND class = 'event: kills the process' AND attempts = 4 \
+                  AND payload_object = 'dead-letters/' || id";
+    assert_eq!(ask(&folder, "warehouse.db", letter), 1);
+    assert_eq!(ask(&folder, "warehouse.db", "SELECT count(*) FROM dead_letters"), 1);
+    // The payload is whole, and the letter can be shown, requeued and left out of the archive.
+    let list = folder.run("dead-letters list").done().stdout;
+    let id = list.split('\t').next().unwrap();
+    let shown = folder.run(&format!("dead-letters show {id}")).done();
+    let event = orders(["poison".to_owned()]);
+    assert!(shown.stdout.ends_with(std::str::from_utf8(&event).unwrap()), "{shown}");
+    folder.run("archive verify").done();
+    folder.run("audit").done();
+    folder.run("dead-letters requeue").done();
+    assert_eq!(folder.rows_of_orders().len(), 81);
+    folder.run("audit").done();
+}
+
 #[test]
 fn two_events_that_kill_the_process_become_dead_letters_one_after_the_other() {
     let folder = Folder::new();

@@ -104,7 +104,8 @@ fn a_running_daemon_is_found_by_its_folder_and_shares_it_with_the_other_commands
     let status = folder.run("status --json").done();
     assert_eq!(status.json()[0]["state"], "running", "{status}");
     let plain = folder.run("status").done();
-    assert!(plain.stdout.starts_with("state running\n"), "{plain}");
+    assert!(plain.stdout.starts_with("freshness orders: "), "{plain}");
+    assert!(plain.stdout.contains("\nstate running\n"), "{plain}");
     folder.feed("publish -", b"{}\n").done().says("published 1 event\n");
     folder.run("dead-letters list").done();
     drop(daemon);

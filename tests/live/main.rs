@@ -4,12 +4,15 @@
 
 #[path = "../shared/dataset.rs"]
 mod dataset;
+mod grants;
 #[path = "../shared/letters.rs"]
 mod letters;
 #[path = "../shared/patience.rs"]
 mod patience;
 #[path = "../shared/project.rs"]
 mod project;
+#[path = "../shared/roles.rs"]
+mod roles_table;
 #[path = "../shared/suites.rs"]
 mod suites;
 
@@ -19,6 +22,7 @@ use std::time::Duration;
 
 use kappa::backend::bigquery::WriteMode;
 use project::Project;
+use roles_table::Grant;
 
 /// Most of it is waiting for schemas to spread.
 const PATIENCE: Duration = Duration::from_secs(45 * 60);
@@ -79,6 +83,37 @@ async fn bigquery_is_audited_compared_and_merged_with_upserts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bigquery_is_audited_compared_and_merged_with_appends() {
     live(async |project| suites::history(project, WriteMode::Append).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_1962_and_2040_are_rows_or_dead_letters() {
+    live(async |project| {
+        suites::ages(project, WriteMode::Upsert).await;
+        suites::ages(project, WriteMode::Append).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_needs_no_more_than_the_documented_roles() {
+    let names = ["KAPPA_LIVE_ACCOUNT", "KAPPA_LIVE_ACCOUNT_CREDENTIALS"];
+    let [Some(email), Some(file)] = names.map(variable) else {
+        panic!(
+            "{names:?} are not set: name a service account without roles, and its key; see README.md"
+        )
+    };
+    let account = [format!("gcp.credentials={file}")];
+    let member = format!("serviceAccount:{email}");
+    let grant = async |project: &Project, grants: &[Grant], set: &[String]| {
+        project.grant(&member, grants, set).await;
+    };
+    live(async |project| suites::roles(project, &account, &grant).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_day_s_apply_jobs_are_counted_with_the_bytes_that_they_read() {
+    let location = variable("KAPPA_LIVE_LOCATION").unwrap_or_else(|| "EU".to_owned());
+    live(async |project| drop(suites::apply_jobs(project, &location).await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

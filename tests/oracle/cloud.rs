@@ -97,7 +97,7 @@ impl Replica {
 }
 
 impl Cloud {
-    pub(crate) fn new(seed: u64, keeping: Keeping) -> Self {
+    pub(crate) fn new(seed: u64, small: bool, keeping: Keeping) -> Self {
         let servers = runtime();
         let (pubsub, bigquery, storage) = servers.block_on(async {
             let pubsub = PubSubServer::start().await.unwrap();
@@ -132,7 +132,7 @@ impl Cloud {
             bigquery,
             _storage: storage,
             appends,
-            project: Project::new(true, set),
+            project: Project::new(small, set),
             replicas: Vec::new(),
             random: Random::new(seed ^ 0x00c1_0d00),
             _servers: servers,
@@ -185,15 +185,23 @@ impl Cloud {
         }
     }
 
-    fn query(&self, sql: &str) -> Vec<Vec<String>> {
+    /// Runs a query, and gives its rows one by one.
+    fn query(&self, sql: &str, mut row_of: impl FnMut(Vec<String>)) {
         let url = format!("{}/bigquery/v2/projects/p/queries", self.bigquery.rest_endpoint());
-        let body = json!({ "query": sql, "useLegacySql": false }).to_string();
-        let answer = ureq::post(&url).send(&body).unwrap().body_mut().read_to_string().unwrap();
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        assert!(answer["pageToken"].is_null(), "{answer}");
-        let rows = answer["rows"].as_array().cloned().unwrap_or_default();
-        let text = |cell: &Value| cell["v"].as_str().unwrap().to_owned();
-        rows.iter().map(|row| row["f"].as_array().unwrap().iter().map(text).collect()).collect()
+        let body = json!({ "query": sql, "useLegacySql": false, "maxResults": 10_000 });
+        let mut answer = ureq::post(&url).send(body.to_string());
+        loop {
+            let text = answer.unwrap().body_mut().with_config().limit(1 << 30).read_to_string();
+            let page: Value = serde_json::from_str(&text.unwrap()).unwrap();
+            let text = |cell: &Value| cell["v"].as_str().unwrap().to_owned();
+            for row in page["rows"].as_array().into_iter().flatten() {
+                row_of(row["f"].as_array().unwrap().iter().map(text).collect());
+            }
+            let Some(token) = page["pageToken"].as_str() else { return };
+            let job = page["jobReference"]["jobId"].as_str().unwrap();
+            let url = format!("{url}/{job}");
+            answer = ureq::get(&url).query("pageToken", token).query("maxResults", "10000").call();
+        }
     }
 }
 
@@ -221,19 +229,20 @@ impl Place for Cloud {
     }
 
     fn messages(&self, above: i64) -> Vec<Message> {
-        let kept = self.pubsub.control().kept(TOPIC);
-        let new = (1..).zip(kept).skip_while(|(offset, _)| *offset <= above);
-        new.map(|(offset, message)| {
-            let time = message.publish_time.unwrap();
-            Message {
-                id: message.message_id,
-                micros: time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000,
-                payload: String::from_utf8(message.data).unwrap(),
-                offset,
-                in_log: true,
-            }
-        })
-        .collect()
+        let new = self.pubsub.control().kept(TOPIC, usize::try_from(above).unwrap());
+        (above + 1..)
+            .zip(new)
+            .map(|(offset, message)| {
+                let time = message.publish_time.unwrap();
+                Message {
+                    id: message.message_id,
+                    micros: time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000,
+                    payload: String::from_utf8(message.data).unwrap(),
+                    offset,
+                    in_log: true,
+                }
+            })
+            .collect()
     }
 
     fn run(&mut self, rules: &Rules) {
@@ -272,14 +281,13 @@ impl Place for Cloud {
         if self.bigquery.control().resource(&format!("p.d.{name}")).is_none() {
             return;
         }
-        let found = self
-            .query(&format!("SELECT `_version`, {} FROM `p.d.{name}`", table.columns.join(", ")));
+        let sql = format!("SELECT `_version`, {} FROM `p.d.{name}`", table.columns.join(", "));
         let mut rows = BTreeMap::new();
-        for mut cells in found {
+        self.query(&sql, |mut cells| {
             let version = BASE64_STANDARD.decode(cells.remove(0)).unwrap();
             let before = rows.insert(cells[..table.key].to_vec(), Row { version, cells });
             assert!(before.is_none(), "two rows of one key in {name}");
-        }
+        });
         rows.into_iter().for_each(|(key, row)| row_of(key, row, None));
     }
 }

@@ -1,10 +1,8 @@
-//! Schedules of the embedded backends: logs that are damaged, copied and put back, clocks that jump,
-//! and a long one.
-
-use std::time::Instant;
+//! Schedules of the embedded backends: logs that are damaged, copied and put back, clocks that jump.
 
 use super::embedded::Embedded;
 use super::events::Events;
+use super::long;
 use super::model::Model;
 use super::schedule::{Schedule, Size};
 
@@ -20,39 +18,16 @@ impl Schedule<Embedded> {
         schedule.run();
         schedule.check("the first run");
         for _ in 0..3 + schedule.random.below(steps - 2) {
-            let number = schedule.random.below(17);
+            let number = schedule.random.below(18);
             let step = schedule.any_step(number);
             schedule.check(step);
         }
         schedule.finish();
     }
 
-    /// Plays a long schedule of so many events, more or less one in 23: 20 killed runs, 10 replays,
-    /// 5 seeks and more.
+    /// Plays a long schedule of about so many events.
     pub(crate) fn play_long(seed: u64, events: u64) {
-        let mut steps = Vec::new();
-        for (times, step) in [(17, 3), (3, 4), (2, 5), (5, 6), (5, 7), (3, 9), (3, 10), (1, 12)] {
-            steps.extend(std::iter::repeat_n(step, times));
-        }
-        let publishing = 1 + steps.iter().filter(|step| matches!(step, 3 | 5 | 10)).count() as u64;
-        let (ids, size) = (events / 4 + 1, Size::Exactly(events.div_ceil(publishing)));
-        let mut schedule = Self::of(seed, false, (Events::new(seed, ids), size));
-        let began = Instant::now();
-        let report = |schedule: &Self, step: &str| {
-            let (events, seconds) = (schedule.model.messages.len(), began.elapsed().as_secs());
-            eprintln!("{seconds:>6} s, {events} events: {step}");
-        };
-        schedule.publish();
-        schedule.run();
-        while !steps.is_empty() {
-            let step = steps.swap_remove(schedule.random.below(steps.len() as u64) as usize);
-            let step = schedule.step(step);
-            report(&schedule, step);
-            schedule.check(step);
-            report(&schedule, "compared");
-        }
-        schedule.finish();
-        report(&schedule, "equal to a fold");
+        long::play(events, |events| Self::of(seed, false, (Events::new(seed, events.0), events.1)));
     }
 
     fn any_step(&mut self, number: u64) -> &'static str {

@@ -11,7 +11,7 @@ pub(crate) enum Keeping {
     #[default]
     Current,
     /// The last row or removal of a key by its number, as upserts of BigQuery do. A removal keeps
-    /// out all older rows.
+    /// out all older rows but those of a merge, which come under the number of the removal.
     Numbered,
     /// Every row; a reader sees the newest of a key.
     All,
@@ -22,7 +22,7 @@ pub(crate) struct Kept {
     keeping: Keeping,
     /// The rows that a reader sees.
     rows: Rows,
-    /// `Current`: by key and position, the version of the removal.
+    /// `Current`, `Numbered`: by key and position, the version of the removal.
     removed: BTreeMap<(Key, Vec<u8>), Vec<u8>>,
     /// `Numbered`: the number of the last row or removal.
     numbers: BTreeMap<Key, Vec<u8>>,
@@ -39,19 +39,25 @@ impl Kept {
         &self.rows
     }
 
-    /// Whether a removal keeps the row out.
-    pub(crate) fn is_barred(&self, key: &Key, row: &Row) -> bool {
-        self.numbers.get(key).is_some_and(|number| *number > row.version)
+    /// Whether the row, or a newer one of its message, was removed.
+    fn is_removed(&self, key: &Key, row: &Row) -> bool {
+        let removal = self.removed.get(&(key.clone(), row.position().to_vec()));
+        removal.is_some_and(|removal| *removal > row.version)
+    }
+
+    fn note_removal(&mut self, key: &Key, row: &Row) {
+        let before = self.removed.entry((key.clone(), row.position().to_vec())).or_default();
+        *before = removal(row).max(std::mem::take(before));
     }
 
     /// The greatest version counts.
     pub(crate) fn write(&mut self, key: Key, row: Row) {
         match self.keeping {
             Keeping::Current => {
-                let removal = self.removed.get(&(key.clone(), row.position().to_vec()));
-                let is_removed = removal.is_some_and(|removal| *removal > row.version);
                 let live = self.rows.get(&key);
-                if !is_removed && live.is_none_or(|live| live.version < row.version) {
+                if !self.is_removed(&key, &row)
+                    && live.is_none_or(|live| live.version < row.version)
+                {
                     self.rows.insert(key, row);
                 }
             }
@@ -74,16 +80,27 @@ impl Kept {
         match self.keeping {
             Keeping::Current => {
                 for (key, live) in self.take(is_missing) {
-                    let of = (key, live.position().to_vec());
-                    let before = self.removed.entry(of).or_default();
-                    *before = removal(&live).max(std::mem::take(before));
+                    self.note_removal(&key, &live);
                 }
-                self.write_all(staged);
+                for (key, row) in staged {
+                    self.write(key.clone(), row.clone());
+                }
             }
             Keeping::Numbered => {
-                self.write_all(staged);
+                let staged: Rows = staged
+                    .iter()
+                    .filter(|(key, row)| !self.is_removed(key, row))
+                    .map(|(key, row)| (key.clone(), row.clone()))
+                    .collect();
+                for (key, row) in &staged {
+                    if self.rows.get(key).is_none_or(|live| live.version < row.version) {
+                        self.number(key, &row.version);
+                        self.rows.insert(key.clone(), row.clone());
+                    }
+                }
                 for (key, live) in self.take(is_missing) {
-                    self.numbers.insert(key.clone(), removal(&live));
+                    self.note_removal(&key, &live);
+                    self.number(&key, &removal(&live));
                     if let Some(row) = staged.get(&key) {
                         self.rows.insert(key, row.clone());
                     }
@@ -120,9 +137,11 @@ impl Kept {
         }
     }
 
-    fn write_all(&mut self, staged: &Rows) {
-        for (key, row) in staged {
-            self.write(key.clone(), row.clone());
+    /// The number of a key only rises.
+    fn number(&mut self, key: &Key, version: &[u8]) {
+        let number = self.numbers.entry(key.clone()).or_default();
+        if number.as_slice() < version {
+            *number = version.to_vec();
         }
     }
 

@@ -89,12 +89,6 @@ impl Model {
         self.tables.get(table).map(Kept::rows)
     }
 
-    /// Whether the removal of a newer row keeps this one out for good: only upserts of BigQuery do
-    /// that, and a merge counts them.
-    pub(crate) fn is_barred(&self, table: &str, key: &Key, row: &Row) -> bool {
-        self.tables.get(table).is_some_and(|kept| kept.is_barred(key, row))
-    }
-
     fn table(&mut self, table: &'static str) -> &mut Kept {
         self.tables.entry(table).or_insert_with(|| Kept::new(self.keeping))
     }
@@ -152,6 +146,29 @@ impl Model {
         }
     }
 
+    /// The rows of a replay of the open letters.
+    pub(crate) fn stage_letters(&self, rules: &Rules) -> Staged {
+        let of = |duty: &str| {
+            let of_duty = self.letters.iter().filter(|(_, of)| of == duty);
+            of_duty.map(|(at, _)| &self.messages[*at]).collect::<Vec<_>>()
+        };
+        let mut staged = Self::stage(of("route").into_iter(), rules, None);
+        for processor in PROCESSORS {
+            let messages = of(processor);
+            let one = Self::stage(messages.into_iter(), rules, Some(processor));
+            // The position is recorded only for an event that never was valid: all its rows are replayed.
+            for (table, rows) in one.tables {
+                let all = staged.tables.entry(table).or_default();
+                for (key, row) in rows {
+                    if all.get(&key).is_none_or(|other| other.version < row.version) {
+                        all.insert(key, row);
+                    }
+                }
+            }
+        }
+        staged
+    }
+
     /// The rows of a replay of `messages`.
     pub(crate) fn stage<'a>(
         messages: impl Iterator<Item = &'a Message>,
@@ -201,7 +218,7 @@ impl Model {
     pub(crate) fn fold(&self, rules: &Rules) -> BTreeMap<&'static str, Rows> {
         let mut messages: Vec<_> = self.archived.iter().map(|at| &self.messages[*at]).collect();
         messages.extend(self.messages.iter().filter(|message| message.offset == 0));
-        messages.sort_by_key(|message| position(message));
+        messages.sort_by_cached_key(|message| position(message));
         let mut tables: BTreeMap<_, BTreeMap<Key, (i64, Row)>> = BTreeMap::new();
         for message in messages {
             let event = message.event();

@@ -122,7 +122,7 @@ impl Project {
                 assert!(staged.completed.is_some(), "{} is not complete", table.name);
                 let how = Comparison {
                     passed_over: vec!["at".to_owned()],
-                    scope: Some(Scope { revision: rule.plan.revision() }),
+                    scope: Some(Scope { revision: staged.revision }),
                     examples: 3,
                 };
                 let book = RuleBook::of(&settings).await.unwrap();
@@ -146,11 +146,10 @@ impl Project {
         runtime().block_on(async {
             let Some(store) = open_dead_letters(&settings).await.unwrap() else { return };
             let filter = DeadLetterFilter {
-                id_prefix: None,
-                reason: None,
                 requeued: Some(false),
                 live_only: true,
                 limit: usize::MAX,
+                ..DeadLetterFilter::ALL
             };
             let mut ids = store.find(&filter).await.unwrap();
             ids.reverse();

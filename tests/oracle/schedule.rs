@@ -104,6 +104,10 @@ impl<P: Place> Schedule<P> {
                 self.import();
                 "an import"
             }
+            17 => {
+                self.replay_letters();
+                "a replay of letters and a merge"
+            }
             _ => {
                 self.late_copies();
                 "late copies of removed rows"
@@ -228,17 +232,21 @@ impl<P: Place> Schedule<P> {
         })
     }
 
-    fn replay_live(&mut self) {
-        let (range, only) = (self.range(), self.processor());
-        let archived = self.archived(range);
+    /// The source of a replay of the range, and the messages in it.
+    fn source(&mut self, range: (i64, i64)) -> (Source, Vec<usize>) {
         let held = self
             .indexes(|_, message| message.in_log && (range.0..range.1).contains(&message.micros));
         // A message that never was valid is in no archive: only a requeue may make its rows.
         let whole = held.iter().all(|at| self.model.archived.contains(at));
-        let (source, messages) = match whole && self.place.replays_log() && self.random.chance(50) {
+        match whole && self.place.replays_log() && self.random.chance(50) {
             true => (Source::Log, held),
-            false => (Source::Archive, archived),
-        };
+            false => (Source::Archive, self.archived(range)),
+        }
+    }
+
+    fn replay_live(&mut self) {
+        let (range, only) = (self.range(), self.processor());
+        let (source, messages) = self.source(range);
         let rules = self.present().clone();
         self.place.project().replay(&rules, (source, Target::Live), range, only, &[]);
         for at in messages {
@@ -249,7 +257,19 @@ impl<P: Place> Schedule<P> {
     fn replay_and_merge(&mut self) {
         let (range, only) = (self.range(), self.processor());
         let remove_missing = self.random.chance(60);
-        self.stage_and_merge(Source::Archive, &self.archived(range), (range, only), remove_missing);
+        let (source, messages) = self.source(range);
+        self.stage_and_merge(source, &messages, (range, only), remove_missing);
+    }
+
+    /// Replays all open letters into staging, each to the duty that failed. They stay open.
+    fn replay_letters(&mut self) {
+        let rules = self.present().clone();
+        let remove_missing = self.random.chance(60);
+        let (project, history) = (self.place.project(), (Source::DeadLetters, Target::Staging));
+        project.replay(&rules, history, EVER, None, &[]);
+        project.merge(&rules, None, remove_missing);
+        let staged = self.model.stage_letters(&rules);
+        self.model.merge(&staged, remove_missing);
     }
 
     pub(super) fn stage_and_merge(

@@ -23,6 +23,7 @@ use crate::dataset::Dataset;
 use crate::letters::{any, letter};
 use crate::patience::{PatientDataset, PatientStaging};
 use crate::project::Project;
+use crate::roles_table::{Grant, documented};
 
 const AMPLE: Room = Room { messages: 1_000, bytes: 1 << 30 };
 
@@ -166,4 +167,132 @@ pub(crate) async fn setup(project: &Project) {
     made("kept", &["setup"]).await;
     let (code, told, error) = project.kappa(&["check", "--connect"], &set).await;
     assert_eq!((code, &*error), (Some(0), ""), "{told}");
+}
+
+/// Settings of a pipeline with all three services, all of its own.
+fn pipeline(project: &Project) -> Vec<String> {
+    let mut set = project.subscription();
+    set.extend([project.dataset(), project.bucket(), "status.listen=127.0.0.1:0".to_owned()]);
+    set
+}
+
+/// A command that does what it is asked; what it wrote.
+async fn done(project: &Project, arguments: &[&str], set: &[String]) -> String {
+    let (code, told, error) = project.kappa(arguments, set).await;
+    assert_eq!(code, Some(0), "kappa {arguments:?}\n{told}{error}");
+    told
+}
+
+/// A file with an order of each of these times, whose ids are the times too.
+fn orders(times: &[String]) -> tempfile::NamedTempFile {
+    let line = |time: &String| {
+        format!(
+            r#"{{"event_id":"{time}","event_type":"order.placed","timestamp":"{time}","data":{{}}}}"#
+        )
+    };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), times.iter().map(line).collect::<Vec<_>>().join("\n")).unwrap();
+    file
+}
+
+/// The ids of the orders that are rows, and the dead letters.
+async fn outcome(project: &Project, set: &[String]) -> (BTreeSet<String>, String) {
+    let settings = project.settings("warehouse.backend=bigquery", set);
+    let dataset = Dataset::open(bigquery_options(&settings).unwrap(), None);
+    let sql = format!("SELECT event_id FROM {}", dataset.sql.name("orders"));
+    let rows = dataset.sql.query(&sql).await;
+    let id = |cells: &Vec<serde_json::Value>| cells[0].as_str().unwrap().to_owned();
+    let letters = done(project, &["dead-letters", "list", "--json"], set).await;
+    (rows.iter().map(id).collect(), letters)
+}
+
+/// Events of 1962 and of 2040 are rows, or dead letters whose reason is the partition; and none keeps an
+/// event of today from its table.
+pub(crate) async fn ages(project: &Project, mode: WriteMode) {
+    let mut set = pipeline(project);
+    let mode = if mode == WriteMode::Append { "append" } else { "upsert" };
+    set.push(format!("warehouse.bigquery.mode={mode}"));
+    done(project, &["setup"], &set).await;
+    let today = Timestamp::now().to_string();
+    let old = ["1962-01-05T12:00:00Z".to_owned(), "2040-07-01T12:00:00Z".to_owned()];
+    let file = orders(&[old[0].clone(), today.clone(), old[1].clone()]);
+    done(project, &["publish", file.path().to_str().unwrap()], &set).await;
+    done(project, &["run", "--until-idle", "--deadline", "20m"], &set).await;
+    let (rows, letters) = outcome(project, &set).await;
+    assert!(rows.contains(&today), "{rows:?}\n{letters}");
+    for time in &old {
+        let is_row = rows.contains(time);
+        eprintln!(
+            "{mode}: an event of {time} is {}",
+            if is_row { "a row" } else { "a dead letter" }
+        );
+        let is_letter = letters.contains(&format!("\"event_id\":\"{time}\""));
+        assert_ne!(is_row, is_letter, "{time}: {rows:?}\n{letters}");
+    }
+    let refused = old.iter().filter(|time| !rows.contains(*time)).count();
+    assert_eq!(letters.matches("outside the allowed bounds").count(), refused, "{letters}");
+}
+
+/// The daemon, and `kappa check --connect`, under an account that has exactly the documented roles.
+/// `account` are the settings that name it; `grant` gives it roles on what the settings name.
+pub(crate) async fn roles(
+    project: &Project,
+    account: &[String],
+    grant: impl AsyncFn(&Project, &[Grant], &[String]),
+) {
+    let set = pipeline(project);
+    done(project, &["setup"], &set).await;
+    let second = |n| Timestamp::now().before(Duration::from_secs(n)).to_string();
+    let times: Vec<_> = (0..20).map(second).collect();
+    let file = orders(&times);
+    done(project, &["publish", file.path().to_str().unwrap()], &set).await;
+    let under_it = [&set, account].concat();
+    let roles_of = |command: &str| {
+        let found = documented().into_iter().find(|(name, _)| name == command);
+        found.unwrap_or_else(|| panic!("ops/iam.md has no {command}")).1
+    };
+    grant(project, &roles_of("run"), &set).await;
+    // A grant takes minutes to reach every service.
+    let arguments = ["run", "--until-idle", "--deadline", "2m"];
+    let mut last = (None, String::new(), String::new());
+    for _ in 0..5 {
+        last = project.kappa(&arguments, &under_it).await;
+        if last.0 == Some(0) {
+            break;
+        }
+    }
+    assert_eq!(last.0, Some(0), "{}{}", last.1, last.2);
+    grant(project, &roles_of("check --connect"), &set).await;
+    let told = done(project, &["check", "--connect"], &under_it).await;
+    assert!(!told.contains("lacking"), "{told}");
+    grant(project, &roles_of("dead-letters list, show"), &set).await;
+    let (rows, _) = outcome(project, &set).await;
+    assert_eq!(rows.len(), times.len());
+}
+
+/// The jobs of the last day that applied upserts, and the bytes that they read. They begin some time after
+/// the upserts, so these are of earlier runs too.
+pub(crate) async fn apply_jobs(project: &Project, location: &str) -> Vec<(String, u64)> {
+    bigquery(project, WriteMode::Upsert).await;
+    let settings = project.settings("warehouse.backend=bigquery", &[project.dataset()]);
+    let options = bigquery_options(&settings).unwrap();
+    let view =
+        format!("`{}.region-{}`.INFORMATION_SCHEMA.JOBS", options.project, location.to_lowercase());
+    let sql = format!(
+        "SELECT job_id, creation_time, total_bytes_processed FROM {view} \
+         WHERE job_id LIKE '%cdc_background%'"
+    );
+    let dataset = Dataset::open(options, None);
+    let day_ago = Timestamp::now().before(Duration::from_secs(86_400));
+    let text = |cell: &serde_json::Value| cell.as_str().unwrap_or_default().to_owned();
+    let rows = dataset.sql.query(&sql).await;
+    let of_today = rows.iter().filter(|cells| {
+        let created = text(&cells[1]).parse().map(Timestamp::from_micros);
+        created.is_ok_and(|created| created > day_ago)
+    });
+    let jobs = of_today.map(|cells| (text(&cells[0]), text(&cells[2]).parse().unwrap_or_default()));
+    let jobs: Vec<(String, u64)> = jobs.collect();
+    let bytes: u64 = jobs.iter().map(|(_, bytes)| bytes).sum();
+    eprintln!("apply jobs of the last day: {}, which read {bytes} bytes", jobs.len());
+    jobs
 }

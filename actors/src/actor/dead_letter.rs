@@ -2,12 +2,19 @@
 //!
 //! The actor is a [`Writer`](super::writer::Writer) of the table `dead_letters`; this file is the interface for the other
 //! actors. If it crashes, its events are delivered again, to it alone.
+//!
+//! A letter that crashes the actor or the process when it is stored is stored in a bare form: the
+//! payload goes to an object of the archive as it is, and the row names the object. The row holds
+//! nothing of the event but its attributes and ordering key.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dead_letter_table::DeadLetter;
+use bytes::Bytes;
+
+use crate::dead_letter_table::{self, DeadLetter};
 use crate::delivery::{Claim, Verdict};
+use crate::port::ArchiveStore;
 use crate::replay::OpenLetters;
 use crate::supervision::Address;
 use crate::time::Timestamp;
@@ -15,35 +22,83 @@ use crate::time::Timestamp;
 use super::writer::{Rows, WriterMessage};
 
 /// Where condemned events go.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DeadLetters {
-    address: Address<WriterMessage>,
-    staging: Option<Arc<str>>,
-    requeued: Option<Arc<OpenLetters>>,
+    /// The actor.
+    pub address: Address<WriterMessage>,
+    /// Takes the payloads of bare letters.
+    pub payloads: Arc<dyn ArchiveStore>,
+    /// The id of a replay into staging.
+    pub staging: Option<Arc<str>>,
+    /// The letters that are being requeued, in a requeue.
+    pub requeued: Option<Arc<OpenLetters>>,
+    /// Texts of payloads whose whole letters abort the process: fault injection.
+    pub abort_on: Vec<String>,
+}
+
+impl std::fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeadLetters").field("staging", &self.staging).finish_non_exhaustive()
+    }
 }
 
 impl DeadLetters {
-    /// Sends to the actor at `address`. In a replay into staging, `staging` is its id. In a
-    /// requeue, `requeued` knows the letters that are being requeued.
-    #[must_use]
-    pub fn new(
-        address: Address<WriterMessage>,
-        staging: Option<Arc<str>>,
-        requeued: Option<Arc<OpenLetters>>,
-    ) -> Self {
-        Self { address, staging, requeued }
-    }
-
     /// Has condemned claims stored, and then settled. If the actor is dead, they come round again.
     pub fn store(&self, condemned: Vec<Claim>) {
-        if condemned.is_empty() {
+        let (bare, whole): (Vec<_>, Vec<_>) = condemned.into_iter().partition(Claim::is_bare);
+        for claim in bare {
+            let this = self.clone();
+            tokio::spawn(async move { this.store_bare(claim).await });
+        }
+        if whole.is_empty() {
             return;
         }
         let failed_at = Timestamp::now();
-        let rows = condemned.iter().filter_map(|claim| Some(self.letter(claim, failed_at)?.row()));
+        let rows = whole.iter().filter_map(|claim| {
+            self.abort_if_ordered(claim);
+            Some(self.letter(claim, failed_at)?.row())
+        });
         let rows = rows.collect();
-        let claims = condemned.into_iter().map(|claim| (claim, 1)).collect();
+        let claims = whole.into_iter().map(|claim| (claim, 1)).collect();
         let _ = self.address.send(WriterMessage::Write(Rows { rows, claims }));
+    }
+
+    /// Has a claim stored in the bare form. The payload is durable before the row that names it. If
+    /// the archive does not take it now, the claim is dropped and comes round again.
+    async fn store_bare(&self, claim: Claim) {
+        let Some(letter) = self.letter(&claim, Timestamp::now()) else { return };
+        let object = dead_letter_table::object_of(&letter.id);
+        let payload = claim.message().payload.clone();
+        if let Err(error) = self.payloads.put_if_absent(&object, payload).await {
+            tracing::warn!(%error, object, "the payload of a dead letter cannot be stored now");
+            return;
+        }
+        let class = letter.class.as_deref().unwrap_or_default();
+        let reason = format!(
+            "{class}; storing the whole letter crashed: its reason is left out, and its payload is \
+             the archive's object {object}"
+        );
+        tracing::warn!(id = letter.id, reason, "a dead letter is stored in its bare form");
+        let bare = DeadLetter {
+            event_id: None,
+            event_type: None,
+            payload: Bytes::new(),
+            payload_object: Some(object),
+            reason,
+            ..letter
+        };
+        let _ = self
+            .address
+            .send(WriterMessage::Write(Rows { rows: vec![bare.row()], claims: vec![(claim, 1)] }));
+    }
+
+    fn abort_if_ordered(&self, claim: &Claim) {
+        let payload = &claim.message().payload;
+        let holds = |text: &String| payload.windows(text.len()).any(|it| it == text.as_bytes());
+        if self.abort_on.iter().filter(|text| !text.is_empty()).any(holds) {
+            tracing::error!("the letter is listed in faults.abort_on_letter");
+            std::process::abort();
+        }
     }
 
     fn letter(&self, claim: &Claim, failed_at: Timestamp) -> Option<DeadLetter> {

@@ -13,7 +13,7 @@ use crate::delivery::{Claim, Posting, Salvaged, Verdict};
 use crate::envelope::{Envelope, EnvelopePlan, Invalid};
 use crate::replay::ReplayRange;
 use crate::supervision::{Address, Me, Role, RoleError};
-use crate::vitals::Board;
+use crate::vitals::{Board, Outcome, Step};
 
 /// Claims of any duty but dead letter, to be parsed and sent their ways.
 #[derive(Debug)]
@@ -71,7 +71,10 @@ impl Role for Parser {
         }
         drop(posting);
         self.board.counters().left_out.add(left_out);
-        self.board.counters().invalid.add(invalid.len() as u64);
+        let counters = self.board.counters();
+        counters.invalid.add(invalid.len() as u64);
+        counters.attempts.add(Step::Parse, Outcome::Done, valid.len() as u64);
+        counters.attempts.add(Step::Parse, Outcome::Refused, invalid.len() as u64);
         self.dead_letters.store(invalid);
         if !valid.is_empty() {
             // A send that fails drops the claims: they come round again.

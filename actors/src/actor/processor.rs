@@ -22,6 +22,7 @@ use crate::processor::{BadRow, EventView, Processor, make_rows_within};
 use crate::row::Row;
 use crate::supervision::{Address, Me, Role, RoleError};
 use crate::time::Timestamp;
+use crate::vitals::{Board, Outcome, Step};
 
 /// Claims of events for this processor.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct EventFaults {
     pub panic_on: HashSet<String>,
     /// Events that abort the process.
     pub abort_on: HashSet<String>,
+    /// Texts of payloads whose whole dead letters abort the process.
+    pub abort_on_letter: Vec<String>,
 }
 
 /// The role.
@@ -49,6 +52,8 @@ pub struct ProcessorActor {
     pub dead_letters: DeadLetters,
     /// Events to fail at: fault injection.
     pub faults: Arc<EventFaults>,
+    /// Where attempts are counted.
+    pub board: Arc<Board>,
 }
 
 impl Role for ProcessorActor {
@@ -119,12 +124,16 @@ impl ProcessorActor {
         }
         drop(posting);
         drop(reserved);
+        let handled = (before - claims.len()) as u64;
+        let attempts = &self.board.counters().attempts;
+        attempts.add(Step::Process, Outcome::Done, handled - bad.len() as u64);
+        attempts.add(Step::Process, Outcome::Refused, bad.len() as u64);
         self.dead_letters.store(bad);
         if !made.claims.is_empty() {
             // A send that fails drops the claims: they come round again.
             let _ = self.writer.send(WriterMessage::Write(made));
         }
-        me.vitals().handled((before - claims.len()) as u64);
+        me.vitals().handled(handled);
     }
 
     /// Appends the event's rows, all or none. Answers how many.
@@ -146,7 +155,7 @@ impl ProcessorActor {
 
     #[expect(clippy::panic, reason = "fault injection")]
     fn fail_if_ordered(&self, id: &str) {
-        let EventFaults { panic_on, abort_on } = &*self.faults;
+        let EventFaults { panic_on, abort_on, .. } = &*self.faults;
         if !panic_on.is_empty() && panic_on.contains(id) {
             panic!("event {id} is listed in faults.panic_on");
         }

@@ -18,7 +18,8 @@ use crate::message::Message;
 use crate::port::{Backlog, EventLog, Pulled, Room};
 use crate::settings::ReaderSettings;
 use crate::supervision::{Address, Backoff, Me, Role, RoleError};
-use crate::vitals::Board;
+use crate::time::Timestamp;
+use crate::vitals::{Board, Outcome, Step};
 
 /// How long a pull waits for a message.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -206,7 +207,10 @@ impl Reader {
         }
         let room = self.room().await;
         let nothing_unacknowledged = self.ports.ledger.account().messages() == 0;
-        let pulled = match self.ports.log.pull(room, PATIENCE).await {
+        let pulled = self.ports.log.pull(room, PATIENCE).await;
+        let attempts = &self.ports.board.counters().attempts;
+        attempts.add(Step::Pull, Outcome::of(&pulled), 1);
+        let pulled = match pulled {
             Ok(pulled) => pulled,
             Err(error) => {
                 self.ports.board.trouble(PULL, error.to_string(), 0);
@@ -222,8 +226,13 @@ impl Reader {
             self.set_idle(None);
             self.suspects = messages.iter().any(|message| message.suspect.is_some());
             self.press(self.suspects);
-            return self.admit(messages);
+            let newest = messages.iter().map(|message| message.publish_time).max();
+            let claims = self.admit(messages);
+            // Behind the opening of their claims: at no moment do they count for nothing.
+            newest.into_iter().for_each(|newest| self.ports.board.log_was_read(newest));
+            return claims;
         }
+        self.ports.board.log_is_empty(Timestamp::now());
         self.press(ended || self.suspects || matches!(asked, Intake::UntilIdle | Intake::ToTheEnd));
         let idle = match asked {
             _ if !nothing_unacknowledged => None,

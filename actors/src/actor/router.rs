@@ -80,18 +80,18 @@ impl Router {
         }
         ways.retain(|&way| way < self.processors.len());
         duties.clear();
+        let to_archive = self.archive.is_some() && !claim.message().archived;
         let failed = self.requeued.as_ref().and_then(|all| all.only(&claim.message().id));
         if let Some(failed) = failed {
             // The other duties are done. A processor that no longer takes the type makes no row.
             ways.retain(|&way| self.names.get(way).is_some_and(|name| *name == failed));
             duties.extend(ways.iter().map(|&processor| Duty::Process(processor)));
-            let to_archive = self.archive.is_some() && failed == dead_letter_table::ARCHIVE;
+            let to_archive = to_archive && failed == dead_letter_table::ARCHIVE;
             duties.extend(to_archive.then_some(Duty::Archive));
             return;
         }
         ways.extend_from_slice(&self.observers);
         duties.extend(ways.iter().map(|&processor| Duty::Process(processor)));
-        let to_archive = self.archive.is_some() && !claim.message().archived;
         duties.extend(to_archive.then_some(Duty::Archive));
     }
 

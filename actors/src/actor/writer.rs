@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::dead_letter::DeadLetters;
 use crate::dead_letter_table::Stage;
@@ -17,7 +18,8 @@ use crate::port::{Refusal, Warehouse, WriteError, Written};
 use crate::row::{Row, TableSpec};
 use crate::settings::WriterSettings;
 use crate::supervision::{Backoff, Errand, Me, Role, RoleError};
-use crate::vitals::Counter;
+use crate::time::Timestamp;
+use crate::vitals::{Board, Counter, Outcome, Step, TableMeter, Tally, micros};
 
 /// The writer's mailbox.
 #[derive(Debug)]
@@ -79,6 +81,59 @@ pub struct WriterPorts {
     pub count_written: Arc<dyn Fn(u64) + Send + Sync>,
     /// Counts the rows that a newer version kept out.
     pub superseded: Arc<Counter>,
+    /// Measures the commits, and how old their events are.
+    pub meter: Arc<TableMeter>,
+    /// Where attempts are counted, as which step.
+    pub board: Arc<Board>,
+    /// [`Step::Commit`] or [`Step::DeadLetter`].
+    pub step: Step,
+}
+
+impl WriterPorts {
+    fn count_attempt(&self, answer: &Result<Written, WriteError>) {
+        let outcome = match answer {
+            Ok(Written { refusals, .. }) if refusals.is_empty() => Outcome::Done,
+            Ok(_) => Outcome::Refused,
+            Err(WriteError::Gone(_)) => Outcome::Gone,
+            Err(WriteError::Unavailable(_)) => Outcome::Unavailable,
+        };
+        self.board.counters().attempts.add(self.step, outcome, 1);
+    }
+}
+
+/// The ages of the events of one commit, entered in the table's histograms when it is dropped.
+struct Ages<'a> {
+    meter: &'a TableMeter,
+    now: Timestamp,
+    since_publishing: Tally,
+    since_event: Tally,
+}
+
+impl<'a> Ages<'a> {
+    fn new(meter: &'a TableMeter) -> Self {
+        let (since_publishing, since_event) =
+            (meter.publish_to_row.tally(), meter.event_to_row.tally());
+        Self { meter, now: Timestamp::now(), since_publishing, since_event }
+    }
+
+    /// Notes that an event has so many rows now.
+    fn observe(&mut self, claim: &Claim, rows: usize) {
+        let delivery = claim.delivery();
+        let note = |tally: &mut Tally, time: Timestamp| {
+            tally.observe(micros(time.age_at(self.now)), rows as u64);
+        };
+        note(&mut self.since_publishing, delivery.publish_time());
+        if let Some(time) = delivery.event_time() {
+            note(&mut self.since_event, time);
+        }
+    }
+}
+
+impl Drop for Ages<'_> {
+    fn drop(&mut self) {
+        self.meter.publish_to_row.add(&self.since_publishing);
+        self.meter.event_to_row.add(&self.since_event);
+    }
 }
 
 /// The role.
@@ -100,8 +155,8 @@ pub struct Writer {
     in_trouble: Option<u64>,
 }
 
-/// The warehouse's answer to rows.
-type Answer = Result<Written, WriteError>;
+/// The warehouse's answer to rows, with the time that it took.
+type Answer = (Result<Written, WriteError>, Duration);
 
 struct Sent {
     number: u64,
@@ -213,7 +268,7 @@ impl Writer {
     async fn take_answer(&mut self, sent: Sent, me: &Me<WriterMessage>) -> Result<(), RoleError> {
         let Sent { number, rows, claims, answer } = sent;
         let answer = answer.outcome().await?;
-        self.in_trouble.take_if(|troubled| *troubled == number && answer.is_ok());
+        self.in_trouble.take_if(|troubled| *troubled == number && answer.0.is_ok());
         let Err(mut again) = self.conclude(answer, rows, claims, me).await else { return Ok(()) };
         self.open.bytes += again.rows.iter().map(Row::cost_bytes).sum::<u64>();
         again.rows.append(&mut self.open.rows.rows);
@@ -239,17 +294,22 @@ impl Writer {
     fn write(&self, rows: &Arc<Vec<Row>>) -> impl Future<Output = Answer> + use<> {
         let (warehouse, table) = (Arc::clone(&self.ports.warehouse), Arc::clone(&self.ports.table));
         let rows = Arc::clone(rows);
-        async move { warehouse.write(&table, rows).await }
+        async move {
+            let began = Instant::now();
+            let answer = warehouse.write(&table, rows).await;
+            (answer, began.elapsed())
+        }
     }
 
     /// Settles the claims of rows that were written, or hands them back.
     async fn conclude(
         &mut self,
-        answer: Answer,
+        (answer, took): Answer,
         rows: Arc<Vec<Row>>,
         claims: Vec<(Claim, usize)>,
         me: &Me<WriterMessage>,
     ) -> Result<(), Rows> {
+        self.ports.count_attempt(&answer);
         match answer {
             Ok(Written { refusals, superseded }) => {
                 if self.in_trouble.is_none() {
@@ -259,6 +319,8 @@ impl Writer {
                 me.vitals().handled(claims.len() as u64);
                 (self.ports.count_written)((rows.len() - refusals.len()) as u64);
                 self.ports.superseded.add(superseded);
+                self.ports.meter.commit_time.observe(micros(took));
+                self.ports.meter.commit_rows.observe(rows.len() as u64);
                 self.settle(claims, refusals, me);
                 Ok(())
             }
@@ -291,6 +353,7 @@ impl Writer {
         let mut refusals = refusals.into_iter().peekable();
         let mut condemned = Vec::new();
         let mut posting = Posting::default();
+        let mut ages = Ages::new(&self.ports.meter);
         let mut end = 0;
         for (claim, count) in claims {
             end += count;
@@ -299,7 +362,10 @@ impl Writer {
                 first.get_or_insert(refusal);
             }
             match (first, &self.ports.on_refusal) {
-                (None, _) => posting.settle(claim),
+                (None, _) => {
+                    ages.observe(&claim, count);
+                    posting.settle(claim);
+                }
                 (Some(refusal), OnRefusal::Condemn { processor, .. }) => {
                     condemned.push(claim.condemn(Verdict {
                         stage: Stage::Write,

@@ -9,6 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 const LENGTH: usize = 12;
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
+/// Incarnations of requeues begin with it. One in 1,296 of the others does too.
+pub(super) const REQUEUE: &str = "rq";
+
 /// One life of a window's actor: random, so that no two writers ever mean the same part.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Incarnation(CompactString);
@@ -17,8 +20,18 @@ impl Incarnation {
     /// A new one: 12 random characters of `[a-z0-9]`, 62 bits.
     #[must_use]
     pub fn random() -> Self {
+        Self::begins("")
+    }
+
+    /// A new one of a requeue: its objects are found by their names.
+    #[must_use]
+    pub fn of_requeue() -> Self {
+        Self::begins(REQUEUE)
+    }
+
+    fn begins(with: &str) -> Self {
         let digit = |_| char::from(DIGITS[rand::random_range(0..DIGITS.len())]);
-        Self((0..LENGTH).map(digit).collect())
+        Self(with.chars().chain((with.len()..LENGTH).map(digit)).collect())
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::incarnation::REQUEUE;
 use super::name::{self, FinalName, PartName};
 use super::seal::{self, SealError};
 use super::{Compression, LineFormat, Window};
-use crate::port::{ArchiveStore, ObjectInfo};
+use crate::port::{ArchiveStore, ObjectInfo, StoreError};
 use crate::time::Timestamp;
 
 /// An object that holds event lines.
@@ -52,6 +53,23 @@ pub async fn objects_between(
         .collect();
     objects.sort_by(|a, b| (a.window, &a.name).cmp(&(b.window, &b.name)));
     Ok(objects)
+}
+
+/// The objects of a window that requeues wrote, and few others.
+///
+/// When one turns out to be gone, its lines are in a final by then, so ask again.
+///
+/// # Errors
+/// [`StoreError::Unavailable`]: ask again later.
+pub async fn requeued_objects(
+    store: &dyn ArchiveStore,
+    window: Window,
+) -> Result<Vec<ArchiveObject>, StoreError> {
+    let parts = store.list(&format!("{}{window}/{REQUEUE}", name::PARTS)).await?;
+    let day = window.day();
+    let finals = format!("{}dt={day}/events-{window}-{REQUEUE}", name::EVENTS);
+    let finals = store.list(&finals).await?;
+    Ok(parts.into_iter().filter_map(part).chain(finals.into_iter().filter_map(finished)).collect())
 }
 
 /// The beginning that the names of all finals or indexes (`kind`) between two times share, so that

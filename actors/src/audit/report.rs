@@ -201,10 +201,10 @@ impl Tally {
         }
     }
 
-    /// Whether everything is as it should be; what was purged is not looked at.
+    /// Whether everything is as it should be.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
-        self.missing + self.twice + self.stale == 0
+        self.missing + self.purged + self.twice + self.stale == 0
             && self.differing + self.unaccounted + self.damaged == 0
     }
 

@@ -1,8 +1,10 @@
 //! Duties, and the number and size of the messages that wait for each.
 
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::posting::Change;
+use crate::time::Timestamp;
 use crate::vitals::Holding;
 
 /// A duty to make a delivery durable in one place.
@@ -27,11 +29,17 @@ pub(super) struct Duties {
     processors: Vec<(String, Open)>,
 }
 
+/// The open claims of one duty.
+#[derive(Debug, Default)]
+struct Open(Mutex<Sums>);
+
 /// Below 0 for a moment, where a claim's end is entered before its opening.
 #[derive(Debug, Default)]
-struct Open {
-    messages: AtomicI64,
-    bytes: AtomicI64,
+struct Sums {
+    messages: i64,
+    bytes: i64,
+    /// Messages by their publish time, rounded down.
+    times: BTreeMap<Timestamp, i64>,
 }
 
 impl Duties {
@@ -52,11 +60,15 @@ impl Duties {
         }
     }
 
-    pub(super) fn change(&self, duty: Duty, change: Change) {
+    pub(super) fn change(&self, duty: Duty, change: &Change) {
         if let Some(open) = self.open(duty) {
-            open.messages.fetch_add(change.messages, Relaxed);
-            open.bytes.fetch_add(change.bytes, Relaxed);
+            open.sums().change(change);
         }
+    }
+
+    /// Publish time of the oldest message that waits for this duty, rounded down.
+    pub(super) fn oldest(&self, duty: Duty) -> Option<Timestamp> {
+        self.open(duty)?.sums().times.first_key_value().map(|(time, _)| *time)
     }
 
     /// What each duty with open claims holds. An event with two open duties counts for both.
@@ -71,10 +83,13 @@ impl Duties {
         named
             .into_iter()
             .chain(processors)
-            .map(|(duty, open)| Holding {
-                duty,
-                messages: u64::try_from(open.messages.load(Relaxed)).unwrap_or(0),
-                bytes: u64::try_from(open.bytes.load(Relaxed)).unwrap_or(0),
+            .map(|(duty, open)| {
+                let sums = open.sums();
+                Holding {
+                    duty,
+                    messages: u64::try_from(sums.messages).unwrap_or(0),
+                    bytes: u64::try_from(sums.bytes).unwrap_or(0),
+                }
             })
             .filter(|holding| holding.messages > 0)
             .collect()
@@ -86,6 +101,27 @@ impl Duties {
             Duty::Archive => Some(&self.archive),
             Duty::DeadLetter => Some(&self.dead_letter),
             Duty::Process(index) => self.processors.get(index).map(|(_, open)| open),
+        }
+    }
+}
+
+impl Open {
+    fn sums(&self) -> MutexGuard<'_, Sums> {
+        // A panic elsewhere leaves the sums whole: only plain additions are made under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sums {
+    fn change(&mut self, change: &Change) {
+        self.messages += change.messages();
+        self.bytes += change.bytes();
+        for &(time, messages) in change.times() {
+            let open = self.times.entry(time).or_default();
+            *open += messages;
+            if *open == 0 {
+                self.times.remove(&time);
+            }
         }
     }
 }

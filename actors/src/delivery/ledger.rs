@@ -3,7 +3,7 @@
 //! It belongs to no actor, so no actor's death can stop an acknowledgement or lose a claim.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use super::account::signed;
 use super::duties::Duties;
 use super::in_flight::InFlight;
 use super::posting::Change;
-use super::{Account, Claim, Delivery, Duty, Held, Verdict};
+use super::{Account, Claim, Delivery, Duty, Held, NO_TIME, Verdict, grain};
 use crate::message::{Lease, Message};
 use crate::port::{EventLog, LogError};
-use crate::vitals::{Board, Holding};
+use crate::time::Timestamp;
+use crate::vitals::{Board, Holding, Outcome, Step};
 
 /// How long to wait before an acknowledgement that failed is tried again.
 const ACK_RETRY: Duration = Duration::from_millis(200);
@@ -93,6 +94,13 @@ impl Ledger {
         self.duties.holdings()
     }
 
+    /// Publish time of the oldest message that waits for this duty. It is rounded down, by a few
+    /// milliseconds or, for older messages, by some percent of its age when it was taken.
+    #[must_use]
+    pub fn oldest(&self, duty: Duty) -> Option<Timestamp> {
+        self.duties.oldest(duty)
+    }
+
     pub(super) fn count_letter(&self, verdict: &Verdict) {
         self.board.counters().count_letter(verdict.stage, &verdict.class);
     }
@@ -109,7 +117,8 @@ impl Ledger {
     #[must_use]
     pub fn admit(self: &Arc<Self>, messages: Vec<Message>) -> Vec<Claim> {
         let mut claims = Vec::with_capacity(messages.len());
-        let mut bytes = 0;
+        let now = Timestamp::now();
+        let mut opened = Change::default();
         let mut repeated = 0;
         let mut in_flight = lock(&self.in_flight);
         if self.closed.load(Ordering::Acquire) {
@@ -117,17 +126,17 @@ impl Ledger {
         }
         for message in messages {
             if in_flight.take_in(&message.id, message.lease) {
-                let cost_bytes = message.cost_bytes();
-                bytes += cost_bytes;
-                claims.push(self.lend(message, cost_bytes));
+                let claim = self.lend(message, now);
+                opened.open(claim.delivery());
+                claims.push(claim);
             } else {
                 repeated += 1;
             }
         }
         drop(in_flight);
         self.account.charge_messages(claims.len() as u64);
-        self.account.change_messages(signed(bytes));
-        self.duties.change(Duty::Route, Change::opened(claims.len(), bytes));
+        self.account.change_messages(opened.bytes());
+        self.duties.change(Duty::Route, &opened);
         let counters = self.board.counters();
         counters.received.add(claims.len() as u64);
         counters.redelivered.add(repeated);
@@ -135,11 +144,14 @@ impl Ledger {
         claims
     }
 
-    fn lend(self: &Arc<Self>, message: Message, cost_bytes: u64) -> Claim {
+    fn lend(self: &Arc<Self>, message: Message, now: Timestamp) -> Claim {
         let deaths = message.suspect.unwrap_or(0);
         let delivery = Arc::new(Delivery {
             ledger: Arc::clone(self),
-            cost_bytes,
+            cost_bytes: message.cost_bytes(),
+            publish_time: message.publish_time,
+            event_time: AtomicI64::new(NO_TIME),
+            grain: grain(message.publish_time.age_at(now)),
             open_claims: AtomicU32::new(1),
             archived: AtomicBool::new(message.archived),
             message,
@@ -215,7 +227,11 @@ impl Ledger {
         leases: usize,
         acknowledge: impl Fn() -> F,
     ) {
-        while let Err(error) = acknowledge().await {
+        loop {
+            let answer = acknowledge().await;
+            let attempts = &self.board.counters().attempts;
+            attempts.add(Step::Acknowledge, Outcome::of(&answer), 1);
+            let Err(error) = answer else { break };
             self.board.trouble(ACKNOWLEDGEMENT, error.to_string(), leases as u64);
             tokio::time::sleep(ACK_RETRY).await;
         }

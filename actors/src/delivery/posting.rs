@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::account::signed;
 use super::{Claim, Delivery, Duty, Held, Ledger};
+use crate::time::Timestamp;
 
 /// Settles, splits and charges the claims of one batch.
 ///
@@ -24,21 +25,44 @@ pub struct Posting {
 }
 
 /// Net change in the messages and bytes charged to a duty.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Change {
-    pub(super) messages: i64,
-    pub(super) bytes: i64,
+    bytes: i64,
+    /// Net change in messages by publish time, rounded down. Neighbours of one time are one entry: the
+    /// claims of a batch come in the order of the log, so there are few.
+    times: Vec<(Timestamp, i64)>,
 }
 
 impl Change {
-    /// The change by `claims` opened claims, of deliveries that cost `cost_bytes` together.
-    pub(super) fn opened(claims: usize, cost_bytes: u64) -> Self {
-        Self { messages: signed(claims as u64), bytes: signed(cost_bytes) }
+    /// One more claim is open for this delivery.
+    pub(super) fn open(&mut self, delivery: &Delivery) {
+        self.add(delivery, 1);
     }
 
-    /// The change by one ended claim.
-    pub(super) fn ended(cost_bytes: u64) -> Self {
-        Self { messages: -1, bytes: -signed(cost_bytes) }
+    /// A claim for this delivery ended.
+    pub(super) fn end(&mut self, delivery: &Delivery) {
+        self.add(delivery, -1);
+    }
+
+    fn add(&mut self, delivery: &Delivery, messages: i64) {
+        self.bytes += messages * signed(delivery.cost_bytes);
+        let time = delivery.rounded_time();
+        match self.times.last_mut() {
+            Some((last, sum)) if *last == time => *sum += messages,
+            _ => self.times.push((time, messages)),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> i64 {
+        self.bytes
+    }
+
+    pub(super) fn messages(&self) -> i64 {
+        self.times.iter().map(|(_, messages)| messages).sum()
+    }
+
+    pub(super) fn times(&self) -> &[(Timestamp, i64)] {
+        &self.times
     }
 }
 
@@ -49,7 +73,7 @@ impl Posting {
         self.enter(&held);
         self.bytes -= signed(std::mem::take(&mut held.charged_bytes));
         held.end_isolation();
-        self.change(held.duty, Change::ended(held.delivery.cost_bytes));
+        self.change(held.duty).end(&held.delivery);
         if let Some(verdict) = held.history.as_ref().and_then(|it| it.verdict.as_ref()) {
             held.delivery.ledger.count_letter(verdict);
         }
@@ -69,7 +93,7 @@ impl Posting {
         // Opened before the route claim is settled: at every moment at least one claim is open.
         delivery.open_claims.fetch_add(ways.len() as u32, Ordering::Relaxed);
         for &duty in ways {
-            self.change(duty, Change::opened(1, delivery.cost_bytes));
+            self.change(duty).open(&delivery);
             each(Claim::open(Arc::clone(&delivery), duty));
         }
         self.settle(claim);
@@ -87,11 +111,14 @@ impl Posting {
         self.ledger.get_or_insert_with(|| Arc::clone(&held.delivery.ledger));
     }
 
-    fn change(&mut self, duty: Duty, change: Change) {
-        let known = self.duties.iter_mut().find(|(known, _)| *known == duty);
-        let Some((_, sum)) = known else { return self.duties.push((duty, change)) };
-        sum.messages += change.messages;
-        sum.bytes += change.bytes;
+    /// The change of this duty so far.
+    fn change(&mut self, duty: Duty) -> &mut Change {
+        let known = self.duties.iter().position(|(known, _)| *known == duty);
+        let at = known.unwrap_or_else(|| {
+            self.duties.push((duty, Change::default()));
+            self.duties.len() - 1
+        });
+        &mut self.duties[at].1
     }
 }
 
@@ -99,7 +126,7 @@ impl Drop for Posting {
     fn drop(&mut self) {
         let Some(ledger) = self.ledger.take() else { return };
         for (duty, change) in self.duties.drain(..) {
-            ledger.duties().change(duty, change);
+            ledger.duties().change(duty, &change);
         }
         ledger.account().change_rows(self.bytes);
         ledger.show_account();

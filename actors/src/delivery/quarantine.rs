@@ -29,8 +29,8 @@ pub struct RedeliveryPolicy {
 /// Suspects of a panic go one at a time for each duty: the next only once the one before was
 /// settled or came back. So a panic identifies the event that caused it. A suspect that came back
 /// without a panic has met a dead actor or a sink in trouble: it goes again first, after a pause
-/// that grows, and the others wait. One that panicked its sink often enough, while nothing
-/// proves that the sink works, goes again behind the others, after such a pause.
+/// that grows, and the others wait. A suspect that panicked its sink often enough, while nothing proves
+/// that the sink works, goes again behind the others, after such a pause.
 #[derive(Debug)]
 pub struct Redelivery {
     policy: RedeliveryPolicy,
@@ -110,6 +110,9 @@ impl Redelivery {
         while let Some(first) = self.waiting.first_entry().filter(|entry| *entry.key() <= now) {
             let poison = |claim: Claim| match claim.strikes() {
                 0 => claim,
+                _ if claim.killed_by_its_letter(self.policy.max_attempts) => {
+                    claim.into_poison().into_bare()
+                }
                 _ => claim.into_poison(),
             };
             together.extend(first.remove().into_iter().map(poison));
@@ -126,7 +129,10 @@ impl Redelivery {
             if ledger.has_isolated(duty) {
                 continue;
             }
-            if let Some(claim) = suspects.claims.pop_front() {
+            if let Some(mut claim) = suspects.claims.pop_front() {
+                if duty == Duty::DeadLetter && claim.strikes() >= self.policy.max_attempts {
+                    claim = claim.into_bare();
+                }
                 batches.push(vec![claim.isolate()]);
             }
         }
@@ -144,7 +150,8 @@ impl Redelivery {
         Some((crash, waiting.max(1)))
     }
 
-    /// A dead letter that cannot be stored is retried without limit: it has no further place to go.
+    /// A dead letter that cannot be stored is retried without limit, from then on in its bare form: it
+    /// has no further place to go.
     fn is_spent(&self, claim: &Claim, now: Instant) -> bool {
         let RedeliveryPolicy { max_attempts, panic_grace, .. } = self.policy;
         let to_blame = |doubt: &Doubt| doubt.is_over(max_attempts, panic_grace, now);
@@ -198,6 +205,18 @@ impl Claim {
         let held = self.held_mut();
         held.history.get_or_insert_default().isolated = true;
         held.delivery.ledger.begin_isolation(held.duty);
+        self
+    }
+
+    /// Whether the process was killed after the last attempt at the event: while its letter was stored.
+    fn killed_by_its_letter(&self, max_attempts: u32) -> bool {
+        let history = self.held().history.as_ref();
+        let crash = history.and_then(|history| history.crash.as_ref());
+        self.strikes() > max_attempts && crash.is_some_and(|crash| crash.kind == CrashKind::Kill)
+    }
+
+    fn into_bare(mut self) -> Self {
+        self.held_mut().history.get_or_insert_default().bare = true;
         self
     }
 

@@ -161,6 +161,21 @@ proptest! {
 }
 
 #[test]
+fn a_time_is_rounded_by_a_few_milliseconds_or_some_percent_of_the_age() {
+    let now = Timestamp::now();
+    for millis in (0..40).map(|power| 1_u64 << power) {
+        let age = Duration::from_millis(millis);
+        let ledger = ledger(10, 10_000);
+        let published = now.before(age);
+        let claims = ledger.admit(vec![Message { publish_time: published, ..message(1, 1) }]);
+        assert_eq!(claims[0].delivery().publish_time(), published);
+        let rounded = ledger.oldest(Duty::Route).unwrap();
+        let most = Duration::from_millis(17).max(age / 32);
+        assert!(rounded <= published && rounded.age_at(published) <= most, "{age:?}");
+    }
+}
+
+#[test]
 fn one_event_in_hand_is_charged_for_the_panic_and_several_are_not() {
     let ledger = ledger(10, 10_000);
     let mut claims = ledger.admit((1..=3).map(|id| message(id, id)).collect());

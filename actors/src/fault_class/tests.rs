@@ -200,6 +200,7 @@ fn a_refusal_is_classed_by_its_kind_and_never_by_its_words() {
         RefusalKind::TooLarge,
         RefusalKind::Constraint,
         RefusalKind::Value,
+        RefusalKind::Partition,
         RefusalKind::Unexplained,
     ];
     assert_eq!(
@@ -208,6 +209,7 @@ fn a_refusal_is_classed_by_its_kind_and_never_by_its_words() {
             "rule: refused, too large for the warehouse",
             "rule: refused by a constraint of the table",
             "rule: refused for a value",
+            "rule: refused, outside the range of partitions",
             "rule: refused without a reason",
         ]
     );

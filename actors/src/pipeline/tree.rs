@@ -20,7 +20,7 @@ use crate::port::{watched_archive, watched_pulls, watched_warehouse};
 use crate::processor::Matcher;
 use crate::settings::WatchdogSettings;
 use crate::supervision::{Address, Child, Order, group, worker};
-use crate::vitals::{Board, Vitals};
+use crate::vitals::{Board, Step, Vitals};
 
 /// Path of the root.
 const ROOT: &str = "kappa";
@@ -83,7 +83,13 @@ impl Tree {
                 .iter()
                 .map(|name| address(&board, &format!("warehouse/writer.{name}"), "writer"))
                 .collect(),
-            dead_letters: DeadLetters::new(dead_letter.clone(), staging, plan.requeued.clone()),
+            dead_letters: DeadLetters {
+                address: dead_letter.clone(),
+                payloads: watched_archive(&ports.archive, &board.calls("archive (dead letters)")),
+                staging,
+                requeued: plan.requeued.clone(),
+                abort_on: plan.faults.abort_on_letter.clone(),
+            },
             dead_letter,
             archive: plan.archive.map(|form| Archive::plant(&plan, form, &ports, &board)),
             plan,
@@ -121,9 +127,13 @@ impl Tree {
 
     fn dead_letter_children(&self) -> Vec<Child> {
         let calls = self.dead_letter.vitals().calls();
+        let table = dead_letter_table::spec();
         let ports = WriterPorts {
             warehouse: watched_warehouse(&self.ports.warehouse, calls),
-            table: Arc::new(dead_letter_table::spec()),
+            meter: self.board.table(&table.name, None),
+            board: Arc::clone(&self.board),
+            step: Step::DeadLetter,
+            table: Arc::new(table),
             ledger: Arc::clone(&self.ledger),
             on_refusal: OnRefusal::Again,
             // Counted by class when it is settled.
@@ -154,6 +164,9 @@ impl Tree {
             },
             count_written: Arc::new(move |rows| written.add(rows)),
             superseded: self.board.counters().rows_superseded(&table.name),
+            meter: self.board.table(&table.name, spec.freshness),
+            board: Arc::clone(&self.board),
+            step: Step::Commit,
         };
         let settings = spec.writer.clone();
         worker(address, &spec.writer.restart, move || Writer::new(ports.clone(), &settings))
@@ -170,6 +183,7 @@ impl Tree {
                     ledger: Arc::clone(&self.ledger),
                     dead_letters: self.dead_letters.clone(),
                     faults: Arc::clone(&faults),
+                    board: Arc::clone(&self.board),
                 };
                 worker(address, &spec.restart, move || role.clone())
             })
@@ -299,6 +313,7 @@ impl Archive {
             directory: Arc::clone(&self.sweep.directory),
             supervisor: self.supervisor.clone(),
             path: format!("{ROOT}/archive"),
+            of_requeue: tree.plan.requeued.is_some(),
             window: WindowPorts {
                 store: Arc::clone(&self.sweep.store),
                 ledger: Arc::clone(&tree.ledger),

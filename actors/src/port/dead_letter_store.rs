@@ -1,7 +1,10 @@
 //! The dead letters, read back by those who mend what caused them.
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt as _;
 
+use super::ArchiveStore;
 use crate::dead_letter_table::{DeadLetter, Mark, Stage};
 use crate::time::Timestamp;
 
@@ -76,6 +79,27 @@ impl LetterGroup {
 #[derive(Debug, thiserror::Error)]
 #[error("the dead letters are unavailable: {0}")]
 pub struct DeadLettersUnavailable(pub String);
+
+/// Reads the payload of a letter that is an object of the archive. A purged letter has none.
+///
+/// # Errors
+/// [`DeadLettersUnavailable`]: ask later.
+pub async fn read_payload(
+    letter: &mut DeadLetter,
+    archive: Option<&dyn ArchiveStore>,
+) -> Result<(), DeadLettersUnavailable> {
+    let (Some(object), None) = (&letter.payload_object, letter.purged_at) else { return Ok(()) };
+    let unavailable = |error: &dyn std::fmt::Display| {
+        DeadLettersUnavailable(format!("payload of {}: {error}", letter.id))
+    };
+    let Some(archive) = archive else {
+        return Err(unavailable(&format_args!("it is {object} of an archive that is not given")));
+    };
+    let chunks = archive.read(object).await.map_err(|error| unavailable(&error))?;
+    let chunks: Vec<Bytes> = chunks.try_collect().await.map_err(|error| unavailable(&error))?;
+    letter.payload = chunks.concat().into();
+    Ok(())
+}
 
 /// The dead letters that a warehouse holds. They are written as rows of
 /// [`dead_letter_table`](crate::dead_letter_table); a daemon may be writing them at the same time.

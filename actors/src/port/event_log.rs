@@ -148,12 +148,26 @@ pub trait EventLog: Send + Sync + 'static {
     /// [`LogError::Unavailable`]: ask later.
     async fn backlog(&self) -> Result<Backlog, LogError>;
 
+    /// The number of acknowledgements so far that were sent and not taken: their messages come again.
+    fn lost_acknowledgements(&self) -> u64 {
+        0
+    }
+
     /// Reports faults that fail no call. The daemon is degraded while there is one.
     ///
     /// # Errors
     /// [`LogError::Unavailable`]: ask later.
     async fn faults(&self) -> Result<Vec<LogFault>, LogError> {
         Ok(Vec::new())
+    }
+
+    /// As [`EventLog::faults`], without those that concern only messages known to be published at
+    /// `to` or later.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: ask later.
+    async fn faults_before(&self, _to: Timestamp) -> Result<Vec<LogFault>, LogError> {
+        self.faults().await
     }
 
     /// Describes repairs of the log that an operator should know of. They fail nothing, and the

@@ -136,7 +136,8 @@ pub struct Diff {
     /// Changed rows whose live row a higher revision made of the same message, so that a merge
     /// keeps it.
     pub live_newer: u64,
-    /// Staged rows that a live row of another message outranks: a merge keeps the live row.
+    /// Staged rows that a live row of another message outranks, so that a merge keeps the live row, and
+    /// late copies of rows that a merge removed.
     pub older: u64,
     /// Rows that differ in no compared column, and rows of equal versions.
     pub same: u64,
@@ -170,7 +171,7 @@ pub struct Merged {
     pub replaced: u64,
     /// Rows that differed in none; they have the staged row's version now, if it is the higher one.
     pub unchanged: u64,
-    /// Rows whose live row has a higher version and stays.
+    /// Rows whose live row has a higher version and stays, and late copies of removed rows.
     pub kept: u64,
     /// Live rows that were removed.
     pub removed: u64,

@@ -48,6 +48,8 @@ pub enum RefusalKind {
     Constraint,
     /// The table cannot hold one of its values.
     Value,
+    /// Its partition is outside the range that the warehouse takes.
+    Partition,
     /// The warehouse refuses the row alone and names no fault of it.
     Unexplained,
 }

@@ -93,6 +93,10 @@ impl EventLog for Watched<dyn EventLog> {
         self.calls.watch("backlog", self.inner.backlog()).await
     }
 
+    fn lost_acknowledgements(&self) -> u64 {
+        self.inner.lost_acknowledgements()
+    }
+
     async fn faults(&self) -> Result<Vec<LogFault>, LogError> {
         self.calls.watch("faults", self.inner.faults()).await
     }

@@ -4,13 +4,19 @@ mod cells;
 mod table;
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::config::ProcessorConfig;
 use super::plan::{EventLimits, Explode, ProcessorPlan};
 use super::{MAX_REVISION, PlanError, matcher, names};
 use crate::envelope::EnvelopePlan;
 use crate::json::{Pointer, Trie};
+
+/// Bounds of an objective: it is looked at each second, and what is older than a month is history.
+const OBJECTIVES: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(31 * 86_400);
 
 impl ProcessorPlan {
     /// Checks the configuration of the processor `name` and makes it ready.
@@ -42,6 +48,7 @@ impl ProcessorPlan {
             cells[column].required = true;
         }
         let max_future = compiler.max_future(order_by)?;
+        let freshness = compiler.freshness()?;
         let trace = compiler.trace(&table, envelope);
         Ok(Self {
             name: name.to_owned(),
@@ -53,6 +60,7 @@ impl ProcessorPlan {
             revision: u16::try_from(config.revision).unwrap_or(MAX_REVISION),
             order_by,
             max_future,
+            freshness,
             trace,
             limits,
         })
@@ -119,6 +127,20 @@ impl Compiler<'_> {
         } else {
             let hint = format!("use 0 to {MAX_REVISION}");
             Err(self.error("revision", format!("is {revision}"), hint))
+        }
+    }
+
+    fn freshness(&self) -> Result<Option<Duration>, PlanError> {
+        let Some(text) = &self.config.freshness else { return Ok(None) };
+        let parsed = humantime::parse_duration(text).ok();
+        match parsed.filter(|objective| OBJECTIVES.contains(objective)) {
+            Some(objective) => Ok(Some(objective)),
+            None => {
+                let [least, most] = [OBJECTIVES.start(), OBJECTIVES.end()]
+                    .map(|it| humantime::format_duration(*it));
+                let hint = format!("use a duration from \"{least}\" to \"{most}\", such as \"1m\"");
+                Err(self.error("freshness", format!("is {text:?}"), hint))
+            }
         }
     }
 

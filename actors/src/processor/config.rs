@@ -38,6 +38,10 @@ pub struct ProcessorConfig {
     /// event a dead letter: a duration such as "1d".
     #[serde(default)]
     pub max_future: Option<String>,
+    /// How far the table's rows may be behind, as a duration such as "1m". It changes no row: a miss is
+    /// shown, counted and logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<String>,
     /// Pointer to an array: a row for each of its elements.
     #[serde(default)]
     pub explode: Option<String>,
@@ -114,8 +118,8 @@ impl MessageField {
 
 impl ProcessorConfig {
     /// A hash of all that decides which rows are made, the revision aside: a changed rule under an
-    /// unchanged revision shows. The order of columns, descriptions and what only the warehouse's
-    /// layout needs do not count.
+    /// unchanged revision shows. The order of columns, descriptions, the objective and what only the
+    /// warehouse's layout needs do not count.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut rule = self.clone();
@@ -123,6 +127,7 @@ impl ProcessorConfig {
         rule.revision = 0;
         rule.partition_by = None;
         rule.cluster_by.clear();
+        rule.freshness = None;
         rule.columns.sort_unstable_keys();
         for column in rule.columns.values_mut() {
             column.description = None;

@@ -35,6 +35,7 @@ pub struct ProcessorPlan {
     /// The column whose value comes first in a version.
     pub(super) order_by: Option<usize>,
     pub(super) max_future: Option<Duration>,
+    pub(super) freshness: Option<Duration>,
     pub(super) trace: Trace,
     pub(super) limits: EventLimits,
 }
@@ -147,6 +148,12 @@ impl ProcessorPlan {
     #[must_use]
     pub fn revision(&self) -> u16 {
         self.revision
+    }
+
+    /// How far the table's rows may be behind, if that was configured.
+    #[must_use]
+    pub fn freshness(&self) -> Option<Duration> {
+        self.freshness
     }
 
     /// Returns the columns that need the message's metadata, with the field: a replay from an archive of payloads

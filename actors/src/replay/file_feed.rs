@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -71,7 +72,7 @@ impl FileFeed {
 
     async fn read(&self, file: ImportFile) {
         let number = self.shared.loans().found(file.name.clone(), file.size);
-        let lines = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let lines = Arc::new(AtomicU64::new(0));
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
         loop {
             let fault = match self.read_once(&file, number, &lines).await {
@@ -86,8 +87,12 @@ impl FileFeed {
                 }
                 Err(fault) => fault,
             };
-            let line = lines.load(std::sync::atomic::Ordering::Relaxed) + 1;
-            return self.shared.loans().damaged(number, line, fault.to_string());
+            let line = lines.load(Ordering::Relaxed) + 1;
+            let reason = match fault {
+                ReadFault::Damaged(reason) => reason,
+                ReadFault::Store(error) => error.to_string(),
+            };
+            return self.shared.loans().damaged(number, line, reason);
         }
     }
 
@@ -96,31 +101,43 @@ impl FileFeed {
         &self,
         file: &ImportFile,
         number: usize,
-        lines: &Arc<std::sync::atomic::AtomicU64>,
+        lines: &Arc<AtomicU64>,
     ) -> Result<(), ReadFault> {
         let (compression, stream) = sniffed(self.source.read(&file.name).await?).await?;
-        let (counted, mut position) = (Arc::clone(&self.shared), 0);
+        let (counted, position) = (Arc::clone(&self.shared), Arc::new(AtomicU64::new(0)));
+        let read_to = Arc::clone(&position);
         let stream = stream.inspect_ok(move |chunk| {
-            position += chunk.len() as u64;
-            counted.loans().read_to(number, position);
+            let length = chunk.len() as u64;
+            let before = read_to.fetch_add(length, Ordering::Relaxed);
+            counted.loans().read_to(number, before + length);
         });
         let mut importer = Importer {
             envelope: Arc::clone(&self.envelope),
             range: self.range,
             lines: 0,
-            skip: lines.load(std::sync::atomic::Ordering::Relaxed),
+            skip: lines.load(Ordering::Relaxed),
         };
         let (chunks, shared) = (self.chunks.clone(), Arc::clone(&self.shared));
         let so_far = Arc::clone(lines);
         let most = self.envelope.max_event_bytes();
-        read_lines_within(most, Box::pin(stream), compression, move |raw| {
+        let read = read_lines_within(most, Box::pin(stream), compression, move |raw| {
             let messages: Vec<_> =
                 raw.into_iter().filter_map(|line| importer.message(line)).collect();
-            so_far.fetch_max(importer.lines, std::sync::atomic::Ordering::Relaxed);
+            so_far.fetch_max(importer.lines, Ordering::Relaxed);
             shared.loans().opened(number, messages.len());
             messages.is_empty() || chunks.blocking_send((number, messages)).is_ok()
-        })
-        .await
+        });
+        match read.await {
+            // Its checksum is at the end, so wrong bytes may have been taken for lines.
+            Err(ReadFault::Damaged(reason)) if compression != Compression::None => {
+                Err(ReadFault::Damaged(format!(
+                    "{reason}, within the first {} bytes of the file; the lines before this one may be \
+                     wrong as well",
+                    position.load(Ordering::Relaxed)
+                )))
+            }
+            read => read,
+        }
     }
 }
 
@@ -291,6 +308,9 @@ mod tests {
         let files = [("cut", cut), ("good", event("b", 2).into_bytes())];
         let (messages, log) = imported(&files, ever()).await;
         assert_eq!(messages.len(), 1);
-        assert_eq!(log.progress().faults[0].object, "cut");
+        let fault = &log.progress().faults[0];
+        assert_eq!((&*fault.object, fault.line), ("cut", 1));
+        let place = format!("within the first {} bytes", whole.len() - 9);
+        assert!(fault.reason.contains(&place), "{fault:?}");
     }
 }

@@ -3,7 +3,8 @@
 //! A letter is handed out as the message that it came from: same id, publish time, attributes and
 //! ordering key, so its rows have the old position. An acknowledged letter is marked as requeued:
 //! by then its row, or the letter of a new failure, is durable. Killed before the mark, it is
-//! requeued again, and the key makes that harmless.
+//! requeued again: the key makes that harmless in a table, and a line that the archive has already
+//! is found among those of requeues.
 //!
 //! Two letters of one message, of two duties, never are under way together: the ledger would take
 //! the second for the first handed out again, and acknowledge it with it.
@@ -18,11 +19,12 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::archive_log::ReplayRange;
-use crate::dead_letter_table::{DeadLetter, Mark, ROUTE};
+use super::requeued_lines::RequeuedLines;
+use crate::dead_letter_table::{ARCHIVE, DeadLetter, Mark, ROUTE};
 use crate::message::{Lease, LeaseMap, Message, NewMessage};
 use crate::port::{
-    Backlog, DeadLetterStore, DeadLettersUnavailable, EventLog, LogError, PublishError, Pulled,
-    Room, Sought,
+    ArchiveStore, Backlog, DeadLetterStore, DeadLettersUnavailable, EventLog, LogError,
+    PublishError, Pulled, Room, Sought,
 };
 use crate::time::Timestamp;
 
@@ -64,6 +66,8 @@ impl OpenLetters {
 /// The dead letters with certain ids.
 pub struct LetterLog {
     store: Arc<dyn DeadLetterStore>,
+    /// The lines of earlier requeues, where events are archived.
+    lines: Option<RequeuedLines>,
     selection: Selection,
     open: Arc<OpenLetters>,
     /// One pull fetches at a time; it puts fetched letters into `state` before it awaits again.
@@ -118,12 +122,19 @@ impl LetterLog {
         let state = State { waiting: ids.into(), total, ..State::default() };
         Self {
             store,
+            lines: None,
             selection,
             open: Arc::default(),
             fetching: tokio::sync::Mutex::default(),
             state: Mutex::new(state),
             returned: Notify::new(),
         }
+    }
+
+    /// Hands out messages as archived if an earlier requeue stored their lines in this archive.
+    #[must_use]
+    pub fn archived_in(self, archive: Arc<dyn ArchiveStore>) -> Self {
+        Self { lines: Some(RequeuedLines::of(archive)), ..self }
     }
 
     /// The letters that are under way.
@@ -161,6 +172,10 @@ impl LetterLog {
             };
             // Cancelled here, the letter still waits.
             let letter = self.store.get(&next).await?;
+            let archived = match &letter {
+                Some(letter) => self.is_archived(letter).await?,
+                None => false,
+            };
             let mut state = self.state();
             // A letter that was given back meanwhile may be in front of it.
             let Some(at) = state.waiting.iter().position(|id| *id == next) else { continue };
@@ -170,13 +185,23 @@ impl LetterLog {
                 && (self.selection.requeued_too || letter.requeued_at.is_none())
                 && self.selection.range.is_none_or(|range| range.holds(letter.publish_time))
             {
-                self.take(&mut state, letter);
+                self.take(&mut state, letter, archived);
             }
         }
     }
 
+    /// Whether an earlier requeue stored the line of a message that was not archived when it failed.
+    async fn is_archived(&self, letter: &DeadLetter) -> Result<bool, DeadLettersUnavailable> {
+        let Some(lines) = &self.lines else { return Ok(false) };
+        if !["", ROUTE, ARCHIVE].contains(&letter.duty.as_str()) {
+            return Ok(false);
+        }
+        let held = lines.hold(&letter.message_id, letter.publish_time).await;
+        held.map_err(|error| DeadLettersUnavailable(format!("the archive: {error}")))
+    }
+
     /// Makes a letter ready, or parks it behind another one of its message.
-    fn take(&self, state: &mut State, letter: DeadLetter) {
+    fn take(&self, state: &mut State, letter: DeadLetter, archived: bool) {
         let mut open = self.open.all();
         if open.contains_key(&letter.message_id) {
             state.parked.entry(letter.message_id).or_default().push(letter.id);
@@ -192,7 +217,7 @@ impl LetterLog {
             attributes: letter.attributes,
             ordering_key: letter.ordering_key,
             attempt: None,
-            archived: false,
+            archived,
             suspect: None,
             lease: Lease(0),
         };

@@ -262,11 +262,16 @@ impl EventLog for LogRange {
     }
 
     async fn faults(&self) -> Result<Vec<LogFault>, LogError> {
-        self.log.faults().await
+        // The log is read a little beyond the range.
+        self.log.faults_before(self.range.to).await
     }
 
     async fn backlog(&self) -> Result<Backlog, LogError> {
         self.log.backlog().await
+    }
+
+    fn ended(&self) -> Option<String> {
+        self.log.ended()
     }
 
     async fn close(&self) {

@@ -112,6 +112,10 @@ impl<L: EventLog> EventLog for Paced<L> {
         self.inner.backlog().await
     }
 
+    fn ended(&self) -> Option<String> {
+        self.inner.ended()
+    }
+
     async fn close(&self) {
         self.inner.close().await;
     }

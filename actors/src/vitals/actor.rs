@@ -268,6 +268,11 @@ impl Vitals {
         }
     }
 
+    /// Whether the end of its life was ordered and has not come: its thread never stops working.
+    pub(super) fn is_ending(&self) -> bool {
+        lock(&self.condition).ended_for.is_some()
+    }
+
     /// Why the life that is over was ended from outside, if it was.
     pub(crate) fn take_end(&self) -> Option<String> {
         lock(&self.condition).ended_for.take()

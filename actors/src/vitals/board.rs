@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,10 @@ use super::announcer::{Announcement, Announcer};
 use super::calls::Calls;
 use super::counters::Counters;
 use super::lock;
+use super::read_mark::ReadMark;
+use super::series::{self, AllSeries};
 use super::snapshot::Snapshot;
+use super::table::{Freshness, Missed, TableMeter};
 use crate::time::Timestamp;
 
 /// The phase of the daemon between its start and its end.
@@ -39,8 +42,19 @@ pub struct Holding {
     pub bytes: u64,
 }
 
-/// Returns the holders of the memory budget at the moment of the call.
-pub type Holdings = Box<dyn Fn() -> Vec<Holding> + Send + Sync>;
+/// The messages on loan at one moment, by the work that waits for them.
+#[derive(Clone, Debug, Default)]
+pub struct OnLoan {
+    /// What each duty holds of the permits.
+    pub holdings: Vec<Holding>,
+    /// Publish time of the oldest event whose tables are not known yet.
+    pub unrouted: Option<Timestamp>,
+    /// Each table with the publish time of the oldest event that is to become its rows.
+    pub tables: Vec<(String, Option<Timestamp>)>,
+}
+
+/// Returns the messages on loan at the moment of the call.
+pub type AskOnLoan = Box<dyn Fn() -> OnLoan + Send + Sync>;
 
 /// The actors of one pipeline. Pipelines side by side have a board each.
 pub struct Board {
@@ -54,7 +68,11 @@ pub struct Board {
     calls: Mutex<BTreeMap<&'static str, Arc<Calls>>>,
     stalls: Mutex<BTreeMap<&'static str, Trouble>>,
     warnings: Mutex<Vec<String>>,
-    holdings: Mutex<Option<Arc<Holdings>>>,
+    on_loan: Mutex<Option<Arc<AskOnLoan>>>,
+    tables: Mutex<BTreeMap<String, Arc<TableMeter>>>,
+    read_mark: ReadMark,
+    /// Counts of actors that are gone.
+    gone: Mutex<AllSeries>,
     announcer: Mutex<Announcer>,
 }
 
@@ -72,7 +90,10 @@ impl Board {
             calls: Mutex::default(),
             stalls: Mutex::default(),
             warnings: Mutex::default(),
-            holdings: Mutex::default(),
+            on_loan: Mutex::default(),
+            tables: Mutex::default(),
+            read_mark: ReadMark::default(),
+            gone: Mutex::default(),
             announcer: Mutex::default(),
         })
     }
@@ -98,9 +119,48 @@ impl Board {
         self.entries().iter().map(|vitals| vitals.path().to_owned()).collect()
     }
 
-    /// Strikes an actor that is gone for good, such as a closed window's.
+    /// Strikes an actor that is gone for good, such as a closed window's. Its counts stay in the totals
+    /// of its kind.
     pub fn remove(&self, path: &str) {
-        lock(&self.actors).remove(path);
+        let mut gone = lock(&self.gone);
+        if let Some(vitals) = lock(&self.actors).remove(path) {
+            series::add_gone(&mut gone, &vitals);
+        }
+    }
+
+    /// Totals of the actors by their label in metrics, see [`series_of`](super::series_of).
+    #[must_use]
+    pub fn actor_series(&self) -> AllSeries {
+        // Held: an actor that is removed meanwhile counts once.
+        let gone = lock(&self.gone);
+        let mut all = gone.clone();
+        self.entries().iter().for_each(|vitals| series::add(&mut all, vitals));
+        all
+    }
+
+    /// The measurements of a table, registered at the first call. `objective` limits how far its rows may
+    /// be behind.
+    pub fn table(&self, name: &str, objective: Option<Duration>) -> Arc<TableMeter> {
+        let mut tables = lock(&self.tables);
+        let meter =
+            tables.entry(name.to_owned()).or_insert_with(|| Arc::new(TableMeter::new(objective)));
+        Arc::clone(meter)
+    }
+
+    /// The measurements of all tables.
+    #[must_use]
+    pub fn tables(&self) -> BTreeMap<String, Arc<TableMeter>> {
+        lock(&self.tables).clone()
+    }
+
+    /// Notes that messages were read from the log, the newest of them published at this time.
+    pub fn log_was_read(&self, newest: Timestamp) {
+        self.read_mark.read_up_to(newest);
+    }
+
+    /// Notes that the log had nothing to hand out at this time.
+    pub fn log_is_empty(&self, now: Timestamp) {
+        self.read_mark.found_empty(now);
     }
 
     /// The pipeline's counters.
@@ -167,20 +227,31 @@ impl Board {
         lock(&self.warnings).push(text.into());
     }
 
-    /// Registers the function that lists the holders of the memory budget. Called for each snapshot.
-    pub fn set_holdings(&self, holdings: Holdings) {
-        *lock(&self.holdings) = Some(Arc::new(holdings));
+    /// Registers the function that counts the messages on loan. Called for each snapshot.
+    pub fn set_on_loan(&self, ask: AskOnLoan) {
+        *lock(&self.on_loan) = Some(Arc::new(ask));
     }
 
-    /// Reads every actor's count for its rate over a minute. To be called each second.
-    pub fn sample(&self, now: Instant) {
+    /// Reads every actor's count for its rate over a minute, and how far each table is behind. To be
+    /// called each second.
+    pub fn sample(&self) {
+        self.sample_at(Instant::now(), Timestamp::now());
+    }
+
+    pub(super) fn sample_at(&self, clock: Instant, now: Timestamp) {
         for vitals in self.entries() {
-            vitals.sample(now);
+            vitals.sample(clock);
+        }
+        let tables = self.tables();
+        for (name, behind) in self.behind(now).1 {
+            if let Some(meter) = tables.get(&name) {
+                meter.sample(clock, now, behind);
+            }
         }
     }
 
-    /// Logs the faults that began or ended since the last call, and each minute those that last. To
-    /// be called each second: a shorter fault may pass unlogged.
+    /// Logs the faults and missed objectives that began or ended since the last call, and each minute
+    /// those that last. To be called each second: a shorter fault may pass unlogged.
     pub fn announce(&self) {
         let news = lock(&self.announcer).announce(self, Timestamp::now());
         news.iter().for_each(Announcement::log);
@@ -223,10 +294,36 @@ impl Board {
         lock(&self.warnings).clone()
     }
 
-    /// Asked outside the lock: the answer may take locks of its own.
-    pub(super) fn holdings(&self) -> Vec<Holding> {
-        let ask = lock(&self.holdings).clone();
-        ask.map_or_else(Vec::new, |holdings| holdings())
+    /// Returns the holders of memory, and how far each table is behind: `None` before the log has
+    /// answered.
+    fn behind(&self, now: Timestamp) -> (Vec<Holding>, Vec<(String, Option<Duration>)>) {
+        // In the order of an event's way: one that moves on meanwhile is seen in either place.
+        let all_read_before = self.read_mark.all_read_before(now);
+        // Asked outside the lock: the answer may take locks of its own.
+        let ask = lock(&self.on_loan).clone();
+        let OnLoan { holdings, unrouted, tables } = ask.map_or_else(OnLoan::default, |ask| ask());
+        let behind = |oldest: Option<Timestamp>| {
+            let waiting = oldest.into_iter().chain(unrouted);
+            Some(waiting.fold(all_read_before?, Timestamp::min).age_at(now))
+        };
+        let tables = tables.into_iter().map(|(name, oldest)| (name, behind(oldest))).collect();
+        (holdings, tables)
+    }
+
+    /// Returns the holders of memory, and the freshness of each table.
+    pub(super) fn holdings_and_freshness(&self, now: Timestamp) -> (Vec<Holding>, Vec<Freshness>) {
+        let (holdings, behind) = self.behind(now);
+        let meters = self.tables();
+        let report = |(name, behind): (String, Option<Duration>)| {
+            Some(meters.get(&name)?.report(&name, now, behind))
+        };
+        (holdings, behind.into_iter().filter_map(report).collect())
+    }
+
+    /// The tables whose objectives are missed.
+    pub(super) fn missed_objectives(&self) -> Vec<(String, Missed)> {
+        let tables = self.tables();
+        tables.into_iter().filter_map(|(name, meter)| Some((name, meter.missed()?))).collect()
     }
 }
 

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use super::attempts::Attempts;
+use super::histogram::Histogram;
 use super::lock;
 use crate::dead_letter_table::Stage;
 use crate::fault_class::FaultClass;
 use crate::port::Backlog;
+use crate::time::Timestamp;
 
 /// A count that only grows.
 #[derive(Debug, Default)]
@@ -58,10 +61,20 @@ pub struct Counters {
     pub left_out: Counter,
     /// Events stored in the archive.
     pub archived: Counter,
+    /// Dead letters whose content was removed because of their age.
+    pub letters_purged: Counter,
     /// Events that no processor takes: archived, nothing else.
     pub unrouted: Counter,
     /// Messages given back to the log unacknowledged.
     pub given_back: Counter,
+    /// Acknowledgements that the log did not take, though they were sent.
+    pub lost_acknowledgements: Gauge,
+    /// Attempts by step and outcome.
+    pub attempts: Attempts,
+    /// From the first event of an archive part until the part was stored.
+    pub part_time: Histogram,
+    /// The time of an upload of a part that succeeded.
+    pub upload_time: Histogram,
     /// Messages not yet acknowledged.
     pub in_flight_messages: Gauge,
     /// Bytes charged for them: payloads, and the rows made from them.
@@ -69,7 +82,7 @@ pub struct Counters {
     letters: Mutex<BTreeMap<(&'static str, FaultClass), u64>>,
     rows: Mutex<BTreeMap<String, Arc<Counter>>>,
     rows_superseded: Mutex<BTreeMap<String, Arc<Counter>>>,
-    backlog: Mutex<Backlog>,
+    backlog: Mutex<Option<(Timestamp, Backlog)>>,
 }
 
 impl Counters {
@@ -100,14 +113,14 @@ impl Counters {
         Arc::clone(lock(&self.rows_superseded).entry(table.to_owned()).or_default())
     }
 
-    /// Records the log's backlog.
+    /// Records the backlog that the log reports now.
     pub fn set_backlog(&self, backlog: Backlog) {
-        *lock(&self.backlog) = backlog;
+        *lock(&self.backlog) = Some((Timestamp::now(), backlog));
     }
 
-    /// Returns the last recorded backlog of the log.
+    /// Returns the last recorded backlog of the log, with the time of the record.
     #[must_use]
-    pub fn backlog(&self) -> Backlog {
+    pub fn backlog(&self) -> Option<(Timestamp, Backlog)> {
         *lock(&self.backlog)
     }
 

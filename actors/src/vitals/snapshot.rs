@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::actor::ActorState;
 use super::board::{Board, Holding, Phase};
+use super::table::Freshness;
+use crate::port::Backlog;
 use crate::time::Timestamp;
 
 /// The state of the daemon as a whole.
@@ -112,19 +114,27 @@ pub struct CounterReport {
     /// Dead letters stored, by stage and class; together they are `dead_lettered`.
     #[serde(default)]
     pub dead_letters: Vec<ClassReport>,
+    /// Dead letters purged because of their age.
+    #[serde(default)]
+    pub letters_purged: u64,
     pub unrouted: u64,
     pub given_back: u64,
+    pub lost_acknowledgements: u64,
     pub in_flight_messages: u64,
     pub in_flight_bytes: u64,
     /// Messages not acknowledged in the log; null if the log does not know.
     pub backlog: Option<u64>,
     /// Age of the oldest of them; null if there is none or the log does not know.
     pub oldest_unacknowledged_seconds: Option<f64>,
+    /// How long before this answer the log gave these two; null before the first time.
+    pub backlog_age_seconds: Option<f64>,
 }
 
 /// The contents of status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
+    /// How fresh each table is.
+    pub freshness: Vec<Freshness>,
     /// The daemon's version.
     pub version: String,
     /// The daemon's name.
@@ -165,24 +175,35 @@ impl Snapshot {
             Phase::Running if reasons.is_empty() => DaemonState::Running,
             Phase::Running => DaemonState::Degraded,
         };
+        let counters = CounterReport::of(board, now);
+        let (holdings, freshness) = board.holdings_and_freshness(now);
         Self {
+            freshness,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: board.instance(),
             state,
             reasons,
             warnings: board.warnings(),
             uptime_seconds: board.uptime_seconds(),
-            counters: CounterReport::of(board, now),
-            holdings: board.holdings(),
+            counters,
+            holdings,
             actors: board.entries().iter().map(|vitals| vitals.report()).collect(),
         }
+    }
+}
+
+impl Snapshot {
+    /// Shows the backlog as the log gives it after this snapshot was taken, in place of the one that was
+    /// noted last: no message that the counters here call acknowledged is in it.
+    pub fn with_backlog(&mut self, backlog: Backlog) {
+        let now = Timestamp::now();
+        self.counters.set_backlog(backlog, now, now);
     }
 }
 
 impl CounterReport {
     fn of(board: &Board, now: Timestamp) -> Self {
         let counters = board.counters();
-        let backlog = counters.backlog();
         let letters = counters.letters_by_class().into_iter();
         let dead_letters: Vec<_> = letters
             .map(|((stage, class), letters)| ClassReport {
@@ -191,7 +212,7 @@ impl CounterReport {
                 letters,
             })
             .collect();
-        Self {
+        let mut report = Self {
             received: counters.received.get(),
             acked: counters.acked.get(),
             redelivered: counters.redelivered.get(),
@@ -201,124 +222,30 @@ impl CounterReport {
             archived: counters.archived.get(),
             dead_lettered: dead_letters.iter().map(|class| class.letters).sum(),
             dead_letters,
+            letters_purged: counters.letters_purged.get(),
             unrouted: counters.unrouted.get(),
             given_back: counters.given_back.get(),
+            lost_acknowledgements: counters.lost_acknowledgements.get(),
             in_flight_messages: counters.in_flight_messages.get(),
             in_flight_bytes: counters.in_flight_bytes.get(),
-            backlog: backlog.messages,
-            oldest_unacknowledged_seconds: backlog
-                .oldest
-                .map(|oldest| oldest.age_at(now).as_secs_f64()),
+            backlog: None,
+            oldest_unacknowledged_seconds: None,
+            backlog_age_seconds: None,
+        };
+        if let Some((at, backlog)) = counters.backlog() {
+            report.set_backlog(backlog, at, now);
         }
+        report
+    }
+
+    /// Shows the backlog that the log gave at `at`.
+    fn set_backlog(&mut self, backlog: Backlog, at: Timestamp, now: Timestamp) {
+        let age = |time: Timestamp| time.age_at(now).as_secs_f64();
+        self.backlog = backlog.messages;
+        self.oldest_unacknowledged_seconds = backlog.oldest.map(age);
+        self.backlog_age_seconds = Some(age(at));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use super::*;
-
-    #[test]
-    fn a_restarted_actor_goes_on_with_its_counts() {
-        let board = Board::new();
-        let first = board.actor("kappa/warehouse/writer.orders", "writer");
-        first.handled(500);
-        first.enqueued();
-        first.trouble("disk full", 3);
-        first.crashed("index out of bounds");
-        let second = board.actor("kappa/warehouse/writer.orders", "writer");
-        second.set_state(ActorState::Running);
-        second.dequeued();
-        second.handled(1);
-
-        let snapshot = board.snapshot();
-        let [actor] = &snapshot.actors[..] else { panic!("{snapshot:?}") };
-        assert_eq!((actor.events, actor.restarts, actor.mailbox), (501, 1, 0));
-        assert_eq!(actor.state, ActorState::Running);
-        assert_eq!(actor.last_error.as_ref().unwrap().error, "index out of bounds");
-        assert_eq!(snapshot.reasons, []);
-    }
-
-    #[test]
-    fn a_sink_in_trouble_degrades_the_daemon_until_it_recovers() {
-        let board = Board::new();
-        let writer = board.actor("kappa/warehouse/writer.orders", "writer");
-        writer.trouble("permission revoked", 7);
-        assert_eq!(board.snapshot().state, DaemonState::Starting);
-        board.set_phase(Phase::Running);
-        board.trouble("event log", "connection refused", 0);
-
-        let since = writer.current_trouble().unwrap().since;
-        writer.trouble("still revoked", 9);
-        assert_eq!(writer.current_trouble().unwrap().since, since);
-        let snapshot = board.snapshot();
-        assert_eq!(snapshot.state, DaemonState::Degraded);
-        let [log, sink] = &snapshot.reasons[..] else { panic!("{snapshot:?}") };
-        assert_eq!(log.source, "event log");
-        assert_eq!((&*sink.source, sink.waiting_events), (writer.path(), 9));
-        assert_eq!(writer.last_error().as_deref(), Some("still revoked"));
-
-        writer.recovered();
-        assert_eq!(board.snapshot().state, DaemonState::Degraded);
-        board.recovered("event log");
-        assert_eq!(board.snapshot().state, DaemonState::Running);
-        board.set_phase(Phase::Draining);
-        assert_eq!(board.snapshot().state, DaemonState::Draining);
-    }
-
-    #[test]
-    fn a_parent_comes_before_its_children_and_removed_actors_are_gone() {
-        let board = Board::new();
-        for path in ["kappa/archive-x", "kappa/archive/window.1", "kappa/archive", "kappa"] {
-            board.actor(path, "any");
-        }
-        assert_eq!(
-            board.paths(),
-            ["kappa", "kappa/archive", "kappa/archive/window.1", "kappa/archive-x"]
-        );
-        board.remove("kappa/archive/window.1");
-        assert_eq!(board.paths(), ["kappa", "kappa/archive", "kappa/archive-x"]);
-        assert!(board.find("kappa/archive/window.1").is_none());
-    }
-
-    #[test]
-    fn a_kill_is_taken_once() {
-        let vitals = Board::new().actor("kappa/intake/router", "router");
-        assert!(!vitals.take_kill());
-        vitals.kill();
-        assert!(vitals.take_kill());
-        assert!(!vitals.take_kill());
-    }
-
-    #[test]
-    fn a_snapshot_has_counters_holdings_and_rates_and_survives_json() {
-        let board = Board::new();
-        board.set_instance("host-1");
-        board.warn("fault injection is on");
-        board.counters().received.add(10);
-        board.counters().rows("orders").add(4);
-        board.counters().rows("orders").add(2);
-        board.counters().set_backlog(crate::port::Backlog {
-            messages: Some(3),
-            oldest: Some(Timestamp::from_micros(0)),
-        });
-        board.set_holdings(Box::new(|| {
-            vec![Holding { duty: "archive".into(), messages: 2, bytes: 800 }]
-        }));
-        let reader = board.actor("kappa/intake/reader", "reader");
-        let start = Instant::now();
-        board.sample(start);
-        reader.handled(20);
-        board.sample(start + Duration::from_secs(2));
-
-        let snapshot = board.snapshot();
-        assert_eq!(snapshot.counters.rows["orders"], 6);
-        assert_eq!(snapshot.counters.backlog, Some(3));
-        assert!(snapshot.counters.oldest_unacknowledged_seconds.unwrap() > 1e9);
-        assert_eq!(snapshot.holdings[0].bytes, 800);
-        assert_eq!(snapshot.actors[0].events_per_second, 10.0);
-        let json = serde_json::to_string(&snapshot).unwrap();
-        assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
-    }
-}
+mod tests;

@@ -27,6 +27,14 @@ pub(crate) struct Watchdog {
     stalls: BTreeMap<String, Stall>,
 }
 
+/// The reason to end the process.
+#[derive(Debug)]
+pub(crate) struct Fatal {
+    pub(crate) reason: String,
+    /// An actor cannot be ended: it computes without an end. An event may cause that.
+    pub(crate) is_endless: bool,
+}
+
 /// An actor whose mailbox is not empty.
 #[derive(Debug)]
 struct Still {
@@ -63,7 +71,7 @@ impl Watchdog {
     ///
     /// # Errors
     /// The reason to end the process.
-    pub(crate) fn look(&mut self, board: &Board, step: Duration) -> Result<(), String> {
+    pub(crate) fn look(&mut self, board: &Board, step: Duration) -> Result<(), Fatal> {
         let mut fatal = Ok(());
         let actors = board.entries();
         let others = board.callers();
@@ -82,10 +90,12 @@ impl Watchdog {
             let stall = self.follow(vitals.path(), hang.as_ref(), progress, step);
             let shown = stall.map(|(reason, since)| trouble(board, reason, since));
             vitals.set_stall(shown);
+            // A call that blocks its thread is the backend's fault, and no event's.
+            let is_endless = vitals.is_ending() && !silence.is_waiting;
             if let Some(reason) = self.restart_due(vitals.path(), hang.as_ref(), progress) {
                 vitals.end_life(reason);
             }
-            fatal = fatal.and(self.exit_due(vitals.path(), hang.as_ref()));
+            fatal = fatal.and(self.exit_due(vitals.path(), hang.as_ref(), is_endless));
         }
         for (what, calls) in others {
             let silence = calls.count(step);
@@ -94,7 +104,7 @@ impl Watchdog {
                 Some((reason, since)) => board.stall(what, trouble(board, reason, since)),
                 None => board.stall_over(what),
             }
-            fatal = fatal.and(self.exit_due(what, hang.as_ref()));
+            fatal = fatal.and(self.exit_due(what, hang.as_ref(), false));
         }
         fatal
     }
@@ -175,13 +185,14 @@ impl Watchdog {
         Some(hang.reason.clone())
     }
 
-    fn exit_due(&self, source: &str, hang: Option<&Hang>) -> Result<(), String> {
+    fn exit_due(&self, source: &str, hang: Option<&Hang>, is_endless: bool) -> Result<(), Fatal> {
         let Some(hang) = hang.filter(|hang| hang.now) else { return Ok(()) };
         let Some(stall) = self.stalls.get(source) else { return Ok(()) };
         if stall.lasting < self.settings.exit_after {
             return Ok(());
         }
-        Err(format!("{source} hangs for {}: {}", shown(stall.lasting), hang.reason))
+        let reason = format!("{source} hangs for {}: {}", shown(stall.lasting), hang.reason);
+        Err(Fatal { reason, is_endless })
     }
 }
 

@@ -1,10 +1,15 @@
 //! Promise 6: a call that hangs is a failure, and a sink that is slow or broken is not.
 
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use kappa_actors::pipeline::Plan;
+use kappa_actors::dead_letter_table;
+use kappa_actors::pipeline::{Plan, ProcessorSpec};
+use kappa_actors::processor::{BadRow, EventView, NewRows, Processor};
+use kappa_actors::row::TableSpec;
 use kappa_actors::settings::WatchdogSettings;
 use kappa_actors::testing::memory::warehouse::{Fault, Moment};
+use kappa_actors::time::Timestamp;
 use kappa_actors::vitals::DaemonState;
 
 use super::permits::large_cart;
@@ -102,6 +107,7 @@ async fn a_hang_that_restarts_do_not_end_fails_the_pipeline_and_loses_nothing() 
         assert!(failed.starts_with(&format!("{WRITER} hangs for 1m: write has no ")), "{failed}");
         assert!(rig.restarts(WRITER) >= 8, "{}", rig.restarts(WRITER));
         assert_eq!(rig.pipeline.stop(SECOND).await.given_back, 5);
+        assert!(world.is_closed(), "this end counts as a kill of no event");
         assert!(world.log.acknowledged().is_empty());
 
         world.answer("write orders");
@@ -148,6 +154,28 @@ async fn a_pull_that_hangs_ends_with_the_reader() {
     .await;
 }
 
+/// The embedded log holds events back while the suspects of a kill are in flight.
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_waits_for_what_is_in_flight_does_not_hang() {
+    within(async {
+        let world = World::default();
+        let rig = Rig::until_idle(&world, watched()).await;
+        world.warehouse.fail("orders", Fault::Unavailable);
+        world.log.append(orders(1..=5));
+        until(|| world.archived().len() == 5).await;
+        world.hang("pull");
+        tokio::time::sleep(300 * SECOND).await;
+        assert_eq!(rig.restarts(READER), 0);
+        world.warehouse.mend("orders");
+        // From here on nothing is in flight.
+        rig.restarted(READER, 1).await;
+        world.answer("pull");
+        rig.finish().await;
+        assert_eq!(world.written("orders"), each("o", 1..=5, 1));
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_acknowledgement_that_hangs_degrades_and_fails_the_pipeline() {
     within(async {
@@ -160,6 +188,75 @@ async fn an_acknowledgement_that_hangs_degrades_and_fails_the_pipeline() {
         assert!(failed.starts_with(&format!("{ACKNOWLEDGE} hangs for 1m: ")), "{failed}");
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hang_over_the_payload_of_a_bare_letter_degrades_and_fails_the_pipeline() {
+    within(async {
+        let world = World::default();
+        world.warehouse.refuse("dead_letters", |row| {
+            assert!(dead_letter_table::payload(row).is_none(), "the client choked on a payload");
+            None
+        });
+        world.hang("put");
+        let mut rig = Rig::until_idle(&world, watched()).await;
+        world.log.append([invalid()]);
+        rig.degraded_by("archive (dead letters)").await;
+        let failed = rig.pipeline.failed().await.to_string();
+        assert!(failed.starts_with("archive (dead letters) hangs for 1m: put has no"), "{failed}");
+    })
+    .await;
+}
+
+/// A processor in code that never ends over an event, until the sender is dropped.
+struct Endless {
+    table: Arc<TableSpec>,
+    end: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Processor for Endless {
+    fn name(&self) -> &str {
+        "endless"
+    }
+
+    fn patterns(&self) -> &[String] {
+        &[]
+    }
+
+    fn table(&self) -> &Arc<TableSpec> {
+        &self.table
+    }
+
+    fn max_bytes_per_event(&self) -> u64 {
+        1 << 20
+    }
+
+    fn rows(&self, _: &EventView<'_>, _: Timestamp, _: &mut NewRows<'_>) -> Result<(), BadRow> {
+        let _ = self.end.lock().unwrap().recv();
+        Ok(())
+    }
+}
+
+/// In real time: the thread that never ends would stop a paused clock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_actor_that_computes_without_an_end_fails_the_pipeline_like_a_kill() {
+    let world = World::default();
+    let (keep, end) = mpsc::channel();
+    let mut plan = watched();
+    let table = Arc::clone(plan.processors[1].processor.table());
+    let endless = Endless { table, end: Mutex::new(end) };
+    plan.processors[1] = ProcessorSpec { observes: true, ..spec(Arc::new(endless)) };
+    plan.actors.reader.max_batch_events = 1;
+    plan.actors.watchdog =
+        WatchdogSettings { degraded_after: SECOND, restart_after: SECOND, exit_after: 3 * SECOND };
+    let mut rig = Rig::until_idle(&world, plan).await;
+    world.log.append([user(1), user(2)]);
+    let failed = rig.pipeline.failed().await.to_string();
+    let endless = "kappa/processors/processor.endless hangs for 3s: no message was taken for 3s, ";
+    assert!(failed.starts_with(endless), "{failed}");
+    rig.pipeline.stop(SECOND).await;
+    assert!(!world.is_closed(), "the log is to take this end for a kill");
+    drop(keep);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@
 mod commits;
 mod crashes;
 mod faults;
+mod freshness;
 mod hangs;
 mod permits;
 mod poison;

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use kappa_actors::dead_letter_table::{self, DeadLetter};
+use kappa_actors::message::NewMessage;
 use kappa_actors::processor::{BadRow, EventView, NewRows, Processor};
 use kappa_actors::row::{Row, TableSpec, Value};
 use kappa_actors::testing::memory::warehouse::Moment;
@@ -318,6 +321,54 @@ async fn a_row_that_panics_the_writer_is_a_dead_letter_as_soon_as_others_are_sto
         assert_eq!(world.dead_letters().into_keys().collect::<Vec<_>>(), ["o3"]);
         rig.stop().await;
         assert_eq!(world.written("orders"), each("o", 1..=2, 1));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_panics_its_writer_is_stored_with_its_payload_aside() {
+    within(async {
+        let world = World::default();
+        world.warehouse.refuse("dead_letters", |row| {
+            let holds = dead_letter_table::payload(row).is_some_and(|it| it.len() > 20);
+            assert!(!holds, "the client choked on a payload");
+            None
+        });
+        let large = Bytes::from_static(b"{\"no event\": \"a long payload\"}");
+        let rig = Rig::until_idle(&world, plan()).await;
+        world.log.append([order(1), NewMessage::from_payload(large.clone()), order(2)]);
+        rig.finish().await;
+        let letters = world.warehouse.rows("dead_letters");
+        let [letter] = &letters[..] else { panic!("{letters:?}") };
+        let letter = DeadLetter::from_row(letter).unwrap();
+        assert_eq!(letter.class.as_deref(), Some("envelope.id: missing"));
+        let object = letter.payload_object.unwrap();
+        assert_eq!(object, format!("dead-letters/{}", letter.id));
+        assert_eq!(world.archive.body(&object), Some(large));
+        assert_eq!(world.log.acknowledged().len(), 3);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bare_letter_waits_for_the_archive_that_is_to_hold_its_payload() {
+    within(async {
+        let world = World::default();
+        world.warehouse.refuse("dead_letters", |row| {
+            assert!(dead_letter_table::payload(row).is_none(), "the client choked on a payload");
+            None
+        });
+        let rig = Rig::until_idle(&world, plan()).await;
+        world.archive.set_unavailable(true);
+        world.log.append([invalid()]);
+        let writer = "kappa/dead-letter/dead-letter";
+        until(|| rig.restarts(writer) >= 3).await;
+        assert_eq!(world.warehouse.rows("dead_letters").len(), 0);
+        assert_eq!(world.log.acknowledged().len(), 0);
+        world.archive.set_unavailable(false);
+        rig.finish().await;
+        assert_eq!(world.warehouse.rows("dead_letters").len(), 1);
+        assert_eq!(world.log.acknowledged().len(), 1);
     })
     .await;
 }

@@ -94,7 +94,13 @@ pub(crate) fn plan() -> Plan {
 }
 
 pub(crate) fn spec(processor: Arc<dyn Processor>) -> ProcessorSpec {
-    ProcessorSpec { processor, observes: false, restart: restart(1_000), writer: writer() }
+    ProcessorSpec {
+        processor,
+        observes: false,
+        restart: restart(1_000),
+        writer: writer(),
+        freshness: None,
+    }
 }
 
 pub(crate) fn restart(budget: u32) -> RestartPolicy {

@@ -56,6 +56,8 @@ struct Notes {
     hanging: BTreeSet<&'static str>,
     /// The warehouse has ended.
     ended: bool,
+    /// The log was closed.
+    closed: bool,
 }
 
 impl World {
@@ -119,6 +121,11 @@ impl World {
         if self.notes().hanging.contains(call) {
             std::future::pending().await
         }
+    }
+
+    /// Whether the log was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.notes().closed
     }
 
     /// From now on the warehouse reports that it has ended.
@@ -241,6 +248,11 @@ impl EventLog for World {
 
     async fn backlog(&self) -> Result<Backlog, LogError> {
         self.log.backlog().await
+    }
+
+    async fn close(&self) {
+        self.notes().closed = true;
+        self.log.close().await;
     }
 }
 

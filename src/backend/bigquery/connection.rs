@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1 as api;
+use google_cloud_auth::credentials::Credentials;
 use http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -20,11 +21,10 @@ use tonic::{Request, Status};
 
 use super::BigQueryOptions;
 use super::rest::headers;
+use crate::backend::gcp;
 use api::append_rows_response::Response;
 use api::big_query_write_client::BigQueryWriteClient;
 
-/// The service's own address.
-const SERVICE: &str = "https://bigquerystorage.googleapis.com";
 /// A connection without traffic is asked whether it lives: an end that vanished shows by itself.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -48,7 +48,7 @@ struct Waiting {
 /// The connection.
 pub(super) struct Connection {
     client: BigQueryWriteClient<Channel>,
-    headers: HeaderMap,
+    credentials: Credentials,
     requests: mpsc::UnboundedSender<api::AppendRowsRequest>,
     waiting: Arc<Mutex<Waiting>>,
     in_flight: Arc<Semaphore>,
@@ -69,8 +69,9 @@ impl Connection {
     /// # Errors
     /// Words, where no connection can be made of the options or no credentials are to be had.
     pub(super) async fn open(options: &BigQueryOptions, stream: &str) -> Result<Self, String> {
-        let headers = headers(&options.credentials).await?;
-        let client = BigQueryWriteClient::new(channel(options)?);
+        let credentials = options.credentials.clone();
+        let headers = headers(&credentials).await?;
+        let client = BigQueryWriteClient::new(channel(options).await?);
         let (requests, queue) = mpsc::unbounded_channel();
         let waiting = Arc::new(Mutex::new(Waiting::default()));
         let mut call = Request::new(UnboundedReceiverStream::new(queue));
@@ -78,7 +79,7 @@ impl Connection {
         let task = tokio::spawn(run(client.clone(), call, Arc::clone(&waiting)));
         Ok(Self {
             client,
-            headers,
+            credentials,
             requests,
             waiting,
             in_flight: Arc::new(Semaphore::new(options.max_requests_in_flight)),
@@ -124,7 +125,7 @@ impl Connection {
             parent: parent.to_owned(),
             write_stream: Some(api::WriteStream { r#type: kind, ..Default::default() }),
         });
-        *request.metadata_mut() = metadata(&self.headers, "parent", parent);
+        *request.metadata_mut() = self.metadata("parent", parent).await?;
         let call = self.client.clone();
         let answer = within(self.patience, async move {
             let mut call = call;
@@ -133,11 +134,18 @@ impl Connection {
         Ok(answer.await?.name)
     }
 
+    /// The metadata of one call. A token lives for an hour, and a connection may live longer: each call
+    /// takes the present one.
+    async fn metadata(&self, what: &str, name: &str) -> Result<MetadataMap, Status> {
+        let headers = headers(&self.credentials).await.map_err(Status::unavailable)?;
+        Ok(metadata(&headers, what, name))
+    }
+
     /// Closes a stream and returns its number of rows.
     pub(super) async fn finalize_stream(&self, name: &str) -> Result<i64, Status> {
         let body = api::FinalizeWriteStreamRequest { name: name.to_owned() };
         let mut request = Request::new(body);
-        *request.metadata_mut() = metadata(&self.headers, "name", name);
+        *request.metadata_mut() = self.metadata("name", name).await?;
         let call = self.client.clone();
         let answer = within(self.patience, async move {
             let mut call = call;
@@ -228,10 +236,13 @@ async fn within<T>(
     }
 }
 
-fn channel(options: &BigQueryOptions) -> Result<Channel, String> {
-    let address = options.write_endpoint.as_deref().unwrap_or(SERVICE);
+async fn channel(options: &BigQueryOptions) -> Result<Channel, String> {
+    let address = match &options.write_endpoint {
+        Some(address) => address.clone(),
+        None => gcp::service("bigquerystorage", &options.credentials).await?,
+    };
     let wrong = |error: tonic::transport::Error| format!("`{address}` is no address: {error}");
-    let mut endpoint = Endpoint::from_shared(address.to_owned())
+    let mut endpoint = Endpoint::from_shared(address.clone())
         .map_err(wrong)?
         .connect_timeout(options.request_timeout)
         .http2_keep_alive_interval(KEEP_ALIVE)
@@ -242,7 +253,7 @@ fn channel(options: &BigQueryOptions) -> Result<Channel, String> {
         endpoint =
             endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(wrong)?;
     }
-    Ok(endpoint.connect_lazy())
+    Ok(gcp::proxy::channel(&endpoint))
 }
 
 /// Who asks, and for what: the service routes a call by this header.

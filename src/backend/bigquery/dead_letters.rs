@@ -8,13 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::TryStreamExt as _;
 use kappa_actors::dead_letter_table::{self, CLASS, DeadLetter, Mark, PURGED_AT, Stage};
 use kappa_actors::fault_class::UNCLASSIFIED;
 use kappa_actors::port::{
-    DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable, LetterGroup, StoreError,
-    Warehouse as _, WriteError,
+    DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable, LetterGroup, Warehouse as _,
+    WriteError, read_payload,
 };
 use kappa_actors::row::{Column, ColumnType, Row, TableSpec, Value};
 use kappa_actors::time::Timestamp;
@@ -60,7 +58,7 @@ impl BigQueryWarehouse {
             else {
                 continue;
             };
-            let name = format!("dead-letters/{id}");
+            let name = dead_letter_table::object_of(id);
             // The name is the letter's: an existing object has this payload.
             let put = store.put_if_absent(&name, payload.clone()).await;
             put.map_err(|error| {
@@ -161,17 +159,10 @@ impl DeadLetterStore for BigQueryWarehouse {
 
     async fn get(&self, id: &str) -> Result<Option<DeadLetter>, DeadLettersUnavailable> {
         let row = self.letter_row(&dead_letter_table::spec(), id).await.map_err(unavailable)?;
-        let Some(mut row) = row else { return Ok(None) };
-        if let Some(name) = dead_letter_table::payload_object(&row).map(str::to_owned) {
-            let Some(store) = &self.payloads else {
-                return Err(unavailable(format!("its payload is {name} of an archive not given")));
-            };
-            let read = |error: StoreError| unavailable(format!("payload of {id}: {error}"));
-            let chunks = store.read(&name).await.map_err(read)?;
-            let payload: Vec<Bytes> = chunks.try_collect().await.map_err(read)?;
-            dead_letter_table::set_payload(&mut row, payload.concat().into());
-        }
-        DeadLetter::from_row(&row).map(Some).map_err(unavailable)
+        let Some(row) = row else { return Ok(None) };
+        let mut letter = DeadLetter::from_row(&row).map_err(unavailable)?;
+        read_payload(&mut letter, self.payloads.as_deref()).await?;
+        Ok(Some(letter))
     }
 
     async fn mark_requeued(&self, marks: &[Mark]) -> Result<(), DeadLettersUnavailable> {

@@ -32,8 +32,9 @@ pub(super) enum Change {
     Correction,
     /// Removes the current row, unless it has a higher version; only the key and the version of this row matter.
     Removal,
-    /// It takes the place of the newer row of this version, which is removed.
-    InPlaceOf(Version),
+    /// It takes the place of a newer row, which is removed. Behind the columns the row has the version
+    /// of the removal.
+    InPlace,
 }
 
 /// The message type that the rows of `table` are encoded as.
@@ -77,14 +78,17 @@ pub(super) fn encode(table: &TableSpec, mode: WriteMode, row: &Row, change: Chan
     // A key and a small value are 11 bytes at most; texts come on top.
     let mut out = Vec::with_capacity(row.0.iter().map(|value| 11 + text_len(value)).sum());
     let mut number = 0;
-    for value in &row.0 {
+    for value in row.0.iter().take(table.columns.len()) {
         number += 1;
         put(&mut out, number, value);
     }
     if mode == WriteMode::Upsert {
         let kind: &[u8] = if change == Change::Removal { b"DELETE" } else { b"UPSERT" };
         put_bytes(&mut out, number + 1, kind);
-        let version = table.version.and_then(|at| row.0.get(at));
+        let version = match change {
+            Change::InPlace => row.0.last(),
+            _ => table.version.and_then(|at| row.0.get(at)),
+        };
         let (digits, len) = sequence(version, change);
         put_bytes(&mut out, number + 2, digits.get(..len).unwrap_or_default());
     }
@@ -142,13 +146,12 @@ fn sequence(version: Option<&Value>, change: Change) -> ([u8; MAX_SEQUENCE], usi
     };
     let mut out = [0; MAX_SEQUENCE];
     match (version, change) {
-        (Some(version), Change::Removal) => return sections(version.removed().to_bytes().as_ref()),
-        (Some(_), Change::InPlaceOf(removed)) => {
-            return sections(removed.removed().to_bytes().as_ref());
+        (Some(version), Change::Removal | Change::InPlace) => {
+            return sections(version.removed().to_bytes().as_ref());
         }
         (Some(version), _) => return sections(version.to_bytes().as_ref()),
         // A row from before the version column is older than every row that has a version.
-        (None, Change::Removal | Change::InPlaceOf(_)) => {
+        (None, Change::Removal | Change::InPlace) => {
             hexadecimal(&mut out[..16], 0);
             return (out, 16);
         }

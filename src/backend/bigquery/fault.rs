@@ -130,7 +130,16 @@ fn sort(table: &str, code: Code, message: &str, storage: Option<StorageErrorCode
     }
 }
 
-/// Returns the text for a missing permission.
+/// Names the role to grant for a permission that is lacking on the table or dataset `on`. The service's
+/// message may name the permission: <https://cloud.google.com/bigquery/docs/access-control>.
 pub(super) fn missing_role(on: &str, message: &str) -> String {
-    format!("grant {ROLE} on {on} to the account Kappa runs as: {message}")
+    let project = on.split('.').next().unwrap_or(on);
+    let (role, on) = if message.contains("bigquery.jobs.create") {
+        ("roles/bigquery.jobUser", format!("the project {project}"))
+    } else if message.contains("bigquery.datasets.create") {
+        ("roles/bigquery.user", format!("the project {project}"))
+    } else {
+        (ROLE, on.to_owned())
+    };
+    format!("grant {role} on {on} to the account Kappa runs as: {message}")
 }

@@ -2,6 +2,9 @@
 //!
 //! - The service named no row, so halves are sent, and halves of those that are refused too. The
 //!   good rows are written at once.
+//! - Rows whose partition cannot be streamed into are refused together, where the service's words name
+//!   its bounds. A row that is refused alone for its partition or its size waits for nothing.
+//! - A connection that others share may end because of their rows. So the halves go over one of their own.
 //! - A change of a table's columns takes minutes to reach the Storage Write API, and until then
 //!   every row is refused so. A row that is refused alone therefore waits at first; once that long
 //!   has passed, its refusal is final.
@@ -10,10 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kappa_actors::port::{Refusal, RefusalKind};
-use kappa_actors::row::Row;
+use kappa_actors::row::{Row, TableSpec};
 use tokio::time::Instant;
 
+use super::WriteMode;
 use super::append::{AppendLog, Mark};
+use super::bounds::{self, Bounds};
 use super::encode::Change;
 use super::fault::Fault;
 use super::table_writer::TableWriter;
@@ -78,7 +83,9 @@ impl TableWriter {
         why: String,
     ) -> Result<Vec<Refusal>, Fault> {
         let mut done = Isolated::default();
-        let sent = self.send_halves(rows, change, log.as_deref_mut(), left, why, &mut done).await;
+        let apart = self.apart();
+        let to = apart.as_ref().unwrap_or(self);
+        let sent = to.send_halves(rows, change, log.as_deref_mut(), left, why, &mut done).await;
         let waiting = match (sent, done.waiting) {
             (Ok(()), None) => {
                 if let Some(log) = log {
@@ -107,8 +114,16 @@ impl TableWriter {
     ) -> Result<(), Fault> {
         let mut open = Vec::new();
         let mut last = why.clone();
-        done.split((0..rows.len()).collect(), left, why, &mut open);
+        match done.refuse_outside(&self.table, rows, &why) {
+            Some(inside) => open.push(inside),
+            // The refusal may have been another write's on the same connection.
+            None if self.mode == WriteMode::Upsert => open.push((0..rows.len()).collect()),
+            None => done.split((0..rows.len()).collect(), left, why, &mut open),
+        }
         while let Some(piece) = open.pop() {
+            if piece.is_empty() {
+                continue;
+            }
             // Where nothing at all is taken a single row is not at fault: enough was tried.
             let enough = 2 * usize::try_from(rows.len().ilog2()).unwrap_or_default() + 2;
             if !left.is_zero() && !done.taken && done.refused > enough {
@@ -138,6 +153,23 @@ impl TableWriter {
 }
 
 impl Isolated {
+    /// Refuses the rows that are outside the bounds that the service names, and returns the others; `None`
+    /// where that explains nothing.
+    fn refuse_outside(&mut self, table: &TableSpec, rows: &[Row], why: &str) -> Option<Vec<usize>> {
+        let bounds = Bounds::read(why)?;
+        let mut inside = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            match bounds.refusal(table, row) {
+                Some(reason) => {
+                    let kind = RefusalKind::Partition;
+                    self.refusals.push(Refusal { row: at, kind, reason });
+                }
+                None => inside.push(at),
+            }
+        }
+        (inside.len() < rows.len()).then_some(inside)
+    }
+
     /// Puts the halves of a refused piece on the stack, or settles the row that it consists of.
     fn split(
         &mut self,
@@ -146,10 +178,11 @@ impl Isolated {
         why: String,
         open: &mut Vec<Vec<usize>>,
     ) {
-        self.refused += 1;
+        let explained = bounds::explained(&why);
+        self.refused += usize::from(explained.is_none());
         match piece[..] {
-            [row] if left.is_zero() => {
-                let kind = RefusalKind::Unexplained;
+            [row] if explained.is_some() || left.is_zero() => {
+                let kind = explained.unwrap_or(RefusalKind::Unexplained);
                 self.refusals.push(Refusal { row, kind, reason: why });
             }
             [_] => self.waiting = Some(why),

@@ -10,9 +10,7 @@ use serde_json::{Value, json};
 
 use super::BigQueryOptions;
 use super::fault::missing_role;
-
-/// The service's own address.
-const SERVICE: &str = "https://bigquery.googleapis.com";
+use crate::backend::gcp;
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +42,8 @@ pub(super) fn escaped(value: &str) -> impl fmt::Display {
 pub(super) struct Rest {
     http: Client,
     credentials: Credentials,
-    base: String,
+    /// The configured address; `None` is the service's own.
+    endpoint: Option<String>,
     project: String,
     dataset: String,
     location: String,
@@ -56,12 +55,13 @@ impl Rest {
             .timeout(options.request_timeout)
             .build()
             .map_err(|error| RestError::Invalid(format!("no client can be made: {error}")))?;
-        let base = options.endpoint.as_deref().unwrap_or(SERVICE).trim_end_matches('/');
-        let base = base.trim_end_matches("/bigquery/v2");
+        let endpoint = options.endpoint.as_deref().map(|endpoint| {
+            endpoint.trim_end_matches('/').trim_end_matches("/bigquery/v2").to_owned()
+        });
         Ok(Self {
             http,
             credentials: options.credentials.clone(),
-            base: format!("{base}/bigquery/v2/projects/{}", options.project),
+            endpoint,
             project: options.project.clone(),
             dataset: options.dataset.clone(),
             location: options.location.clone(),
@@ -182,7 +182,15 @@ impl Rest {
         etag: Option<&str>,
     ) -> Result<Value, RestError> {
         let headers = headers(&self.credentials).await.map_err(RestError::Unavailable)?;
-        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        let base = match &self.endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => {
+                let own = gcp::service("bigquery", &self.credentials).await;
+                own.map_err(RestError::Invalid)?
+            }
+        };
+        let url = format!("{base}/bigquery/v2/projects/{}{path}", self.project);
+        let mut request = self.http.request(method, url);
         request = request.headers(headers);
         if let Some(etag) = etag {
             request = request.header(http::header::IF_MATCH, etag);
@@ -199,7 +207,7 @@ impl Rest {
             // A deletion answers nothing.
             Err(_) if status < 300 && bytes.is_empty() => Ok(Value::Null),
             Err(_) if status < 300 => {
-                Err(RestError::Unavailable(format!("{} answered no JSON", self.base)))
+                Err(RestError::Unavailable(format!("{base} answered no JSON")))
             }
             answer => Err(self.refusal(status, &answer.unwrap_or_default())),
         }

@@ -7,11 +7,13 @@
 //! - Live tables that are appended to are merged into by one MERGE statement. Where upserts go
 //!   BigQuery refuses MERGE: the staged rows are written as upserts with their versions, and rows
 //!   are removed by upserts that delete. If staging has an older row of a removed row's key, it is
-//!   written under the number of the removal. After a kill, a second merge completes the first.
+//!   written under the number of the removal, also by a later merge: removals are noted in a table.
+//!   After a kill, a second merge completes the first.
 
 mod diff;
 mod merge;
 mod note;
+mod removals;
 mod sides;
 mod written;
 

@@ -8,6 +8,7 @@
 //!   After a second failure the caller waits.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1 as api;
 use kappa_actors::port::{Refusal, RefusalKind, WriteError};
@@ -20,11 +21,11 @@ use super::fault::{Fault, answered, ended};
 use super::isolate::Unexplained;
 use super::pause::Pause;
 use super::rest::{Rest, RestError};
-use super::{BigQueryOptions, WriteMode, tables};
+use super::{BigQueryOptions, WriteMode, bounds, tables};
 use api::append_rows_request::{ProtoData, Rows};
 
-/// The service takes 10 MB in one request: <https://cloud.google.com/bigquery/quotas#write-api-limits>
-const MAX_ROW_BYTES: usize = 9_000_000 - 64 * 1024;
+/// The service takes 20 MB in one request: <https://cloud.google.com/bigquery/quotas#write-api-limits>
+const MAX_ROW_BYTES: usize = 20_000_000 - 64 * 1024;
 /// Rows gather into requests of this size: large enough to cost little each, small enough that a
 /// large batch has several in flight.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -95,7 +96,7 @@ impl TableWriter {
         if let Err(Fault::Unnamed(why)) = written {
             written = match self.schema_fault(why).await {
                 Fault::Unnamed(why) => {
-                    let left = self.unexplained().note();
+                    let left = self.left(&why);
                     self.isolate(rows, change, log.as_deref_mut(), left, why).await
                 }
                 other => Err(other),
@@ -124,6 +125,24 @@ impl TableWriter {
             Some(log) => log.write(self, rows, picked).await,
             None => self.upsert(rows, picked, change).await,
         }
+    }
+
+    /// How long a row may wait that was refused alone, and unnamed, for these reasons.
+    fn left(&self, why: &str) -> Duration {
+        if bounds::explained(why).is_some() {
+            self.options.schema_spread
+        } else {
+            self.unexplained().note()
+        }
+    }
+
+    /// A writer of the same table on a connection of its own: what ends that connection is about the
+    /// rows that this writer sends. Streams of a table that is appended to belong to one writer at a time
+    /// already.
+    pub(super) fn apart(&self) -> Option<Self> {
+        let (options, rest) = (Arc::clone(&self.options), self.rest.clone());
+        let is_shared = self.mode == WriteMode::Upsert;
+        is_shared.then(|| Self::new(Arc::clone(&self.table), self.mode, options, rest))
     }
 
     fn refuse_in_pause(&self) -> Result<(), WriteError> {
@@ -348,7 +367,7 @@ pub(super) fn refuse(
         if let (Some(&row), Some(mark)) = (picked.get(at), refused.get_mut(at))
             && !std::mem::replace(mark, true)
         {
-            let kind = RefusalKind::Value;
+            let kind = bounds::explained(&error.message).unwrap_or(RefusalKind::Value);
             refusals.push(Refusal { row, kind, reason: error.message });
         }
     }

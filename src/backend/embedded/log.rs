@@ -220,7 +220,11 @@ impl EventLog for EmbeddedLog {
     }
 
     async fn faults(&self) -> Result<Vec<LogFault>, LogError> {
-        self.reader.ask(Command::Faults).await.map_err(ended)?
+        self.faults_before(Timestamp::from_micros(i64::MAX)).await
+    }
+
+    async fn faults_before(&self, to: Timestamp) -> Result<Vec<LogFault>, LogError> {
+        self.reader.ask(|reply| Command::Faults(to, reply)).await.map_err(ended)?
     }
 
     async fn repairs(&self) -> Result<Vec<String>, LogError> {

@@ -23,7 +23,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use kappa_actors::port::{EnsureError, Ensured, Warehouse, WriteError, Written};
+use kappa_actors::port::{ArchiveStore, EnsureError, Ensured, Warehouse, WriteError, Written};
 use kappa_actors::row::{Row, TableSpec};
 use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
@@ -64,9 +64,10 @@ pub(super) fn check_version(path: &Path) -> Result<(String, Vec<Fault>), Fault> 
 }
 
 /// Tables in one SQLite file. Dropping it ends its thread, after all waiting calls are answered.
-#[derive(Debug)]
 pub struct EmbeddedWarehouse {
     path: PathBuf,
+    /// Holds the payloads of dead letters that are objects.
+    payloads: Option<Arc<dyn ArchiveStore>>,
     /// `None` only while it is dropped.
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -79,6 +80,14 @@ impl EmbeddedWarehouse {
     /// [`OpenError`], naming the file.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         Self::open_file(dir.join(FILE))
+    }
+
+    /// Reads payloads of dead letters that are objects from `archive`.
+    #[must_use]
+    pub fn with_payloads(self, archive: Arc<dyn ArchiveStore>) -> Self {
+        let mut this = self;
+        this.payloads = Some(archive);
+        this
     }
 
     /// As [`EmbeddedWarehouse::open`], under another name.
@@ -97,7 +106,7 @@ impl EmbeddedWarehouse {
                 let no_room = ffi::Error::new(ffi::SQLITE_NOMEM);
                 at(rusqlite::Error::SqliteFailure(no_room, Some(error.to_string())))
             })?;
-        Ok(Self { path, jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { path, payloads: None, jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Hands the thread a job and awaits its answer; `Err` has the reason why there is none.
@@ -125,6 +134,12 @@ impl EmbeddedWarehouse {
     /// `error`, with the name of the file.
     fn named(&self, error: impl std::fmt::Display) -> String {
         format!("{}: {error}", self.path.display())
+    }
+}
+
+impl std::fmt::Debug for EmbeddedWarehouse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedWarehouse").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

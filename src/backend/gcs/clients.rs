@@ -14,6 +14,7 @@ use kappa_actors::port::StoreError;
 use tokio::time::{Instant, timeout};
 
 use super::GcsOptions;
+use crate::backend::gcp;
 
 /// The share of a call's time that the crates get for their retries: after it they return the last error,
 /// which is more useful than a timeout.
@@ -97,6 +98,10 @@ async fn make(options: &GcsOptions) -> Result<Made, StoreError> {
     let mut control = StorageControl::builder()
         .with_credentials(options.credentials.clone())
         .with_retry_policy(RetryableErrors.with_time_limit(patience));
+    if let Some(universe) = gcp::universe(&options.credentials).await {
+        storage = storage.with_universe_domain(universe.clone());
+        control = control.with_universe_domain(universe);
+    }
     if let Some(endpoint) = &options.endpoint {
         storage = storage.with_endpoint(endpoint.clone());
     }

@@ -14,7 +14,7 @@ use crate::backend::setup::{Difference, Lacking, SetupError, State, Thing};
 
 /// Where a composition keeps what it has joined so far. A composition that was given up leaves it;
 /// replicas sweep it, and the bucket does where none ever comes back.
-const INTERMEDIATES: &str = "composing/";
+pub(super) const INTERMEDIATES: &str = "composing/";
 /// Where the final objects are.
 const FINALS: &str = "events/";
 /// What a rule of the lifecycle does.

@@ -56,12 +56,25 @@ pub(super) fn store_error(error: &Error, bucket: &str, name: &str) -> StoreError
             "there is no bucket {bucket}: create it with `kappa setup`"
         )),
         Trouble::Forbidden => StoreError::Unavailable(format!(
-            "the bucket {bucket} may not be used so ({said}): grant roles/storage.objectUser on it"
+            "the bucket {bucket} may not be used so ({said}): grant {} on it",
+            missing_role(&said)
         )),
         Trouble::Invalid => StoreError::Refused(format!("{name}: {said}")),
         Trouble::Precondition | Trouble::Transient => {
             StoreError::Unavailable(format!("bucket {bucket}: {said}"))
         }
+    }
+}
+
+/// The role that holds the permission which the service's words name:
+/// <https://cloud.google.com/storage/docs/access-control/iam-roles>
+fn missing_role(said: &str) -> &'static str {
+    if said.contains("storage.buckets.create") {
+        "roles/storage.admin"
+    } else if said.contains("storage.buckets.") {
+        "roles/storage.legacyBucketReader"
+    } else {
+        "roles/storage.objectUser"
     }
 }
 

@@ -12,6 +12,7 @@ use google_cloud_wkt as wkt;
 use kappa_actors::port::LogError;
 
 use super::{PubSubOptions, fault};
+use crate::backend::gcp;
 
 /// How long one call may take: the callers retry by themselves.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,6 +32,11 @@ impl Admin {
             SubscriptionAdmin::builder().with_credentials(options.credentials.clone());
         let mut permissions =
             SchemaService::builder().with_credentials(options.credentials.clone());
+        if let Some(universe) = gcp::universe(&options.credentials).await {
+            topics = topics.with_universe_domain(universe.clone());
+            subscriptions = subscriptions.with_universe_domain(universe.clone());
+            permissions = permissions.with_universe_domain(universe);
+        }
         if let Some(endpoint) = options.rest_endpoint() {
             topics = topics.with_endpoint(endpoint);
             subscriptions = subscriptions.with_endpoint(endpoint);

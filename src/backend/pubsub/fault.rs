@@ -61,7 +61,15 @@ pub(super) fn seeking(subscription: &str, error: &Error) -> String {
     reading(subscription, error)
 }
 
-/// Why describing or creating `name` failed.
+/// Why looking at `name` failed.
+pub(super) fn describing(name: &str, error: &Error) -> String {
+    match code(error) {
+        Some(Code::PermissionDenied) => forbidden(name, "roles/pubsub.viewer"),
+        _ => managing(name, error),
+    }
+}
+
+/// Why creating or removing `name` failed.
 pub(super) fn managing(name: &str, error: &Error) -> String {
     match code(error) {
         Some(Code::NotFound) => missing(name),

@@ -18,6 +18,7 @@ use kappa_actors::message::NewMessage;
 use kappa_actors::port::PublishError;
 
 use super::{PubSubOptions, fault};
+use crate::backend::gcp;
 
 /// How long a request is tried before its messages are reported; the caller tries again.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,6 +53,9 @@ impl TopicPublisher {
         let mut builder = Publisher::builder(&topic)
             .with_credentials(options.credentials.clone())
             .with_retry_policy(RetryableErrors.with_time_limit(PATIENCE));
+        if let Some(universe) = gcp::universe(&options.credentials).await {
+            builder = builder.with_universe_domain(universe);
+        }
         if let Some(endpoint) = &options.endpoint {
             builder = builder.with_endpoint(endpoint);
         }

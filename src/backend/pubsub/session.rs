@@ -18,6 +18,7 @@ use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior};
 use kappa_actors::message::{Lease, Message};
 use kappa_actors::port::{LogError, Pulled, Room};
 use kappa_actors::time::Timestamp;
+use kappa_actors::vitals::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use super::admin::Admin;
 use super::loans::{Loans, Numbers, Share};
 use super::{PubSubOptions, fault, from_wkt, watch};
+use crate::backend::gcp;
 
 /// How long one call of `acknowledge` waits for confirmations; a later one waits for the same.
 const CONFIRMATION: Duration = Duration::from_secs(10);
@@ -62,6 +64,7 @@ pub(super) struct Session {
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     account_units: u32,
+    lost_acknowledgements: Arc<Counter>,
     since: Instant,
     tasks: TaskTracker,
 }
@@ -80,6 +83,9 @@ enum Break {
 /// A client with a connection of its own; it connects when it is used.
 pub(super) async fn subscriber(options: &PubSubOptions) -> Result<Subscriber, LogError> {
     let mut builder = Subscriber::builder().with_credentials(options.credentials.clone());
+    if let Some(universe) = gcp::universe(&options.credentials).await {
+        builder = builder.with_universe_domain(universe);
+    }
     if let Some(endpoint) = &options.endpoint {
         builder = builder.with_endpoint(endpoint);
     }
@@ -93,6 +99,7 @@ impl Session {
         subscriber: Subscriber,
         admin: Arc<Admin>,
         numbers: Numbers,
+        lost_acknowledgements: Arc<Counter>,
     ) -> Arc<Self> {
         let units = (options.max_outstanding_bytes / UNIT_BYTES).clamp(1, u64::from(u32::MAX));
         let messages = options.max_outstanding_messages.clamp(1, u64::from(u32::MAX));
@@ -105,6 +112,7 @@ impl Session {
             messages: Arc::new(Semaphore::new(messages as usize)),
             bytes: Arc::new(Semaphore::new(account_units as usize)),
             account_units,
+            lost_acknowledgements,
             since: Instant::now(),
             tasks: TaskTracker::new(),
             options,
@@ -157,7 +165,7 @@ impl Session {
             Err(late) => Some(late.to_string()),
         };
         if let Some(error) = lost {
-            metrics::counter!("kappa_pubsub_lost_acknowledgements_total").increment(1);
+            self.lost_acknowledgements.add(1);
             tracing::debug!(error, "an acknowledgement was not taken; its message comes again");
         }
         self.loans.confirmed(lease);

@@ -125,11 +125,11 @@ impl PubSubSetup {
     /// [`LogError::Unavailable`] for transient faults, [`LogError::Refused`] for lasting ones.
     pub async fn describe(&self) -> Result<Found, LogError> {
         let topic = match self.options.topic_name() {
-            Some(name) => self.admin.topic(&name).await.map_err(|error| sorted(&name, &error))?,
+            Some(name) => self.admin.topic(&name).await.map_err(|error| unseen(&name, &error))?,
             None => None,
         };
         let name = self.options.subscription_name();
-        let found = self.admin.subscription(&name).await.map_err(|error| sorted(&name, &error))?;
+        let found = self.admin.subscription(&name).await.map_err(|error| unseen(&name, &error))?;
         Ok(Found { topic: topic.as_ref().map(topic_state), subscription: found.map(state) })
     }
 
@@ -309,8 +309,16 @@ impl SubscriptionState {
     }
 }
 
+/// Why `name` could not be looked at.
+fn unseen(name: &str, error: &Error) -> LogError {
+    told(fault::describing(name, error), error)
+}
+
 fn sorted(name: &str, error: &Error) -> LogError {
-    let words = fault::managing(name, error);
+    told(fault::managing(name, error), error)
+}
+
+fn told(words: String, error: &Error) -> LogError {
     if fault::lasts(error) { LogError::Refused(words) } else { LogError::Unavailable(words) }
 }
 

@@ -30,7 +30,10 @@ pub(super) fn of(summary: &Summary) -> Result<(), Failure> {
         return Ok(());
     }
     let error = anyhow!("{}", words(total));
-    let hint = if total.missing + total.unaccounted + total.stale > 0 {
+    let hint = if total.purged > 0 && total.missing + total.unaccounted + total.stale == 0 {
+        "`kappa replay` over these windows makes these rows, or their dead letters, again; \
+         --accept-purged takes the purge for an answer"
+    } else if total.missing + total.unaccounted + total.stale > 0 {
         "`kappa replay` over these windows makes these rows again"
     } else if total.differing > 0 {
         "raise the processor's revision if its rule has changed, replay into staging and merge"
@@ -89,10 +92,11 @@ fn note(table: &TableTally) -> Option<String> {
 }
 
 fn words(total: &Tally) -> String {
-    let Tally { missing, twice, stale, differing, unaccounted, damaged, .. } = *total;
+    let Tally { missing, purged, twice, stale, differing, unaccounted, damaged, .. } = *total;
     let is = |n: u64| if n == 1 { "is" } else { "are" };
     let found = [
         (missing, format!("{} {} missing", count(missing, "row"), is(missing))),
+        (purged, purged_words(purged)),
         (twice, format!("{} too many", count(twice, "row"))),
         (stale, format!("{} {} stale", count(stale, "row"), is(stale))),
         (differing, format!("{} with other values", count(differing, "row"))),
@@ -101,4 +105,11 @@ fn words(total: &Tally) -> String {
     ];
     let found = found.into_iter().filter(|(n, _)| *n > 0).map(|(_, words)| words);
     found.collect::<Vec<_>>().join(", ")
+}
+
+fn purged_words(rows: u64) -> String {
+    match rows {
+        1 => "1 row is missing because its dead letter was purged".to_owned(),
+        _ => format!("{rows} rows are missing because their dead letters were purged"),
+    }
 }

@@ -40,6 +40,8 @@ pub(super) fn of(settings: &Settings, blueprint: &Blueprint) -> Vec<String> {
                 .to_owned(),
         );
     }
+    #[cfg(feature = "gcp")]
+    warnings.extend(crate::backend::gcp::proxy::ignored(settings));
     warnings
 }
 

@@ -31,10 +31,15 @@ pub(super) async fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let letter = shelf.named(id).await?;
-    let corrected = match file {
-        Some(file) => std::fs::read(file).with_context(|| file.display().to_string())?,
-        None => edited(&letter)?,
+    if let Some(at) = letter.purged_at {
+        return Err(anyhow!("the event of this letter was purged at {at}").into());
+    }
+    let temporary = match file {
+        Some(_) => None,
+        None => Some(edited(&letter)?),
     };
+    let path = temporary.as_ref().map(|temporary| &*temporary.0).or(file).unwrap_or(Path::new(""));
+    let corrected = std::fs::read(path).with_context(|| path.display().to_string())?;
     let payload = Bytes::copy_from_slice(corrected.trim_ascii_end());
     if payload == letter.payload.trim_ascii_end() {
         return Err(Failure::with_hint(
@@ -42,6 +47,34 @@ pub(super) async fn run(
             "`kappa dead-letters requeue --id ID` processes it again as it is",
         ));
     }
+    let published = publish((settings, blueprint), &letter, payload).await;
+    let message_id = match (published, temporary) {
+        (Err(failure), Some(temporary)) => {
+            let kept = temporary.keep();
+            tell(
+                "note",
+                &format!("the corrected event is kept: pass it with --file {}", kept.display()),
+            );
+            return Err(failure);
+        }
+        (published, _) => published?,
+    };
+    shelf.mark(&[letter.mark(Timestamp::now())]).await.map_err(|why| {
+        Failure::with_hint(
+            anyhow!("{why}: the event is published as {message_id}, but the letter is still open"),
+            "do not edit it again: it would be published a second time",
+        )
+    })?;
+    writeln!(out, "published {message_id}")?;
+    Ok(out.flush()?)
+}
+
+/// Publishes the corrected event, and returns its message's id. After an error nothing is published.
+async fn publish(
+    (settings, blueprint): (&Settings, &Blueprint),
+    letter: &DeadLetter,
+    payload: Bytes,
+) -> Result<String, Failure> {
     if let Err(why) = blueprint.envelope.read(&payload) {
         let error = anyhow!("the corrected event is not valid: {why}; nothing was published");
         return Err(Failure::with_hint(error, "check the corrected event with `kappa try FILE`"));
@@ -57,19 +90,11 @@ pub(super) async fn run(
     let Some(published) = outcomes.into_iter().next() else {
         return Err(anyhow!("the log has not answered").into());
     };
-    let message_id = published.map_err(anyhow::Error::from)?;
-    shelf.mark(&[letter.mark(Timestamp::now())]).await.map_err(|why| {
-        Failure::with_hint(
-            anyhow!("{why}: the event is published as {message_id}, but the letter is still open"),
-            "do not edit it again: it would be published a second time",
-        )
-    })?;
-    writeln!(out, "published {message_id}")?;
-    Ok(out.flush()?)
+    Ok(published.map_err(anyhow::Error::from)?)
 }
 
-/// The letter's event after the user's editor has closed.
-fn edited(letter: &DeadLetter) -> anyhow::Result<Vec<u8>> {
+/// The file with the letter's event, after the user's editor has closed.
+fn edited(letter: &DeadLetter) -> anyhow::Result<Temporary> {
     let editor = ["VISUAL", "EDITOR"].iter().find_map(std::env::var_os);
     let Some(editor) = editor.filter(|editor| !editor.is_empty()) else {
         bail!("neither VISUAL nor EDITOR is set: set one, or name the corrected event with --file");
@@ -86,7 +111,7 @@ fn edited(letter: &DeadLetter) -> anyhow::Result<Vec<u8>> {
     if !status.success() {
         bail!("the editor ended with {status}: nothing was published");
     }
-    std::fs::read(&file.0).with_context(|| file.0.display().to_string())
+    Ok(file)
 }
 
 /// A file that only this user may read; removed with this.
@@ -102,11 +127,16 @@ impl Temporary {
         file.write_all(payload).with_context(|| temporary.0.display().to_string())?;
         Ok(temporary)
     }
+
+    /// Leaves the file where it is.
+    fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // It may have been moved by the editor.
+        // It may have been moved by the editor, or it is kept.
         let _ = std::fs::remove_file(&self.0);
     }
 }

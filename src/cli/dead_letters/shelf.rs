@@ -94,6 +94,11 @@ impl Shelf {
         let mut ids = Vec::with_capacity(prefixes.len());
         for prefix in prefixes {
             let id = self.id(prefix).await?;
+            if let Some(at) = self.get(&id).await?.and_then(|letter| letter.purged_at) {
+                let error = anyhow::anyhow!("the event of the letter {id} was purged at {at}");
+                let hint = "if it ever was valid, the archive has it: see `kappa replay`";
+                return Err(Failure::with_hint(error, hint));
+            }
             if !ids.contains(&id) {
                 ids.push(id);
             }

@@ -1,6 +1,6 @@
 //! The times of the watchdog: in their order, and longer than a call of the chosen backends may take.
 
-use super::{Check, is_default, span};
+use super::Check;
 use crate::settings::tree;
 
 /// Each must not be longer than the next.
@@ -27,18 +27,6 @@ impl Check<'_> {
                 // A call that its backend ends in time is no hang.
                 self.not_longer(timeout, ORDER[1]);
             }
-        }
-    }
-
-    fn not_longer(&mut self, shorter: &str, longer: &str) {
-        let values = tree::get(self.tree, shorter).zip(tree::get(self.tree, longer));
-        let Some((first, most)) = values else { return };
-        if span(first).zip(span(most)).is_some_and(|(first, most)| first > most) {
-            // Blame what the user wrote, not a default.
-            let blamed = if is_default(most) { first } else { most };
-            let (first, most) = (tree::show(first), tree::show(most));
-            let reason = format!("{shorter} is {first}, more than {longer}, {most}");
-            self.report(blamed, reason, format!("lower {shorter}, or raise {longer}"));
         }
     }
 }

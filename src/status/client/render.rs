@@ -4,10 +4,16 @@ use std::io::{self, Write};
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table};
-use kappa_actors::vitals::{ActorReport, ActorState, CounterReport, DaemonState, Snapshot};
+use kappa_actors::vitals::{
+    ActorReport, ActorState, CounterReport, DaemonState, Freshness, Snapshot,
+};
 
 use super::Format;
+use super::freshness::{Sentence, Span};
 use crate::visible::{cell, one_line};
+
+/// A backlog that the log gave so many seconds before the answer is shown with its age.
+const STALE: f64 = 1.0;
 
 /// Writes `snapshot`, ending with a line break.
 pub(super) fn write(snapshot: &Snapshot, format: Format, out: &mut dyn Write) -> io::Result<()> {
@@ -24,6 +30,9 @@ pub(super) fn write(snapshot: &Snapshot, format: Format, out: &mut dyn Write) ->
 /// One fact a line: a name, a space, the value.
 fn plain(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
     let Snapshot { version, instance, state, uptime_seconds, .. } = snapshot;
+    for table in &snapshot.freshness {
+        writeln!(out, "freshness {}", Sentence(table))?;
+    }
     writeln!(out, "state {state}")?;
     for reason in &snapshot.reasons {
         writeln!(out, "reason {}", one_line(&reason.to_string()))?;
@@ -39,6 +48,9 @@ fn plain(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
     }
     if let Some(age) = snapshot.counters.oldest_unacknowledged_seconds {
         writeln!(out, "oldest_unacknowledged_seconds {age:.3}")?;
+    }
+    if let Some(age) = snapshot.counters.backlog_age_seconds {
+        writeln!(out, "backlog_age_seconds {age:.3}")?;
     }
     for (table, rows) in &snapshot.counters.rows {
         writeln!(out, "rows.{} {rows}", one_line(table))?;
@@ -67,6 +79,9 @@ fn plain(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
 /// Writes tables for people.
 fn tables(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Result<()> {
     let Snapshot { version, instance, .. } = snapshot;
+    for table in &snapshot.freshness {
+        writeln!(out, "{}", freshness_line(table, colour))?;
+    }
     let up = span(snapshot.uptime_seconds);
     let state = daemon_state(snapshot.state, colour);
     let (instance, version) = (one_line(instance), one_line(version));
@@ -80,6 +95,9 @@ fn tables(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Result<
     let mut facts = table(&["", "count"], colour);
     for (name, value) in counters(&snapshot.counters) {
         facts.add_row([Cell::new(name), right(value.map_or_else(unknown, grouped))]);
+    }
+    if let Some(age) = snapshot.counters.backlog_age_seconds.filter(|age| *age >= STALE) {
+        facts.add_row([Cell::new("backlog as of"), right(format!("{} ago", Span(age)))]);
     }
     if let Some(age) = snapshot.counters.oldest_unacknowledged_seconds {
         facts.add_row([Cell::new("oldest unacknowledged"), right(span(age))]);
@@ -153,6 +171,14 @@ fn counters(counters: &CounterReport) -> [(&'static str, Option<u64>); 11] {
     ]
 }
 
+fn freshness_line(table: &Freshness, colour: bool) -> String {
+    let line = cell(&Sentence(table).to_string());
+    match (colour, table.missed_for_seconds) {
+        (true, Some(_)) => format!("\x1b[33m{line}\x1b[0m"),
+        _ => line,
+    }
+}
+
 fn unknown() -> String {
     "unknown".to_owned()
 }
@@ -202,9 +228,35 @@ fn daemon_state(state: DaemonState, colour: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kappa_actors::vitals::{Board, Phase};
+    use std::time::Duration;
+
+    use kappa_actors::time::Timestamp;
+    use kappa_actors::vitals::{Board, OnLoan, Phase};
 
     use super::*;
+
+    const FRESHNESS: &str =
+        "orders: rows are 45 s behind (no rows in the last 5 min; objective 60 s met)";
+
+    #[test]
+    fn an_old_backlog_is_shown_with_its_age() {
+        let board = Board::new();
+        board
+            .counters()
+            .set_backlog(kappa_actors::port::Backlog { messages: Some(7), oldest: None });
+        let mut snapshot = board.snapshot();
+        let mut text = |age| {
+            snapshot.counters.backlog_age_seconds = Some(age);
+            let mut out = Vec::new();
+            write(&snapshot, Format::Table { colour: false }, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(!text(0.4).contains("as of"));
+        let old = text(12.0);
+        assert!(
+            old.lines().any(|line| line.contains("backlog as of") && line.contains("12 s ago"))
+        );
+    }
 
     fn written(format: Format) -> String {
         let board = Board::new();
@@ -212,6 +264,13 @@ mod tests {
         board.set_phase(Phase::Running);
         board.counters().received.add(1_234_567);
         board.counters().rows("orders").add(42);
+        board.table("orders", Some(Duration::from_secs(60)));
+        let oldest = Timestamp::now().before(Duration::from_secs(45));
+        board.set_on_loan(Box::new(move || OnLoan {
+            tables: vec![("orders".to_owned(), Some(oldest))],
+            ..OnLoan::default()
+        }));
+        board.log_is_empty(Timestamp::now());
         let writer = board.actor("kappa/warehouse/writer.orders", "writer");
         writer.set_state(ActorState::Running);
         writer.failed("no such table: \x1b[2Jorders\nat line 1");
@@ -225,7 +284,8 @@ mod tests {
     fn a_pipe_gets_one_fact_a_line_and_numbers_as_they_are() {
         let text = written(Format::Plain);
         assert!(
-            text.starts_with("state degraded\nreason kappa/warehouse/writer.orders: disk full")
+            text.starts_with(&format!("freshness {FRESHNESS}\nstate degraded\nreason kappa/warehouse/writer.orders: disk full")),
+            "{text}"
         );
         for line in ["received 1234567\n", "backlog unknown\n", "rows.orders 42\n"] {
             assert!(text.contains(line), "{line} in {text}");
@@ -239,7 +299,10 @@ mod tests {
         assert!(text.contains("1,234,567"), "{text}");
         assert!(text.contains("    writer.orders"), "{text}");
         assert!(!text.contains('\x1b'), "{text}");
-        assert!(written(Format::Table { colour: true }).starts_with("\x1b[1;33mdegraded\x1b[0m"));
+        assert!(text.starts_with(&format!("{FRESHNESS}\ndegraded  host-1  ")), "{text}");
+        let coloured = written(Format::Table { colour: true });
+        let head = format!("{FRESHNESS}\n\x1b[1;33mdegraded\x1b[0m");
+        assert!(coloured.starts_with(&head), "{coloured}");
     }
 
     #[test]

@@ -127,7 +127,7 @@ async fn a_request_that_proxies_may_understand_in_another_way_is_refused() {
 #[tokio::test]
 async fn an_open_address_is_not_served_without_a_token() {
     let open = StatusOptions { listen: "0.0.0.0:0".parse().unwrap(), ..options() };
-    let inbox = Arc::new(Inbox { answer: Answer::Takes, taken: Mutex::default() });
+    let inbox = Arc::new(Inbox::new(Answer::Takes));
     let error = StatusServer::bind(open, Board::new(), inbox).await.unwrap_err().to_string();
     assert!(error.contains("status.token is empty\nhint: "), "{error}");
 }
@@ -138,6 +138,7 @@ async fn the_client_brings_the_token() {
     let show = |token| {
         let options = client::ShowOptions {
             url: served.url.clone(),
+            ca: None,
             token,
             watch: false,
             format: client::Format::Plain,

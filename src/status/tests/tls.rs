@@ -54,6 +54,33 @@ async fn https_is_served_with_the_certificate() {
     assert!(!read_all(&mut plain).await.contains("HTTP/1.1 200"), "plain HTTP is not served");
 }
 
+#[tokio::test]
+async fn the_client_trusts_the_given_certificates_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = served(with_files(folder.path(), CERTIFICATE, KEY), Answer::Takes).await;
+    let url = served.url.replace("http://", "https://");
+    let show = |ca: Option<&str>| {
+        let options = client::ShowOptions {
+            url: url.clone(),
+            ca: ca.map(|name| folder.path().join(name)),
+            token: None,
+            watch: false,
+            format: client::Format::Plain,
+        };
+        tokio::task::spawn_blocking(move || {
+            let shown = client::show(&options, &mut Vec::new());
+            shown.map_err(|error| error.to_string())
+        })
+    };
+    assert_eq!(show(Some("a.pem")).await.unwrap(), Ok(()));
+    let error = show(None).await.unwrap().unwrap_err();
+    assert!(error.starts_with("no daemon answers at https://127.0.0.1:"), "{error}");
+    for file in ["a.key", "none.pem"] {
+        let error = show(Some(file)).await.unwrap().unwrap_err();
+        assert!(error.starts_with("--ca ") && error.contains("\nhint: "), "{error}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_handshake_that_never_ends_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
@@ -72,7 +99,7 @@ async fn files_that_are_no_pair_are_refused_at_the_start_without_showing_them() 
         (CERTIFICATE, &b"-----BEGIN PRIVATE KEY-----\nsecret"[..], "status.tls.key: "),
     ] {
         let options = with_files(folder.path(), certificate, key);
-        let inbox = Arc::new(Inbox { answer: Answer::Takes, taken: Mutex::default() });
+        let inbox = Arc::new(Inbox::new(Answer::Takes));
         let error = StatusServer::bind(options, Board::new(), inbox).await.unwrap_err();
         let error = error.to_string();
         assert!(error.starts_with(word) && error.contains("\nhint: "), "{error}");

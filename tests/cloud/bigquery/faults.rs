@@ -150,23 +150,6 @@ async fn stored_rows_of_a_failed_call_are_not_stored_again() {
 }
 
 #[tokio::test]
-async fn a_row_that_is_too_large_is_refused_before_it_is_sent() {
-    for mode in MODES {
-        let (cloud, spec) = ready(mode).await;
-        let rows = vec![
-            said("000000", "small", 1),
-            said("large", &"x".repeat(9_000_000), 1),
-            said("000001", "small", 1),
-        ];
-        let refusals = cloud.write(&spec, Arc::new(rows)).await.unwrap().refusals;
-        assert_eq!(refusals.len(), 1);
-        assert_eq!(refusals[0].row, 1);
-        assert!(refusals[0].reason.contains("at most"), "{refusals:?}");
-        assert_once(&cloud, &spec, 2).await;
-    }
-}
-
-#[tokio::test]
 async fn several_requests_are_in_flight() {
     for mode in MODES {
         let (cloud, spec) = ready(mode).await;

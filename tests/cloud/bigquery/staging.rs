@@ -72,6 +72,12 @@ impl Scene {
         self
     }
 
+    /// As [`Scene::staged`], after dropping the staging table.
+    async fn staged_again(self, rows: Vec<Row>, events: &[i64]) -> Self {
+        assert!(self.staging.drop_staging("t").await.unwrap());
+        self.staged(rows, events).await
+    }
+
     async fn diff(&self) -> Diff {
         self.staging.diff(&self.table, &how()).await.unwrap()
     }

@@ -10,12 +10,17 @@ use kappa_test_servers::proxy::Proxy;
 
 use super::*;
 
-fn window() -> Window {
+pub(super) fn window() -> Window {
     Window::of(Timestamp::from_micros(1_771_338_600_000_000))
 }
 
 /// One part with these lines.
-async fn store_lines(archive: &GcsArchive, window: Window, who: &Incarnation, part: u32) {
+pub(super) async fn store_lines(
+    archive: &GcsArchive,
+    window: Window,
+    who: &Incarnation,
+    part: u32,
+) {
     let mut lines = Part::new(LineFormat::Payload, Compression::None);
     for line in 0..3 {
         lines.append(&Message {
@@ -37,7 +42,7 @@ async fn store_lines(archive: &GcsArchive, window: Window, who: &Incarnation, pa
 }
 
 /// Checks that the lines of `parts` parts are in finals, each once, and that no other object exists.
-async fn assert_once(server: &StorageServer, parts: u32) {
+pub(super) async fn assert_once(server: &StorageServer, parts: u32) {
     let reader = archive(server, "").await;
     let mut lines: Vec<_> =
         archive_store::lines(&reader).await.into_iter().flat_map(|it| it.1).collect();
@@ -86,7 +91,7 @@ async fn replicas_that_finish_the_same_window_side_by_side_lose_and_double_nothi
 }
 
 /// Closes until it is done, whatever goes wrong on the way.
-async fn closed(archive: &GcsArchive, who: &Incarnation, limits: Limits) {
+pub(super) async fn closed(archive: &GcsArchive, who: &Incarnation, limits: Limits) {
     let closing = async {
         while let Err(error) = close(archive, window(), who, limits).await {
             eprintln!("{error}");

@@ -12,6 +12,14 @@ const CORRECTED: &str =
 /// has the file's name in `$2`, for the editor has an argument of its own. The temporary folder is
 /// empty again afterwards.
 fn edit(folder: &Folder, script: &str) -> Ran {
+    let (ran, left) = edit_and_look(folder, script);
+    assert_eq!(left, [""; 0], "a file is left behind");
+    ran
+}
+
+/// As [`edit`], with the contents of the files that are left in the temporary folder, which are then
+/// removed.
+fn edit_and_look(folder: &Folder, script: &str) -> (Ran, Vec<String>) {
     let id = &ids(folder, " --reason UTF")[0];
     let here = folder.data().join("..").canonicalize().unwrap();
     let temporary = here.join("temporary");
@@ -23,8 +31,14 @@ fn edit(folder: &Folder, script: &str) -> Ran {
     command.current_dir(&here).env("TMPDIR", &temporary).env_remove("VISUAL");
     command.env("EDITOR", format!("{} --wait", editor.display()));
     let ran = Ran::new(&format!("dead-letters edit {id}"), command.output().unwrap());
-    assert_eq!(std::fs::read_dir(temporary).unwrap().count(), 0, "a file is left behind");
-    ran
+    let mut left = Vec::new();
+    for file in std::fs::read_dir(temporary).unwrap().map(|file| file.unwrap().path()) {
+        let content = std::fs::read_to_string(&file).unwrap();
+        assert!(ran.stderr.contains(&format!("--file {}\n", file.display())), "{ran}");
+        std::fs::remove_file(&file).unwrap();
+        left.push(content);
+    }
+    (ran, left)
 }
 
 fn open(folder: &Folder) -> String {
@@ -62,7 +76,9 @@ fn an_editor_that_fails_an_unchanged_event_and_an_invalid_one_publish_nothing() 
     fails(&folder, &format!("echo '{CORRECTED}' >\"$2\"; kill -9 $$"), "137");
     fails(&folder, "exit 0", "unchanged");
     fails(&folder, "echo >>\"$2\"", "unchanged");
-    fails(&folder, "echo '{\"event_id\":' >\"$2\"", "not valid");
+    let (invalid, kept) = edit_and_look(&folder, "echo '{\"event_id\":' >\"$2\"");
+    invalid.ended_with(1).says("").tells("not valid");
+    assert_eq!(kept, ["{\"event_id\":\n"], "the work is kept");
     fails(&folder, "rm \"$2\"", "kappa-");
     let id = &ids(&folder, " --reason UTF")[0];
     let mut without = kappa(&["dead-letters", "edit", id]);

@@ -7,7 +7,9 @@
 //!
 //! Source: the comments of googleapis: google/cloud/bigquery/storage/v1/storage.proto.
 
+mod access;
 mod append;
+mod bounds;
 mod cell;
 mod control;
 mod dialect;

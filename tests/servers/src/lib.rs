@@ -6,6 +6,7 @@
 
 pub mod bigquery;
 pub mod grpc;
+mod permission;
 pub mod proxy;
 pub mod pubsub;
 pub mod storage;

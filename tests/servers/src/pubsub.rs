@@ -9,6 +9,7 @@
 //!   sending one at a time.
 
 mod control;
+mod filter;
 mod publish;
 mod rest;
 mod snapshot;

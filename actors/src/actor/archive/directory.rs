@@ -33,18 +33,27 @@ pub(super) struct OpenWindow {
 
 /// The incarnations of one window's actor in this process, from its first life on.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Incarnations(Arc<Mutex<Vec<Incarnation>>>);
+pub(super) struct Incarnations {
+    all: Arc<Mutex<Vec<Incarnation>>>,
+    of_requeue: bool,
+}
 
 impl Incarnations {
+    /// None so far.
+    pub(super) fn new(of_requeue: bool) -> Self {
+        Self { all: Arc::default(), of_requeue }
+    }
+
     /// Begins another.
     pub(super) fn begin(&self) -> Incarnation {
-        let incarnation = Incarnation::random();
-        lock(&self.0).push(incarnation.clone());
+        let incarnation =
+            if self.of_requeue { Incarnation::of_requeue() } else { Incarnation::random() };
+        lock(&self.all).push(incarnation.clone());
         incarnation
     }
 
     pub(super) fn all(&self) -> Vec<Incarnation> {
-        lock(&self.0).clone()
+        lock(&self.all).clone()
     }
 }
 

@@ -44,6 +44,8 @@ pub struct KeeperPorts {
     pub supervisor: Address<Order>,
     /// The supervisor's path; a window's begins with it.
     pub path: String,
+    /// Whether the events come from dead letters that are requeued.
+    pub of_requeue: bool,
     /// Ports and shared state of a window's actor.
     pub window: WindowPorts,
 }
@@ -153,8 +155,8 @@ impl Keeper {
         let path = format!("{}/window.{window}", self.ports.path);
         let vitals = self.ports.window.board.actor(&path, "window");
         let store = watched_archive(&self.ports.window.store, vitals.calls());
-        let open =
-            OpenWindow { address: Address::new(vitals), incarnations: Incarnations::default() };
+        let incarnations = Incarnations::new(self.ports.of_requeue);
+        let open = OpenWindow { address: Address::new(vitals), incarnations };
         // Listed before it writes anything: recovery treats an incarnation that is not listed as abandoned.
         self.ports.directory.add(window, open.clone());
         let child = {

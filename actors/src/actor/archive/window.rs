@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::directory::Incarnations;
 use super::keeper::KeeperMessage;
@@ -19,7 +19,7 @@ use crate::delivery::{Claim, Ledger, Posting};
 use crate::port::{ArchiveStore, ObjectInfo};
 use crate::settings::ArchiveWindowSettings;
 use crate::supervision::{Address, Backoff, Errand, Me, Role, RoleError};
-use crate::vitals::Board;
+use crate::vitals::{Board, Outcome, Step, micros};
 
 /// Below this many bytes compressing costs less than moving to a blocking thread.
 const INLINE_ENCODE_BYTES: usize = 64 * 1024;
@@ -72,6 +72,8 @@ pub struct WindowActor {
     number: u32,
     part: Part,
     claims: Vec<Claim>,
+    /// When the first of them came.
+    began: Instant,
     /// The mailbox has a `Store` message already, after all claims that it is for.
     store_queued: bool,
     /// To be stored as soon as the store has answered: until then it had better grow.
@@ -89,8 +91,8 @@ pub struct WindowActor {
     retrying: bool,
 }
 
-/// The store's answer to a part.
-type Answer = Result<ObjectInfo, StorePartError>;
+/// The store's answer to a part, with the time that it took.
+type Answer = (Result<ObjectInfo, StorePartError>, Duration);
 
 struct Unstored {
     part: EncodedPart,
@@ -98,6 +100,8 @@ struct Unstored {
     incarnation: Incarnation,
     number: u32,
     claims: Vec<Claim>,
+    /// When its first event came.
+    began: Instant,
 }
 
 impl WindowActor {
@@ -117,6 +121,7 @@ impl WindowActor {
             incarnations,
             number: 0,
             claims: Vec::new(),
+            began: Instant::now(),
             store_queued: false,
             due: false,
             unstored: VecDeque::new(),
@@ -183,6 +188,7 @@ impl WindowActor {
     fn add(&mut self, claims: Vec<Claim>, me: &Me<WindowMessage>) {
         if self.claims.is_empty() {
             let number = self.number;
+            self.began = Instant::now();
             me.remind_after(self.settings.flush_interval, move || WindowMessage::Due(number));
         }
         for claim in &claims {
@@ -224,7 +230,7 @@ impl WindowActor {
         let next = next.with_room(self.part.bytes() + self.part.bytes() / 8);
         let part = std::mem::replace(&mut self.part, next);
         let claims = std::mem::take(&mut self.claims);
-        let unstored = self.encode(part, claims).await?;
+        let unstored = self.encode(part, claims, self.began).await?;
         self.unstored.push_back(unstored);
         self.put_until(1, me).await
     }
@@ -245,7 +251,7 @@ impl WindowActor {
         }
         let mut part = Part::new(self.ports.format, self.ports.compression);
         suspect.iter().for_each(|claim| part.append(claim.message()));
-        let alone = self.encode(part, suspect).await?;
+        let alone = self.encode(part, suspect, Instant::now()).await?;
         self.unstored.push_back(alone);
         self.put_until(0, me).await?;
         // The open part has another number now, for which no reminder is on its way.
@@ -253,14 +259,19 @@ impl WindowActor {
     }
 
     /// Compresses a part, away from the actors where that takes time.
-    async fn encode(&mut self, part: Part, claims: Vec<Claim>) -> Result<Unstored, RoleError> {
+    async fn encode(
+        &mut self,
+        part: Part,
+        claims: Vec<Claim>,
+        began: Instant,
+    ) -> Result<Unstored, RoleError> {
         let part = if part.bytes() <= INLINE_ENCODE_BYTES {
             part.encode()?
         } else {
             tokio::task::spawn_blocking(move || part.encode()).await??
         };
         let incarnation = self.incarnation.clone();
-        Ok(Unstored { part, incarnation, number: self.next_number(), claims })
+        Ok(Unstored { part, incarnation, number: self.next_number(), claims, began })
     }
 
     fn next_number(&mut self) -> u32 {
@@ -295,7 +306,11 @@ impl WindowActor {
         let window = self.window;
         let Unstored { part, incarnation, number, .. } = unstored;
         let (part, incarnation, number) = (part.clone(), incarnation.clone(), *number);
-        async move { store_part(&*store, window, &incarnation, number, &part).await }
+        async move {
+            let began = Instant::now();
+            let answer = store_part(&*store, window, &incarnation, number, &part).await;
+            (answer, began.elapsed())
+        }
     }
 
     /// Waits for the result of the part that is being uploaded.
@@ -303,21 +318,30 @@ impl WindowActor {
         let Some(on_its_way) = self.on_its_way.take() else { return Ok(()) };
         let Some(unstored) = self.unstored.pop_front() else { return Ok(()) };
         // In hand meanwhile: over a panic of the store its events are suspect.
-        match on_its_way.outcome().await? {
-            Ok(_) => self.stored(unstored, me),
+        let (answer, took) = on_its_way.outcome().await?;
+        let outcome = match &answer {
+            Err(StorePartError::Taken(_)) => Outcome::Gone,
+            answer => Outcome::of(answer),
+        };
+        self.ports.board.counters().attempts.add(Step::Upload, outcome, 1);
+        match answer {
+            Ok(_) => self.stored(unstored, took, me),
             Err(error) => self.failed(unstored, &error, me),
         }
         Ok(())
     }
 
     /// A part is durable: its claims are settled.
-    fn stored(&mut self, part: Unstored, me: &Me<WindowMessage>) {
+    fn stored(&mut self, part: Unstored, took: Duration, me: &Me<WindowMessage>) {
         self.recovered(me);
+        let counters = self.ports.board.counters();
+        counters.upload_time.observe(micros(took));
+        counters.part_time.observe(micros(part.began.elapsed()));
         let events = part.claims.len() as u64;
         let mut posting = Posting::default();
         part.claims.into_iter().for_each(|claim| posting.settle(claim));
         drop(posting);
-        self.ports.board.counters().archived.add(events);
+        counters.archived.add(events);
         me.vitals().handled(events);
     }
 
@@ -345,6 +369,8 @@ impl WindowActor {
         for incarnation in self.incarnations.all() {
             let closed =
                 close(&*self.ports.store, self.window, &incarnation, Limits::DEFAULT).await;
+            let attempts = &self.ports.board.counters().attempts;
+            attempts.add(Step::Compose, Outcome::of(&closed), 1);
             if let Err(error) = closed {
                 me.vitals().trouble(error.to_string(), 0);
                 self.retry_later(me);

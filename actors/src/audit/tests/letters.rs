@@ -64,6 +64,7 @@ async fn a_purged_letter_explains_a_row_and_does_not_account_for_it() {
     };
     let total = with_letter(purged).await;
     assert_eq!((total.purged, total.dead_letters, total.missing), (1, 0, 0));
+    assert!(!total.is_clean(), "a purge is no success");
     let requeued = |letter: &mut crate::dead_letter_table::DeadLetter| {
         letter.requeued_at = Some(Timestamp::from_micros(4));
         purged(letter);

@@ -13,6 +13,8 @@ const MAX_ATTEMPTS: u32 = 3;
 struct Loan {
     leases: Vec<Lease>,
     cost_bytes: u64,
+    /// Its publish time as its claims are counted by.
+    time: Timestamp,
     /// Claims not settled, wherever they are.
     open: usize,
     acknowledged: bool,
@@ -117,11 +119,14 @@ impl Trial {
 
     fn admit(&mut self) {
         self.next += 1;
-        let new = message(self.next, self.next);
+        let mut new = message(self.next, self.next);
+        // Neither in order nor all apart.
+        new.publish_time = Timestamp::now().before(Duration::from_millis(self.next * 3 % 7 * 40));
         let (leases, cost_bytes) = (vec![new.lease], new.cost_bytes());
         self.loans.insert(new.id.clone(), Loan { leases, cost_bytes, open: 1, ..Loan::default() });
         for claim in self.ledger.admit(vec![new]) {
             assert_eq!(claim.duty(), Duty::Route);
+            self.loan(&claim).time = claim.delivery().rounded_time();
             self.hands.push(InHands { claim, charged_bytes: 0, strikes: 0 });
         }
     }
@@ -230,6 +235,13 @@ impl Trial {
         let held: u64 = self.ledger.holdings().iter().map(|holding| holding.messages).sum();
         assert_eq!(held, open as u64);
         assert_eq!(open, self.hands.len() + self.away.len(), "no claim is nowhere");
+        for duty in WAYS.into_iter().chain([Duty::Route, Duty::DeadLetter]) {
+            let held = self.hands.iter().map(|held| (held.claim.duty(), &held.claim.message().id));
+            let away = self.away.iter().map(|away| (away.duty, &away.message));
+            let waiting = held.chain(away).filter(|(its, _)| *its == duty);
+            let oldest = waiting.map(|(_, id)| self.loans[id].time).min();
+            assert_eq!(self.ledger.oldest(duty), oldest, "{duty:?}");
+        }
     }
 
     /// The actors do their work from here on: everything comes to be acknowledged.

@@ -192,6 +192,9 @@ fn columns_that_are_referred_to_exist_and_suit() {
             "max_future",
             "is \"soon\", which is no duration",
         ),
+        ("freshness = \"soon\"", "freshness", "is \"soon\""),
+        ("freshness = \"999ms\"", "freshness", "is \"999ms\""),
+        ("freshness = \"32d\"", "freshness", "is \"32d\""),
     ] {
         refuse(&format!("{line}\n{columns}"), &format!("processors.p.{key}"), reason);
     }

@@ -150,6 +150,7 @@ fn a_changed_rule_changes_the_fingerprint_and_nothing_else_does() {
     let orders = fingerprint(ORDERS);
     for (from, to) in [
         ("revision = 0", "revision = 7"),
+        ("revision = 0", "revision = 0\nfreshness = \"1m\""),
         ("cluster_by = [\"event_type\", \"customer_id\"]", ""),
         ("now = true", "now = true, description = \"when\""),
     ] {

@@ -1,6 +1,12 @@
+use bytes::Bytes;
+
 use super::*;
+use crate::archive::{
+    Compression, Incarnation, Limits, LineFormat, Part, Window, close, store_part,
+};
 use crate::dead_letter_table::{ARCHIVE, Stage};
 use crate::testing::event_log::{Abilities, conforms};
+use crate::testing::memory::archive_store::MemoryArchive;
 use crate::testing::memory::dead_letters::MemoryLetters;
 
 const ROOM: Room = Room { messages: 100, bytes: 1 << 20 };
@@ -122,4 +128,56 @@ async fn a_requeued_letter_is_passed_over_unless_it_is_meant_and_staging_marks_n
     let messages = pull(&log).await;
     log.acknowledge(&[messages[0].lease]).await.unwrap();
     assert_eq!(letters.letters().iter().filter(|it| it.requeued_at.is_none()).count(), 1);
+}
+
+/// Stores the line of a message, in a part or composed.
+async fn store_line(
+    archive: &Arc<dyn ArchiveStore>,
+    of: &DeadLetter,
+    by: Incarnation,
+    seals: bool,
+) {
+    let mut part = Part::new(LineFormat::Annotated, Compression::None);
+    let message = Message {
+        id: of.message_id.clone(),
+        payload: Bytes::from_static(b"{}"),
+        publish_time: of.publish_time,
+        attributes: None,
+        ordering_key: CompactString::default(),
+        attempt: None,
+        archived: false,
+        suspect: None,
+        lease: Lease(0),
+    };
+    part.append(&message);
+    let window = Window::of(of.publish_time);
+    store_part(&**archive, window, &by, 0, &part.encode().unwrap()).await.unwrap();
+    if seals {
+        let limits = Limits::DEFAULT;
+        close(&**archive, window, &by, limits).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_line_of_a_killed_requeue_is_found_in_part_and_final() {
+    for seals in [false, true] {
+        let archive: Arc<dyn ArchiveStore> = Arc::new(MemoryArchive::default());
+        let mut all = vec![
+            letter("1", ROUTE, b"{}"),
+            letter("2", ARCHIVE, b"{}"),
+            letter("3", "orders", b"{}"),
+            letter("4", ROUTE, b"{}"),
+            letter("5", "", b"{}"),
+        ];
+        for letter in &all[..3] {
+            store_line(&archive, letter, Incarnation::of_requeue(), seals).await;
+        }
+        // A daemon's line is of another delivery; and this publish time is of another message.
+        store_line(&archive, &all[3], "abcdefghijkl".parse().unwrap(), seals).await;
+        store_line(&archive, &all[4], Incarnation::of_requeue(), seals).await;
+        all[4].publish_time = Timestamp::from_micros(1_001);
+        let log = log_of(&MemoryLetters::default(), &all, MARKED).archived_in(archive);
+        let archived: Vec<_> = pull(&log).await.iter().map(|it| it.archived).collect();
+        assert_eq!(archived, [true, true, false, false, false], "composed: {seals}");
+    }
 }

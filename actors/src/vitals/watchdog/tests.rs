@@ -41,7 +41,8 @@ impl Scene {
 
     /// Looks once a second.
     fn pass(&mut self, seconds: u64) -> Result<(), String> {
-        (0..seconds).try_for_each(|_| self.watchdog.look(&self.board, SECOND))
+        let mut look = || self.watchdog.look(&self.board, SECOND).map_err(|fatal| fatal.reason);
+        (0..seconds).try_for_each(|_| look())
     }
 
     /// A call of the writer that is never answered, until it is dropped.
@@ -215,4 +216,27 @@ fn a_caller_that_is_no_actor_degrades_and_ends_the_process() {
     calls.watch("acknowledge", async {}).now_or_never().unwrap();
     scene.pass(1).unwrap();
     assert_eq!(scene.reason(), None);
+}
+
+#[test]
+fn only_an_actor_that_cannot_be_ended_outside_of_a_call_is_endless() {
+    let fatal = |mut scene: Scene, carried_out: bool| loop {
+        if carried_out {
+            let _ = scene.writer.take_end();
+        }
+        if let Err(fatal) = scene.watchdog.look(&scene.board, SECOND) {
+            break fatal;
+        }
+    };
+    let computing = Scene::new();
+    computing.writer.enqueued();
+    assert!(fatal(computing, false).is_endless);
+
+    let waiting = Scene::new();
+    waiting.writer.enqueued();
+    assert!(!fatal(waiting, true).is_endless, "each life was ended");
+
+    let calling = Scene::new();
+    let _hanging = calling.hang();
+    assert!(!fatal(calling, false).is_endless);
 }

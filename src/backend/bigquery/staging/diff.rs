@@ -39,6 +39,10 @@ impl Sides<'_> {
         let mut counted = ["_staged", "_changed", "_changed AND _newer", "_older", "_hides"]
             .map(|condition| format!("COUNTIF({condition})"))
             .to_vec();
+        counted.push(match self.noted() {
+            Some(_) => "(SELECT COUNT(*) FROM a) - (SELECT COUNT(*) FROM s)".to_owned(),
+            None => "0".to_owned(),
+        });
         for kind in ["_added", "_missing"].into_iter().map(str::to_owned).chain(self.cells()) {
             counted.push(format!("COUNT({kind})"));
             if self.how.examples > 0 {
@@ -135,7 +139,7 @@ impl Sides<'_> {
         let mut cells = row.iter();
         let mut count = || number(cells.next());
         let (staged, changed, live_newer) = (count()?, count()?, count()?);
-        let (older, may_hide) = (count()?, count()?);
+        let (older, may_hide, removed) = (count()?, count()?, count()?);
         let mut kind = || -> Result<_, ReprocessError> {
             let rows = number(cells.next())?;
             let examples = if self.how.examples > 0 { examples(cells.next())? } else { Vec::new() };
@@ -160,7 +164,7 @@ impl Sides<'_> {
             may_hide,
             changed,
             live_newer,
-            older,
+            older: older + removed,
             same: staged.saturating_sub(added + changed + older),
             columns,
         })

@@ -7,6 +7,7 @@ use kappa_actors::port::{
 };
 use kappa_actors::row::{ColumnType, Row, TableSpec, Value};
 use kappa_actors::version::Version;
+use serde_json::Value as Json;
 
 use super::diff::unreadable;
 use super::sides::{Sides, sql_type};
@@ -65,7 +66,8 @@ pub(super) async fn merge(
             let rows = Rows { of, table: &Arc::new(table.clone()) };
             // Rows come before rows go, so that none is away that is only to be replaced.
             rows.put(&sides).await?;
-            if removing {
+            if merged.removed > 0 {
+                sides.note_removals(of).await?;
                 rows.uncover(&sides).await?;
                 rows.remove(&sides).await?;
             }
@@ -130,15 +132,25 @@ impl Sides<'_> {
         )
     }
 
-    /// The staged rows that the live table does not have, and has nothing as new as.
+    /// The staged rows that the live table does not have, and has nothing as new as; each with the
+    /// newest removal of its key that is newer, or NULL.
     fn unmerged(&self) -> String {
         let columns = 0..self.table.columns.len();
         let staged: Vec<_> = columns.clone().map(|at| self.column("s", at)).collect();
         let (live, version) = (self.version("l"), self.version("s"));
         let others = columns.filter(|at| !self.table.key.contains(at));
         let differs: Vec<_> = others.map(|at| self.differs(at)).collect();
+        let (removal, join) = match self.noted() {
+            None => ("NULL".to_owned(), String::new()),
+            Some(_) => {
+                let removal = self.version("m");
+                let same = self.same_key("m", "s");
+                let join = format!(" LEFT JOIN m ON {same} AND {removal} > {version}");
+                (removal, join)
+            }
+        };
         format!(
-            "{} SELECT {} FROM s LEFT JOIN l ON {} \
+            "{} SELECT {}, {removal} AS _removal FROM s LEFT JOIN l ON {}{join} \
              WHERE {} IS NULL OR (IFNULL({live} < {version}, TRUE) AND ({}))",
             self.with(false),
             staged.join(", "),
@@ -146,6 +158,11 @@ impl Sides<'_> {
             self.mark("l"),
             differs.join(" OR "),
         )
+    }
+
+    /// The missing rows whose removal is noted, joined with the newest removal of their key.
+    fn removed(&self) -> String {
+        format!("g JOIN o ON {} JOIN m ON {}", self.is_removal("o", "g"), self.same_key("m", "g"))
     }
 }
 
@@ -162,21 +179,43 @@ impl Rows<'_> {
         let all: Vec<_> = (0..self.table.columns.len()).collect();
         let mut pages = self.of.live.rest.pages(&sides.unmerged(), &[]).await?;
         while let Some(page) = pages.next().await? {
-            let rows = page.iter().map(|cells| self.row(&all, cells)).collect::<Result<_, _>>()?;
+            let (new, hidden): (Vec<_>, Vec<_>) =
+                page.iter().partition(|cells| cells.last().is_none_or(Json::is_null));
+            let rows =
+                new.into_iter().map(|cells| self.row(&all, cells)).collect::<Result<_, _>>()?;
             check(self.of.live.write(self.table, Arc::new(rows)).await)?;
+            self.put_in_place(hidden).await?;
         }
         Ok(())
     }
 
+    /// Writes rows that have the version of a removal behind their columns.
+    async fn put_in_place(&self, page: Vec<&Cells>) -> Result<(), ReprocessError> {
+        let all: Vec<_> = (0..self.table.columns.len()).collect();
+        let mut rows = Vec::new();
+        for cells in page {
+            let Row(values) = self.row(&all, cells)?;
+            let removal = cells.last().and_then(|cell| value(ColumnType::Bytes, cell));
+            let removal = removal.ok_or_else(|| unreadable("a version"))?;
+            rows.push(Row(values.into_iter().chain([removal]).collect()));
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        check(self.of.live.put_in_place(self.table, rows).await)
+    }
+
     /// Removes the missing rows of keys that staging does not have, each under the version that it
-    /// was seen with: a newer one, written meanwhile, stays.
+    /// was seen with, or under the newest removal of its key: a newer row, written meanwhile, stays.
     async fn remove(&self, sides: &Sides<'_>) -> Result<(), ReprocessError> {
         let picked: Vec<_> = self.table.key.iter().copied().chain([sides.version]).collect();
-        let columns: Vec<_> = picked.iter().map(|&at| sides.column("g", at)).collect();
+        let key = self.table.key.iter().map(|&at| sides.column("g", at));
+        let columns: Vec<_> = key.chain([sides.version("m")]).collect();
         let sql = format!(
-            "{} SELECT {} FROM g LEFT JOIN s ON {} WHERE {} IS NULL",
+            "{} SELECT {} FROM {} LEFT JOIN s ON {} WHERE {} IS NULL",
             sides.with(false),
             columns.join(", "),
+            sides.removed(),
             sides.same_key("s", "g"),
             sides.mark("s"),
         );
@@ -193,27 +232,18 @@ impl Rows<'_> {
 
     /// Puts older staged rows in the place of missing ones.
     async fn uncover(&self, sides: &Sides<'_>) -> Result<(), ReprocessError> {
-        let all: Vec<_> = (0..self.table.columns.len()).collect();
-        let columns: Vec<_> = all.iter().map(|&at| sides.column("s", at)).collect();
+        let columns = (0..self.table.columns.len()).map(|at| sides.column("s", at));
         let sql = format!(
-            "{} SELECT {}, {} AS _gone FROM g JOIN s ON {}",
+            "{} SELECT {}, {} AS _removal FROM {} JOIN s ON {}",
             sides.with(false),
-            columns.join(", "),
-            sides.version("g"),
+            columns.collect::<Vec<_>>().join(", "),
+            sides.version("m"),
+            sides.removed(),
             sides.same_key("s", "g"),
         );
         let mut pages = self.of.live.rest.pages(&sql, &[]).await?;
         while let Some(page) = pages.next().await? {
-            for cells in page {
-                let gone = cells.last().and_then(|cell| value(ColumnType::Bytes, cell));
-                let gone = match gone {
-                    Some(Value::Bytes(bytes)) => Version::from_bytes(&bytes),
-                    _ => None,
-                };
-                let gone = gone.ok_or_else(|| unreadable("a version"))?;
-                let row = self.row(&all, &cells)?;
-                check(self.of.live.put_in_place(self.table, row, gone).await)?;
-            }
+            self.put_in_place(page.iter().collect()).await?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use kappa_actors::port::{Comparison, ReprocessError, Scope, StagingTables, stagi
 use kappa_actors::row::{ColumnType, TableSpec};
 use serde_json::Value;
 
+use super::removals::Removals;
 use super::{BigQueryStaging, keyless};
 use crate::backend::bigquery::WriteMode;
 use crate::backend::bigquery::compact::is_compacted;
@@ -31,6 +32,8 @@ pub(super) struct Sides<'a> {
     gap: Option<Gap>,
     /// Whether older rows of a live key may be gone.
     pub(super) compacted: bool,
+    /// The removals from the live table, if there may be any.
+    pub(super) removals: Option<Removals>,
 }
 
 /// Refuses a table without key and version: its rows cannot be matched, nor ordered.
@@ -72,16 +75,19 @@ impl<'a> Sides<'a> {
         let StagingTables { rows, events } = StagingTables::of(table, &note.replay);
         check_staging(&rows, &found)?;
         let (rest, mode) = (&of.live.rest, of.live.mode(table));
-        let mut compacted = false;
-        let gap = match rest.table(&table.name).await {
+        let (mut gap, mut removals, mut compacted) = (None, None, false);
+        match rest.table(&table.name).await {
             Ok(found) => {
                 compacted = is_compacted(&found);
-                let gap = schema::compare(table, mode, &found);
-                Some(gap.map_err(ReprocessError::Mismatch)?)
+                let compared = schema::compare(table, mode, &found);
+                gap = Some(compared.map_err(ReprocessError::Mismatch)?);
+                if mode == WriteMode::Upsert {
+                    removals = Some(Removals::look(rest, table, &found).await?);
+                }
             }
-            Err(RestError::NotFound(_)) => None,
+            Err(RestError::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
-        };
+        }
         if let Some(&at) = table.key.iter().find(|at| lacks(gap.as_ref(), **at)) {
             let column = &table.columns[at].name;
             let says = format!("table {} has no column {column}, which is its key", table.name);
@@ -113,15 +119,31 @@ impl<'a> Sides<'a> {
             events: positions,
             gap,
             compacted,
+            removals,
         })
     }
 
     /// Names the sides for the query behind it: `s` is staging, `b` all live rows, `l` the current
     /// ones, and, where there is a scope, `g` the key and version of the missing rows of `b`. With
-    /// `removing`, `l` holds the rows that are current without these.
+    /// `removing`, `l` holds the rows that are current without these. Where rows were removed, `a` is
+    /// all of staging, and [`Removals::with`] names the removals; `s` lacks the rows that were removed.
     pub(super) fn with(&self, removing: bool) -> String {
         let staged = schema::deduplicated(self.table, &[], &self.staging);
-        let mut with = format!("WITH s AS ({staged}), b AS ({})", self.live_rows());
+        let mut with = match self.noted() {
+            None => format!("WITH s AS ({staged})"),
+            Some(removals) => {
+                let all = (0..self.table.columns.len()).map(|at| self.column("a", at));
+                format!(
+                    "WITH {}, a AS ({staged}), s AS (SELECT {} FROM a LEFT JOIN o ON {} \
+                     WHERE {} IS NULL)",
+                    removals.with(self),
+                    all.collect::<Vec<_>>().join(", "),
+                    self.is_removal("o", "a"),
+                    self.mark("o"),
+                )
+            }
+        };
+        with += &format!(", b AS ({})", self.live_rows());
         let mut rows = "b".to_owned();
         if let Some(scope) = self.scope {
             with += &format!(", e AS ({}), g AS ({})", self.events, self.missing(scope));
@@ -141,6 +163,23 @@ impl<'a> Sides<'a> {
             WriteMode::Append => schema::deduplicated(self.table, &[], &rows),
         };
         with + &format!(", l AS ({current})")
+    }
+
+    /// The table of removals, if it exists.
+    pub(super) fn noted(&self) -> Option<&Removals> {
+        self.removals.as_ref().filter(|removals| removals.exist)
+    }
+
+    /// Whether a row of `removal` removes the row of the other side: one of the same key and message
+    /// and of no higher revision.
+    pub(super) fn is_removal(&self, removal: &str, of: &str) -> String {
+        let (one, other) = (self.version(removal), self.version(of));
+        format!(
+            "{} AND {} = {} AND {one} > {other}",
+            self.same_key(removal, of),
+            position(&one),
+            position(&other),
+        )
     }
 
     /// Selects key and version of the live rows whose message was replayed, that no higher revision
@@ -231,7 +270,7 @@ pub(super) fn position(version: &str) -> String {
     format!("SUBSTR({version}, -24, 20)")
 }
 
-async fn exists(rest: &Rest, table: &str) -> Result<bool, RestError> {
+pub(super) async fn exists(rest: &Rest, table: &str) -> Result<bool, RestError> {
     match rest.table(table).await {
         Ok(_) => Ok(true),
         Err(RestError::NotFound(_)) => Ok(false),

@@ -57,6 +57,12 @@ impl Generations {
         later.checked_sub(1).map_or(0, |at| self.0[at].number)
     }
 
+    /// The first offset of the generation of the event at `offset`.
+    pub(super) fn first_of(&self, offset: i64) -> i64 {
+        let later = self.0.partition_point(|generation| generation.first_offset <= offset);
+        later.checked_sub(1).map_or(0, |at| self.0[at].first_offset)
+    }
+
     /// The parts of `range` that are of one generation each, in order. Within a part, publish
     /// times never decrease.
     pub(super) fn parts(&self, range: Range) -> impl Iterator<Item = Range> + '_ {

@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 
 use super::Clock;
 use super::events::{self, Events};
-use super::subscription::Subscription;
+use super::ranges::RangeSet;
+use super::subscription::{MISSING_HINT, Subscription};
 
 /// How soon a waiting pull notices what another process has published: two cheap queries each.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -38,7 +39,7 @@ pub(super) enum Command {
     /// Count the unacknowledged messages.
     Backlog(Reply<Backlog>),
     /// Report the faults of the log.
-    Faults(Reply<Vec<LogFault>>),
+    Faults(Timestamp, Reply<Vec<LogFault>>),
     /// Report the log's repairs.
     Repairs(Reply<Vec<String>>),
     /// Note that the run has ended by itself.
@@ -117,8 +118,8 @@ impl Reader {
                 });
                 let _ = reply.send(backlog.map_err(unavailable));
             }
-            Command::Faults(reply) => {
-                let faults = faults(events, subscription, clock());
+            Command::Faults(to, reply) => {
+                let faults = faults(events, subscription, clock(), to);
                 let _ = reply.send(faults.map_err(unavailable));
             }
             Command::Repairs(reply) => {
@@ -185,15 +186,31 @@ fn faults(
     events: &Events,
     subscription: &Subscription,
     now: Timestamp,
+    to: Timestamp,
 ) -> rusqlite::Result<Vec<LogFault>> {
-    let missing = subscription.missing();
-    let missing = missing.map(|(reason, waiting)| LogFault { what: "log.db", reason, waiting });
+    let missing = missing(&events.lost_before(subscription.missing(), to.micros())?);
     let ahead = events::ahead_of(&events.head()?, now);
     let ahead = ahead.map(|reason| LogFault { what: "clock", reason, waiting: 0 });
     let gone = events.check_place().err();
     let gone =
         gone.map(|error| LogFault { what: "data folder", reason: error.to_string(), waiting: 0 });
     Ok(missing.into_iter().chain(ahead).chain(gone).collect())
+}
+
+/// The fault of a log that has lost these events before they were acknowledged.
+fn missing(lost: &RangeSet) -> Option<LogFault> {
+    const MOST: usize = 5;
+    let first: Vec<_> =
+        lost.iter().take(MOST).map(|range| format!("{} to {}", range.first, range.last)).collect();
+    let more = if lost.iter().count() > MOST { " and more" } else { "" };
+    (!first.is_empty()).then(|| LogFault {
+        what: "log.db",
+        reason: format!(
+            "events are missing from log.db, offsets {}{more}: {MISSING_HINT}",
+            first.join(", ")
+        ),
+        waiting: lost.len().cast_unsigned(),
+    })
 }
 
 /// What to name when giving these back.

@@ -124,6 +124,28 @@ impl Events {
         Ok(found.map_or(part.last + 1, |(offset, _)| offset))
     }
 
+    /// The lost events that may have been published before `to`: of a range, all, unless the event in
+    /// front of it, of its generation, was not.
+    pub(super) fn lost_before(&self, lost: &RangeSet, to: i64) -> rusqlite::Result<RangeSet> {
+        const SELECT: &str = "SELECT publish_time FROM events WHERE offset BETWEEN ? AND ? \
+                              ORDER BY offset DESC LIMIT 1";
+        let generations = self.generations()?;
+        let mut select = self.connection.prepare_cached(SELECT)?;
+        let mut before = RangeSet::default();
+        for range in lost.iter() {
+            let mut is_later = to < i64::MAX && generations.number_of(range.first) > 0;
+            for part in generations.parts(range) {
+                let first = generations.first_of(part.first);
+                let front = select.query_row((first, part.first - 1), |row| row.get::<_, i64>(0));
+                is_later &= front.optional()?.is_some_and(|time| time >= to);
+            }
+            if !is_later {
+                before.insert(range);
+            }
+        }
+        Ok(before)
+    }
+
     /// The ranges of offsets that retention has not removed and that are not there.
     pub(super) fn holes(&self, head: &Head) -> rusqlite::Result<Vec<Range>> {
         const COUNT: &str = "SELECT count(*) FROM events WHERE offset BETWEEN ? AND ?";

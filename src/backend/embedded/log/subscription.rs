@@ -35,7 +35,8 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 const RENEWALS: u32 = 4;
 
 /// What to do about events that are missing.
-const MISSING_HINT: &str = "restore log.db from a backup, or `kappa seek` to a later time";
+pub(super) const MISSING_HINT: &str =
+    "restore log.db from a backup, or `kappa seek` to a later time";
 
 /// One subscription, as this process knows it.
 pub(super) struct Subscription {
@@ -157,20 +158,9 @@ impl Subscription {
         Ok(())
     }
 
-    /// Describes the events that the log has lost before they were acknowledged, and counts them.
-    pub(super) fn missing(&self) -> Option<(String, u64)> {
-        const MOST: usize = 5;
-        let missing = &self.state.missing;
-        let first = missing.iter().take(MOST);
-        let first: Vec<_> =
-            first.map(|range| format!("{} to {}", range.first, range.last)).collect();
-        let more = if missing.iter().count() > MOST { " and more" } else { "" };
-        (!first.is_empty()).then(|| {
-            let text = first.join(", ");
-            let text =
-                format!("events are missing from log.db, offsets {text}{more}: {MISSING_HINT}");
-            (text, missing.len().cast_unsigned())
-        })
+    /// The offsets of events that the log has lost before they were acknowledged.
+    pub(super) fn missing(&self) -> &RangeSet {
+        &self.state.missing
     }
 
     /// Makes messages on loan available again. Void leases and acknowledged messages are passed

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use compact_str::CompactString;
 use kappa_actors::dead_letter_table::{self, DeadLetter, Mark, Stage};
-use kappa_actors::port::{DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable, LetterGroup};
+use kappa_actors::port::{
+    DeadLetterFilter, DeadLetterStore, DeadLettersUnavailable, LetterGroup, read_payload,
+};
 use kappa_actors::processor::VERSION_COLUMN;
 use kappa_actors::time::Timestamp;
 use rusqlite::types::Type;
@@ -67,10 +69,12 @@ impl DeadLetterStore for EmbeddedWarehouse {
 
     async fn get(&self, id: &str) -> Result<Option<DeadLetter>, DeadLettersUnavailable> {
         let id = id.to_owned();
-        self.on_letters(move |connection| {
+        let found = self.on_letters(move |connection| {
             connection.query_row(&format!("{} WHERE id = ?", select()), [id], letter).optional()
-        })
-        .await
+        });
+        let Some(mut letter) = found.await? else { return Ok(None) };
+        read_payload(&mut letter, self.payloads.as_deref()).await?;
+        Ok(Some(letter))
     }
 
     async fn mark_requeued(&self, marks: &[Mark]) -> Result<(), DeadLettersUnavailable> {

@@ -74,18 +74,80 @@ async fn an_older_row_takes_the_place_of_a_removed_one_under_the_number_of_the_r
     assert_eq!(scene.rows().await, owned(&[("e", 2, 18)]));
 }
 
+/// A row of the message of this time under revision 1.
+fn mended(id: &str, count: i64, micros: i64) -> Row {
+    let version = Version::new(None, position(micros), 1);
+    row([text(id), Value::Integer(count), Value::Version(Box::new(version))])
+}
+
 /// The service keeps the number of the removal, and a higher revision of the older message is below it.
 #[tokio::test]
-async fn a_row_in_the_place_of_a_removed_one_yields_to_later_messages_alone() {
+async fn a_row_in_the_place_of_a_removed_one_yields_to_later_messages_and_to_a_merge() {
     let scene = Scene::new(WriteMode::Upsert, &[("e", 1, 17)]).await;
     let scene = scene.staged(vec![counted("e", 5, 16)], &[16, 17]).await;
     scene.merge(true).await.unwrap();
-    let mended = Version::new(None, position(16), 1);
-    let mended = row([text("e"), Value::Integer(6), Value::Version(Box::new(mended))]);
-    scene.cloud.write(&scene.table, Arc::new(vec![mended])).await.unwrap();
-    assert_eq!(scene.rows().await, owned(&[("e", 5, 16)]));
+    let row = mended("e", 6, 16);
+    scene.cloud.write(&scene.table, Arc::new(vec![row.clone()])).await.unwrap();
+    assert_eq!(scene.rows().await, owned(&[("e", 5, 16)]), "a daemon's row is below the number");
+    let scene = scene.staged_again(vec![row.clone()], &[]).await;
+    let merged = scene.merge(false).await.unwrap();
+    assert_eq!(merged, Merged { replaced: 1, ..Merged::default() });
+    assert_eq!(scene.rows().await, [read_row(&row)]);
     scene.write(&[("e", 7, 18)]).await;
     assert_eq!(scene.rows().await, owned(&[("e", 7, 18)]));
+}
+
+#[tokio::test]
+async fn a_merge_brings_an_older_row_of_a_removed_key_and_removes_it_again() {
+    let scene = Scene::new(WriteMode::Upsert, &[("e", 1, 17)]).await;
+    let scene = scene.staged(vec![], &[17]).await;
+    scene.merge(true).await.unwrap();
+    let scene = scene.staged_again(vec![counted("e", 5, 16)], &[16]).await;
+    assert_eq!(scene.diff().await.added, 1);
+    let merged = scene.merge(true).await.unwrap();
+    assert_eq!(merged, Merged { inserted: 1, ..Merged::default() });
+    assert_eq!(scene.rows().await, owned(&[("e", 5, 16)]));
+    assert!(scene.diff().await.is_empty());
+    // Its own version is below the number that it was written under.
+    let scene = scene.staged_again(vec![counted("e", 4, 15)], &[15, 16]).await;
+    let merged = scene.merge(true).await.unwrap();
+    assert_eq!(merged, Merged { inserted: 1, removed: 1, ..Merged::default() });
+    assert_eq!(scene.rows().await, owned(&[("e", 4, 15)]));
+    let scene = scene.staged_again(vec![], &[15]).await;
+    let merged = scene.merge(true).await.unwrap();
+    assert_eq!(merged, Merged { removed: 1, may_hide: 1, ..Merged::default() });
+    assert_eq!(scene.rows().await, []);
+}
+
+#[tokio::test]
+async fn a_late_copy_of_a_removed_row_is_counted_as_kept_and_stays_away() {
+    let scene = Scene::new(WriteMode::Upsert, &[("e", 1, 17)]).await;
+    let scene = scene.staged(vec![], &[17]).await;
+    scene.merge(true).await.unwrap();
+    let scene = scene.staged_again(vec![counted("e", 1, 17)], &[]).await;
+    assert!(scene.diff().await.is_empty());
+    let merged = scene.merge(false).await.unwrap();
+    assert_eq!(merged, Merged { kept: 1, ..Merged::default() });
+    assert_eq!(scene.rows().await, []);
+    // A table that is made again has no removals.
+    scene.control().delete_table("p.d.t");
+    let merged = scene.merge(false).await.unwrap();
+    assert_eq!(merged, Merged { inserted: 1, ..Merged::default() });
+    assert_eq!(scene.rows().await, owned(&[("e", 1, 17)]));
+}
+
+#[tokio::test]
+async fn a_merge_that_broke_off_behind_its_note_of_removals_is_finished_by_merging_again() {
+    let scene = Scene::new(WriteMode::Upsert, &[("e", 1, 17), ("f", 1, 17)]).await;
+    let scene = scene.staged(vec![counted("e", 5, 16)], &[16, 17]).await;
+    scene.control().fail_appends(2, AppendFault::EndsWith(Code::Unavailable));
+    scene.merge(true).await.unwrap_err();
+    assert_eq!(scene.control().rows("p.d.kappa_removed_t").len(), 2);
+    assert_eq!(scene.rows().await, owned(&[("e", 1, 17), ("f", 1, 17)]));
+    let merged = scene.merge(true).await.unwrap();
+    assert_eq!(merged, Merged { inserted: 1, removed: 2, may_hide: 1, ..Merged::default() });
+    assert_eq!(scene.rows().await, owned(&[("e", 5, 16)]));
+    assert_eq!(scene.merge(true).await.unwrap(), Merged { unchanged: 1, ..Merged::default() });
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use prost_types::field_descriptor_proto::Type;
+use rusqlite::types::Value as Sql;
 use serde_json::Value;
 
 /// One value as it came over the wire.
@@ -40,6 +41,21 @@ impl Cell<'_> {
             Cell::Float(value) => value.into(),
             Cell::Text(value) => value.into(),
             Cell::Bytes(value) => BASE64_STANDARD.encode(value).into(),
+        }
+    }
+
+    /// The value in SQLite, in a column of type `kind`.
+    pub(super) fn sql(self, kind: &str) -> Sql {
+        match self {
+            Cell::Null => Sql::Null,
+            Cell::Bool(value) => Sql::Integer(value.into()),
+            Cell::Int(value) => Sql::Integer(value),
+            Cell::Float(value) if value.is_finite() => Sql::Real(value),
+            // From a protobuf string.
+            Cell::Text(text) if kind == "BYTES" => Sql::Blob(text.as_bytes().to_vec()),
+            Cell::Text(text) => Sql::Text(text.to_owned()),
+            Cell::Bytes(bytes) if kind == "BYTES" => Sql::Blob(bytes.to_vec()),
+            other => Sql::Text(other.json().as_str().unwrap_or_default().to_owned()),
         }
     }
 }

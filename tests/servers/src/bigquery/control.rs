@@ -143,7 +143,7 @@ impl Control {
     /// within `maxStaleness`; or as it is at the query.
     pub fn hold_changes(&self, table: &str, held: bool) {
         if let Some(table) = self.state().tables.get_mut(table) {
-            table.stale = held.then(|| table.visible());
+            table.hold(held);
         }
     }
 
@@ -163,9 +163,30 @@ impl Control {
         self.state().revoked = revoked;
     }
 
-    /// Takes one permission away, as far as it is tested for.
+    /// Takes one permission away.
     pub fn deny(&self, permission: &str) {
-        self.state().denied.push(permission.to_owned());
+        self.state().granted.deny(permission);
+    }
+
+    /// Gives the caller all permissions again.
+    pub fn grant_all(&self) {
+        self.state().granted.all();
+    }
+
+    /// Leaves the caller these permissions, each on a resource and what is below it: a project, or
+    /// `projects/P/datasets/D` with or without `/tables/T`.
+    pub fn grant_only(&self, grants: impl IntoIterator<Item = (String, String)>) {
+        self.state().granted.only(grants);
+    }
+
+    /// Takes no larger request than this: fewer bytes than are documented.
+    pub fn limit_requests(&self, bytes: usize) {
+        self.state().max_request = Some(bytes);
+    }
+
+    /// Lets somebody else change `table` (`project.dataset.table`) just before its next PATCH.
+    pub fn overtake_patch(&self, table: &str) {
+        self.state().overtaken.push(table.to_owned());
     }
 
     /// Deletes `table` (`project.dataset.table`) with its rows, as another client would.
@@ -229,6 +250,12 @@ impl Control {
     #[must_use]
     pub fn tokens(&self) -> Vec<String> {
         self.state().tokens.clone()
+    }
+
+    /// Takes calls of the write API with this authorization alone, as after an hour; those that are
+    /// under way go on.
+    pub fn accept_only(&self, authorization: &str) {
+        self.state().accepted = Some(authorization.to_owned());
     }
 
     /// Connections of the write API.

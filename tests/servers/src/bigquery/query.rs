@@ -4,22 +4,24 @@
 //! <https://cloud.google.com/bigquery/docs/error-messages>.
 
 mod functions;
+mod jobs;
+mod joins;
 mod limits;
+mod loaded;
 mod parameters;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use rand::seq::SliceRandom;
-use rusqlite::types::{Value as Sql, ValueRef};
-use rusqlite::{Connection, Statement as Prepared, params_from_iter};
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, Statement as Prepared};
 use serde_json::{Map, Value, json};
 use sqlparser::ast::Statement;
 
 use super::dialect::{Translated, changed, translate};
 use super::merge::{self, Affected};
 use super::rest::Refused;
-use super::state::State;
-use super::table::Table;
+use super::state::{State, path_of};
+use super::table::{Table, json_of};
+
+pub(super) use loaded::Loaded;
 
 fn invalid(error: impl std::fmt::Display) -> Refused {
     let told = error.to_string();
@@ -42,53 +44,6 @@ fn sql(value: &Value) -> Sql {
     }
 }
 
-/// A value of a column, as a table of SQLite holds it.
-fn held(kind: &str, value: &Value) -> Sql {
-    match value {
-        Value::String(text) if kind == "BYTES" => {
-            BASE64_STANDARD.decode(text).map_or_else(|_| sql(value), Sql::Blob)
-        }
-        value => sql(value),
-    }
-}
-
-fn load(db: &Connection, name: &str, table: &Table) -> rusqlite::Result<()> {
-    if let Some(view) = table.resource["view"]["query"].as_str() {
-        let view = translate(view).map_err(|error| {
-            let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR);
-            rusqlite::Error::SqliteFailure(failure, Some(error))
-        })?;
-        return db.execute_batch(&format!("CREATE VIEW `{name}` AS {}", view.statement));
-    }
-    if table.columns.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<String> = table.columns.iter().map(|c| format!("`{}`", c.name)).collect();
-    db.execute_batch(&format!("CREATE TABLE `{name}` ({})", names.join(",")))?;
-    let marks = vec!["?"; names.len()].join(",");
-    let mut insert = db.prepare(&format!("INSERT INTO `{name}` VALUES ({marks})"))?;
-    let mut rows = table.queried();
-    // Nothing but ORDER BY gives rows an order:
-    // https://cloud.google.com/bigquery/docs/reference/standard-sql/query-syntax#order_by_clause.
-    rows.shuffle(&mut rand::rng());
-    for row in rows {
-        let cells = table.columns.iter();
-        let cells = cells.map(|c| held(&c.kind, row.get(&c.name).unwrap_or(&Value::Null)));
-        insert.execute(params_from_iter(cells))?;
-    }
-    Ok(())
-}
-
-fn json_of(value: ValueRef<'_>) -> Value {
-    match value {
-        ValueRef::Null => Value::Null,
-        ValueRef::Integer(value) => value.into(),
-        ValueRef::Real(value) => value.into(),
-        ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
-        ValueRef::Blob(bytes) => BASE64_STANDARD.encode(bytes).into(),
-    }
-}
-
 /// A value of a type as `jobs.query` shows it: a string, or null.
 fn shown(kind: &str, value: &Value) -> Value {
     let text = match (kind, value) {
@@ -108,32 +63,66 @@ fn shown(kind: &str, value: &Value) -> Value {
 /// The result of a query, kept for its pages.
 pub(super) struct Found {
     fields: Vec<Value>,
-    rows: Vec<Value>,
+    kinds: Vec<String>,
+    /// Of each column, the most elements of the array that it holds; `None`: no array.
+    arrays: Vec<Option<usize>>,
+    rows: Vec<Vec<Value>>,
+}
+
+impl Found {
+    /// A row as `jobs.query` shows it; a column that holds an array as a cell of cells.
+    fn shown(&self, row: &[Value]) -> Value {
+        let cell = |(at, (value, kind)): (usize, (&Value, &String))| {
+            let cell = shown(kind, value);
+            let Some(most) = self.arrays.get(at).copied().flatten() else { return cell };
+            let elements = cell["v"].as_str().and_then(|text| serde_json::from_str(text).ok());
+            let elements: Vec<Value> = elements.unwrap_or_default();
+            let elements = elements.iter().take(most).map(|it| shown("STRING", it));
+            json!({ "v": elements.collect::<Vec<_>>() })
+        };
+        let cells = row.iter().zip(&self.kinds).enumerate().map(cell);
+        json!({ "f": cells.collect::<Vec<_>>() })
+    }
 }
 
 /// Answers `jobs.query`.
 pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
     limits::check(body)?;
     let text = body["query"].as_str().unwrap_or_default();
-    let db = Connection::open_in_memory().map_err(invalid)?;
-    functions::register(&db).map_err(invalid)?;
+    let mut loaded = state.loaded.take().map_or_else(Loaded::open, Ok).map_err(invalid)?;
+    let answer = answer(state, &mut loaded, text, body);
+    state.loaded = Some(loaded);
+    answer
+}
+
+fn answer(
+    state: &mut State,
+    loaded: &mut Loaded,
+    text: &str,
+    body: &Value,
+) -> Result<Value, Refused> {
+    let named = named(state, text);
+    for name in &named {
+        let table = &state.tables[name];
+        if table.view().is_none() {
+            loaded.load(name, table).map_err(invalid)?;
+        }
+    }
+    loaded.reorder().map_err(invalid)?;
+    // Rolled back: the next query loads the rows that a statement left.
+    let db = loaded.db.unchecked_transaction().map_err(invalid)?;
+    for name in &named {
+        loaded::make_view(&db, name, &state.tables[name]).map_err(invalid)?;
+    }
+    let text = &jobs::offer(state, &db, text)?;
     let text = &parameters::unnest(&db, text, &body["queryParameters"])?;
-    let Translated { statement, arrays } = translate(text).map_err(invalid)?;
+    let Translated { mut statement, arrays } = translate(text).map_err(invalid)?;
+    joins::index_full_joins(&db, &mut statement).map_err(invalid)?;
     let changes = changed(&statement);
-    // https://cloud.google.com/bigquery/docs/change-data-capture#limitations: no mutating DML.
-    if let Some(name) = &changes
-        && !matches!(statement, Statement::Insert(_))
-        && state.tables.get(name).is_some_and(|table| table.upserted)
-    {
-        let word = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
-        let message = format!(
-            "{word} DML statements are not supported over tables that had UPSERT streams: {name}"
-        );
-        return Err(invalid(message));
+    if let Some(name) = &changes {
+        check_change(state, name, &statement, text)?;
     }
-    for (name, table) in &state.tables {
-        load(&db, name, table).map_err(invalid)?;
-    }
+    permit(state, &named, changes.as_deref())?;
     let affected = match (&statement, &changes) {
         (Statement::Merge(merge), _) => Some(merge::run(&db, merge).map_err(invalid)?),
         (_, Some(_)) => Some(change(&db, &statement, body)?),
@@ -158,10 +147,13 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
             },
         }));
     }
-    let named: Vec<String> =
-        state.tables.keys().filter(|name| text.contains(name.as_str())).cloned().collect();
-    let found = find(&db, &statement, body, |column, first| kind(state, &named, column, first));
-    let job = state.job(Some(with_arrays(found?, &arrays)));
+    let mut found =
+        find(&db, &statement, body, |column, first| kind(state, &named, column, first))?;
+    for (field, _) in found.fields.iter_mut().zip(&arrays).filter(|(_, most)| most.is_some()) {
+        field["mode"] = json!("REPEATED");
+    }
+    found.arrays = arrays;
+    let job = state.job(Some(found));
     page(state, &job, "", most(&body["maxResults"]))
 }
 
@@ -170,13 +162,62 @@ pub(super) fn run(state: &mut State, body: &Value) -> Result<Value, Refused> {
 /// which columns and partitions a statement reads; here all of each named table count.
 fn estimated(state: &State, text: &str) -> Value {
     let named = state.tables.iter().filter(|(name, _)| text.contains(&format!("`{name}`")));
-    let rows = named.flat_map(|(_, table)| table.queried());
-    let bytes: usize =
-        rows.map(|row| row.values().map(|cell| cell.to_string().len()).sum::<usize>()).sum();
+    let rows = named.flat_map(|(_, table)| table.visible());
+    let size = |row: Map<String, Value>| -> usize {
+        row.values().map(|cell| cell.to_string().len()).sum()
+    };
+    let bytes: usize = rows.map(size).sum();
     json!({
         "kind": "bigquery#queryResponse", "jobComplete": true, "jobReference": {},
         "totalBytesProcessed": bytes.to_string(),
     })
+}
+
+/// The tables and views that a text names, with those that the views name.
+fn named(state: &State, text: &str) -> Vec<String> {
+    let named = |text: &str| -> Vec<String> {
+        let text = text.replace('`', "");
+        state.tables.keys().filter(|name| text.contains(name.as_str())).cloned().collect()
+    };
+    let mut all = named(text);
+    let mut next = 0;
+    while let Some(name) = all.get(next) {
+        let view = state.tables[name].view().map(named).unwrap_or_default();
+        let new: Vec<_> = view.into_iter().filter(|name| !all.contains(name)).collect();
+        all.extend(new);
+        next += 1;
+    }
+    all
+}
+
+/// Refuses a query of tables that the caller may not read, or change. The tables below a view
+/// count too: <https://cloud.google.com/bigquery/docs/views#required_permissions>.
+fn permit(state: &State, named: &[String], changes: Option<&str>) -> Result<(), Refused> {
+    for name in named {
+        state.require("bigquery.tables.getData", &path_of(name))?;
+    }
+    match changes {
+        Some(name) => state.require("bigquery.tables.updateData", &path_of(name)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses DML that changes a table with upserts:
+/// <https://cloud.google.com/bigquery/docs/change-data-capture#limitations>.
+fn check_change(
+    state: &State,
+    name: &str,
+    statement: &Statement,
+    text: &str,
+) -> Result<(), Refused> {
+    let is_upserted = state.tables.get(name).is_some_and(|table| table.upserted);
+    if !is_upserted || matches!(statement, Statement::Insert(_)) {
+        return Ok(());
+    }
+    let word = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+    Err(invalid(format!(
+        "{word} DML statements are not supported over tables that had UPSERT streams: {name}"
+    )))
 }
 
 /// A token is opaque: these signs have to be escaped in a URL.
@@ -190,7 +231,7 @@ pub(super) fn page(
     token: &str,
     most: Option<usize>,
 ) -> Result<Value, Refused> {
-    let Some(found) = state.jobs.get(job) else {
+    let Some((_, found)) = state.jobs.iter().find(|(name, _)| name == job) else {
         return Err(Refused::new(404, "notFound", format!("Not found: Job {job}")));
     };
     let Some(found) = found else {
@@ -207,12 +248,13 @@ pub(super) fn page(
     // https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/query: maxResults.
     let most = most.into_iter().chain(state.page_rows).min().unwrap_or(usize::MAX);
     let end = found.rows.len().min(from.saturating_add(most));
+    let rows = found.rows.get(from..end).unwrap_or_default().iter();
     let mut answer = json!({
         "kind": "bigquery#queryResponse", "jobComplete": true,
         "jobReference": { "jobId": job },
         "schema": { "fields": found.fields },
         "totalRows": found.rows.len().to_string(),
-        "rows": found.rows.get(from..end).unwrap_or_default(),
+        "rows": rows.map(|row| found.shown(row)).collect::<Vec<_>>(),
     });
     if end < found.rows.len() {
         answer["pageToken"] = json!(format!("{end}{TOKEN_END}"));
@@ -272,33 +314,13 @@ fn find(
         for (at, first) in first.iter_mut().enumerate().filter(|(_, first)| first.is_none()) {
             *first = Some(row.get(at).map_err(invalid)?).filter(|value| *value != Sql::Null);
         }
-        let cells = (0..names.len()).map(|at| row.get_ref(at).map(json_of));
+        let cells = (0..names.len()).map(|at| row.get(at).map(|value: Sql| json_of(&value)));
         rows.push(cells.collect::<Result<_, _>>().map_err(invalid)?);
     }
     let kinds = names.iter().zip(&first).map(|(name, first)| kind(name, first.as_ref()));
     let kinds: Vec<_> = kinds.collect();
     let fields = names.iter().zip(&kinds).map(|(name, kind)| json!({ "name": name, "type": kind }));
-    let fields = fields.collect();
-    let row = |row: &Vec<Value>| {
-        let cells = row.iter().zip(&kinds).map(|(value, kind)| shown(kind, value));
-        json!({ "f": cells.collect::<Vec<_>>() })
-    };
-    Ok(Found { fields, rows: rows.iter().map(row).collect() })
-}
-
-/// Shows the columns that hold arrays as such: a cell of cells.
-fn with_arrays(mut found: Found, arrays: &[Option<usize>]) -> Found {
-    for (at, most) in arrays.iter().enumerate() {
-        let Some(most) = *most else { continue };
-        found.fields[at]["mode"] = json!("REPEATED");
-        for row in &mut found.rows {
-            let cell = &mut row["f"][at]["v"];
-            let elements: Vec<Value> =
-                cell.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-            *cell = elements.iter().take(most).map(|it| shown("STRING", it)).collect();
-        }
-    }
-    found
+    Ok(Found { fields: fields.collect(), kinds, arrays: Vec::new(), rows })
 }
 
 /// A result column's type: that of the table's column of its name, or what its first value is.
@@ -323,16 +345,10 @@ fn keep(db: &Connection, name: &str, state: &mut State) -> rusqlite::Result<()> 
         return Ok(());
     }
     let mut statement = db.prepare(&format!("SELECT * FROM `{name}`"))?;
-    let mut found = statement.query([])?;
-    let mut records = Vec::new();
-    while let Some(row) = found.next()? {
-        let mut record = Map::new();
-        for (at, column) in table.columns.iter().enumerate() {
-            record.insert(column.name.clone(), json_of(row.get_ref(at)?));
-        }
-        records.push(record);
-    }
-    table.replace(records);
+    let width = table.columns.len();
+    let rows = statement.query_map((), |row| (0..width).map(|at| row.get(at)).collect())?;
+    let rows = rows.collect::<rusqlite::Result<_>>()?;
+    table.replace(rows);
     Ok(())
 }
 

@@ -12,9 +12,10 @@ use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
+use super::access::OWNED;
 use super::query;
 use super::schema;
-use super::state::{Shared, State, lock};
+use super::state::{Shared, State, lock, path_of};
 
 /// <https://cloud.google.com/bigquery/quotas#query_jobs>
 const MAX_REQUEST_BYTES: usize = 10_000_000;
@@ -68,7 +69,8 @@ async fn answer(
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let path = uri.path().strip_prefix("/bigquery/v2").unwrap_or(uri.path());
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match state.route(method.as_str(), &parts, uri.query().unwrap_or_default(), body) {
+    let if_match = headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok());
+    match state.route(method.as_str(), &parts, uri.query().unwrap_or_default(), body, if_match) {
         Ok(value) => axum::Json(value).into_response(),
         Err(refused) => {
             let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_REQUEST);
@@ -86,6 +88,9 @@ impl State {
     pub(super) fn drop_table(&mut self, table: &str) -> bool {
         self.streams
             .retain(|name, _| super::state::split_name(name).is_none_or(|(of, _)| of != table));
+        if self.loaded.as_mut().is_some_and(|loaded| loaded.forget(table).is_err()) {
+            self.loaded = None;
+        }
         self.tables.remove(table).is_some()
     }
 
@@ -95,10 +100,12 @@ impl State {
         parts: &[&str],
         parameters: &str,
         body: Value,
+        if_match: Option<&str>,
     ) -> Result<Value, Refused> {
         if self.revoked {
             return Err(Refused::new(403, "accessDenied", "Access Denied: permission was revoked"));
         }
+        self.permitted(method, parts)?;
         match (method, parts) {
             ("POST", ["projects", p, "datasets"]) => self.insert_dataset(p, body),
             ("DELETE", ["projects", p, "datasets", d]) => {
@@ -127,11 +134,12 @@ impl State {
                     return Ok(json!({}));
                 }
                 let mut held = body["permissions"].as_array().cloned().unwrap_or_default();
-                held.retain(|one| !self.denied.iter().any(|denied| *one == json!(denied)));
+                let path = path_of(&name);
+                held.retain(|one| one.as_str().is_some_and(|one| self.granted.has(one, &path)));
                 Ok(json!({ "permissions": held }))
             }
             (_, ["projects", p, "datasets", d, "tables", t]) => {
-                self.table(method, &format!("{p}.{d}.{t}"), &body)
+                self.table(method, &format!("{p}.{d}.{t}"), &body, if_match)
             }
             ("GET", ["projects", p, "datasets", d, "tables", t, "data"]) => {
                 let name = format!("{p}.{d}.{t}");
@@ -165,6 +173,27 @@ impl State {
         }
     }
 
+    /// Refuses a change of a table that is not as `If-Match` names it. That the header counts:
+    /// <https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#Table>, `etag`; the words:
+    /// <https://cloud.google.com/bigquery/docs/error-messages>.
+    fn check_etag(&mut self, name: &str, if_match: Option<&str>) -> Result<(), Refused> {
+        if let Some(at) = self.overtaken.iter().position(|table| table == name) {
+            self.overtaken.remove(at);
+            self.etag += 1;
+            let etag = json!(format!("etag{}", self.etag));
+            if let Some(table) = self.tables.get_mut(name) {
+                table.resource["etag"] = etag;
+            }
+        }
+        let Some(wanted) = if_match.filter(|wanted| *wanted != "*") else { return Ok(()) };
+        match self.tables.get(name) {
+            Some(table) if table.resource["etag"] != json!(wanted) => {
+                Err(Refused::new(412, "conditionNotMet", "Precondition Failed"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn stamp(&mut self, resource: &mut Value) {
         self.etag += 1;
         resource["etag"] = json!(format!("etag{}", self.etag));
@@ -184,6 +213,8 @@ impl State {
         body["id"] = json!(format!("{project}:{id}"));
         body["kind"] = json!("bigquery#dataset");
         self.stamp(&mut body);
+        // https://cloud.google.com/bigquery/docs/datasets#required_permissions: its owner.
+        self.granted.add(&path_of(&name), &OWNED);
         self.datasets.insert(name, body.clone());
         Ok(body)
     }
@@ -242,6 +273,8 @@ impl State {
         body["kind"] = json!("bigquery#table");
         body["type"] = json!(if body["view"].is_object() { "VIEW" } else { "TABLE" });
         check_key(&body)?;
+        // https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#Table: in milliseconds.
+        body["creationTime"] = json!(chrono::Utc::now().timestamp_millis().to_string());
         self.stamp(&mut body);
         let table = self.tables.entry(name).or_default();
         table.adopt(body.clone());
@@ -249,14 +282,23 @@ impl State {
         Ok(body)
     }
 
-    fn table(&mut self, method: &str, name: &str, body: &Value) -> Result<Value, Refused> {
+    fn table(
+        &mut self,
+        method: &str,
+        name: &str,
+        body: &Value,
+        if_match: Option<&str>,
+    ) -> Result<Value, Refused> {
+        if method == "PATCH" {
+            self.check_etag(name, if_match)?;
+        }
         let table = self.tables.get(name).ok_or_else(|| not_found("Table", name))?;
         let mut resource = table.resource.clone();
         match method {
             // What changes are not applied yet is in the streaming buffer:
             // https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#Streamingbuffer.
             "GET" => {
-                if table.stale.is_some() {
+                if table.is_held() {
                     resource["streamingBuffer"] = json!({ "estimatedRows": "1" });
                 }
                 Ok(resource)

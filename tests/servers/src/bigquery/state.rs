@@ -12,11 +12,17 @@ use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::
 use serde_json::Value;
 use tonic::Code;
 
+use super::bounds;
 use super::control::{AppendFault, RestFault};
-use super::query::Found;
+use super::query::{Found, Loaded};
 use super::table::Table;
 use super::wire::Plan;
+use crate::permission::Granted;
 use api::storage_error::StorageErrorCode;
+
+/// How many queries the pages are kept of. The service keeps them for a day:
+/// <https://cloud.google.com/bigquery/docs/cached-results>.
+const MAX_JOBS: usize = 16;
 
 /// The state shared by both protocols and the control handle.
 pub(super) type Shared = Arc<Mutex<State>>;
@@ -101,12 +107,21 @@ pub(super) struct State {
     pub(super) appends: usize,
     pub(super) requests: Vec<String>,
     pub(super) tokens: Vec<String>,
-    /// Permissions that are denied to every caller.
-    pub(super) denied: Vec<String>,
+    /// The one authorization that calls of the write API are taken with; `None` takes any.
+    pub(super) accepted: Option<String>,
+    pub(super) granted: Granted,
+    /// The largest request that is taken, where it is not the documented one.
+    pub(super) max_request: Option<usize>,
+    /// Tables that another changes just before their next PATCH.
+    pub(super) overtaken: Vec<String>,
     pub(super) violations: Vec<String>,
     pub(super) etag: u64,
-    /// What queries found, by the name of the job; `None` for those that find nothing.
-    pub(super) jobs: HashMap<String, Option<Found>>,
+    /// How many queries were answered.
+    jobs_so_far: u64,
+    /// The results of the last queries, by the name of the job; `None` for statements without rows.
+    pub(super) jobs: VecDeque<(String, Option<Found>)>,
+    /// The rows that queries read, if there was a query.
+    pub(super) loaded: Option<Loaded>,
     /// The queries so far.
     pub(super) statements: Vec<String>,
     /// The beginning of the query whose answer is lost.
@@ -127,11 +142,22 @@ pub(super) fn split_name(name: &str) -> Option<(String, Option<&str>)> {
     }
 }
 
+/// The path of a project, a dataset or a table, whose name has dots: `projects/P/datasets/D/tables/T`.
+pub(super) fn path_of(name: &str) -> String {
+    let kinds = ["projects", "datasets", "tables"];
+    let parts = kinds.iter().zip(name.splitn(3, '.')).map(|(kind, part)| format!("{kind}/{part}"));
+    parts.collect::<Vec<_>>().join("/")
+}
+
 impl State {
     /// Keeps the result of a query, and returns its job's name.
     pub(super) fn job(&mut self, found: Option<Found>) -> String {
-        let name = format!("job{}", self.jobs.len());
-        self.jobs.insert(name.clone(), found);
+        let name = format!("job{}", self.jobs_so_far);
+        self.jobs_so_far += 1;
+        self.jobs.push_back((name.clone(), found));
+        if self.jobs.len() > MAX_JOBS {
+            self.jobs.pop_front();
+        }
         name
     }
 
@@ -140,18 +166,25 @@ impl State {
     /// The permission is `bigquery.tables.updateData`:
     /// <https://cloud.google.com/bigquery/docs/change-data-capture>.
     pub(super) fn known(&self, table: &str) -> Result<(&Table, u64), Refusal> {
-        if self.revoked || (self.hidden && !self.tables.contains_key(table)) {
-            let message = format!(
-                "Permission 'TABLES_UPDATE_DATA' denied on resource '{table}' (or it may not exist)."
-            );
-            return Err(Refusal::new(Code::PermissionDenied, message));
-        }
+        self.may_update(table)?;
         // `StorageErrorCode.TABLE_NOT_FOUND`.
         let found = self.tables.get(table).ok_or_else(|| {
             let message = format!("Requested entity was not found: table {table}");
             Refusal::storage(Code::NotFound, StorageErrorCode::TableNotFound, message)
         })?;
         Ok((found, found.version))
+    }
+
+    /// Refuses a caller that may not write to the table.
+    pub(super) fn may_update(&self, table: &str) -> Result<(), Refusal> {
+        let granted = self.granted.has("bigquery.tables.updateData", &path_of(table));
+        if self.revoked || !granted || (self.hidden && !self.tables.contains_key(table)) {
+            let message = format!(
+                "Permission 'TABLES_UPDATE_DATA' denied on resource '{table}' (or it may not exist)."
+            );
+            return Err(Refusal::new(Code::PermissionDenied, message));
+        }
+        Ok(())
     }
 
     /// Stores all `rows` or none, and answers the offset of the first on a created stream.
@@ -173,7 +206,10 @@ impl State {
         }
         let errors = self.row_errors(&table_name, plan, &rows);
         if self.unnamed && !errors.is_empty() {
-            return Err(Refusal::new(Code::InvalidArgument, "Invalid value"));
+            let mut words = errors.iter().map(|error| &error.message);
+            let words = words.find(|words| words.contains(bounds::WORDS));
+            let words = words.map_or("Invalid value", String::as_str);
+            return Err(Refusal::new(Code::InvalidArgument, words));
         }
         if !errors.is_empty() {
             // `AppendRowsResponse.row_errors`: no row of the request is appended.
@@ -287,9 +323,10 @@ impl State {
                 Ok(()) => plan.fault(&cells, key),
                 Err(fault) => Some(fault),
             };
-            // No row is larger than its request: `AppendRowsRequest`.
-            if row.len() > 10_000_000 {
-                fault = Some("the row is larger than 10 MB".to_owned());
+            if fault.is_none()
+                && let Some(found) = self.tables.get(table)
+            {
+                fault = bounds::fault(table, &found.resource, plan.columns(), &cells);
             }
             if fault.is_none() {
                 fault = refused.iter().find_map(|&(at, text)| {

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rusqlite::types::Value as Sql;
 use serde_json::{Map, Value, json};
 
 use super::cell::Cell;
@@ -21,14 +24,17 @@ pub(super) struct Column {
 #[derive(Clone, Debug)]
 pub(super) enum Row {
     Wire(Arc<Plan>, Vec<u8>),
-    Record(Map<String, Value>),
+    Kept(Arc<[Column]>, Vec<Sql>),
 }
 
 impl Row {
     /// The row by column name; pseudocolumns only where `all`.
     pub(super) fn record(&self, all: bool) -> Map<String, Value> {
         match self {
-            Row::Record(record) => record.clone(),
+            Row::Kept(columns, values) => {
+                let names = columns.iter().map(|column| column.name.clone());
+                names.zip(values.iter().map(json_of)).collect()
+            }
             Row::Wire(plan, bytes) => {
                 let mut cells = Vec::new();
                 if plan.read(bytes, &mut cells).is_err() {
@@ -49,6 +55,38 @@ impl Row {
                 record.collect()
             }
         }
+    }
+
+    /// The row's values of these columns, as a table of SQLite holds them.
+    pub(super) fn values(&self, wanted: &[Column]) -> Vec<Sql> {
+        match self {
+            Row::Kept(columns, values) => of(wanted, columns, |_, at| values[at].clone()),
+            Row::Wire(plan, bytes) => {
+                let mut cells = Vec::new();
+                // The cells of a row that cannot be read were never stored.
+                let _ = plan.read(bytes, &mut cells);
+                of(wanted, plan.columns(), |kind, at| cells[at].sql(kind))
+            }
+        }
+    }
+}
+
+/// The value of each wanted column, by its type and its place among the columns of a row.
+fn of(wanted: &[Column], columns: &[Column], value: impl Fn(&str, usize) -> Sql) -> Vec<Sql> {
+    let place = |name: &str| columns.iter().position(|column| column.name == name);
+    let values =
+        wanted.iter().map(|it| place(&it.name).map_or(Sql::Null, |at| value(&it.kind, at)));
+    values.collect()
+}
+
+/// A value of SQLite in JSON; bytes in base64.
+pub(super) fn json_of(value: &Sql) -> Value {
+    match value {
+        Sql::Null => Value::Null,
+        Sql::Integer(value) => (*value).into(),
+        Sql::Real(value) => (*value).into(),
+        Sql::Text(text) => text.as_str().into(),
+        Sql::Blob(bytes) => BASE64_STANDARD.encode(bytes).into(),
     }
 }
 
@@ -84,8 +122,12 @@ pub(super) struct Table {
     pub(super) rows: Vec<Row>,
     /// Rows of which only one column was kept, in the order of arrival.
     pub(super) arrivals: Vec<Arrival>,
+    /// Raised by each change of the queried rows that `changes` does not record.
+    pub(super) epoch: u64,
+    /// The rows that went and came in the present epoch, by their place in `rows`.
+    changes: Vec<(Option<usize>, Option<usize>)>,
     /// What queries see while changes are not applied.
-    pub(super) stale: Option<Vec<Map<String, Value>>>,
+    stale: Option<Vec<Row>>,
     latest: HashMap<Vec<u8>, Latest>,
     plain: Vec<usize>,
 }
@@ -93,6 +135,7 @@ pub(super) struct Table {
 impl Table {
     /// Takes columns and key from the resource.
     pub(super) fn adopt(&mut self, resource: Value) {
+        self.begin_epoch();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let fields = resource["schema"]["fields"].as_array().cloned().unwrap_or_default();
         self.columns = fields
@@ -139,10 +182,12 @@ impl Table {
                 order.is_none() || latest.sequence.is_none() || order >= latest.sequence
             });
             if newer {
-                self.latest.insert(key, Latest { sequence: order, row });
+                let before = self.latest.insert(key, Latest { sequence: order, row });
+                self.changes.push((before.and_then(|before| before.row), row));
             }
         } else {
             self.plain.push(at);
+            self.changes.push((None, Some(at)));
         }
         self.rows.push(Row::Wire(Arc::clone(plan), bytes.to_vec()));
     }
@@ -169,24 +214,70 @@ impl Table {
         self.latest.retain(|_, latest| latest.row.is_some());
     }
 
-    /// The rows a reader sees: changes merged by key, the rest as appended.
-    pub(super) fn visible(&self) -> Vec<Map<String, Value>> {
+    /// The places of the rows a reader sees: changes merged by key, the rest as appended.
+    fn seen(&self) -> impl Iterator<Item = usize> {
         let mut at: Vec<usize> = self.latest.values().filter_map(|latest| latest.row).collect();
         at.extend(&self.plain);
         at.sort_unstable();
-        at.into_iter().map(|at| self.rows[at].record(false)).collect()
+        at.into_iter()
     }
 
-    /// The rows a query sees.
-    pub(super) fn queried(&self) -> Vec<Map<String, Value>> {
-        self.stale.clone().unwrap_or_else(|| self.visible())
+    /// The rows of [`Table::seen`], by column name.
+    pub(super) fn visible(&self) -> Vec<Map<String, Value>> {
+        self.seen().map(|at| self.rows[at].record(false)).collect()
+    }
+
+    fn begin_epoch(&mut self) {
+        self.epoch += 1;
+        self.changes.clear();
+    }
+
+    /// Lets queries see the rows as they are now until this is ended.
+    pub(super) fn hold(&mut self, held: bool) {
+        self.begin_epoch();
+        self.stale = held.then(|| self.seen().map(|at| self.rows[at].clone()).collect());
+    }
+
+    /// Whether queries see other rows than there are.
+    pub(super) fn is_held(&self) -> bool {
+        self.stale.is_some()
+    }
+
+    /// The query of a view.
+    pub(super) fn view(&self) -> Option<&str> {
+        self.resource["view"]["query"].as_str()
+    }
+
+    /// How many changes there were in the present epoch.
+    pub(super) fn changes(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// The rows that a query sees: what became of those that were known after `known` changes of this
+    /// epoch, or all of them. Each has a number, and its values, or none if it went.
+    pub(super) fn queried(&self, known: Option<usize>) -> Vec<(usize, Option<&Row>)> {
+        match (&self.stale, known) {
+            (Some(_), Some(_)) => Vec::new(),
+            (Some(stale), None) => stale.iter().map(Some).enumerate().collect(),
+            (None, None) => self.seen().map(|at| (at, Some(&self.rows[at]))).collect(),
+            (None, Some(known)) => {
+                let new = self.changes.get(known..).unwrap_or_default();
+                let new = new.iter().flat_map(|&(gone, came)| {
+                    let gone = gone.map(|at| (at, None));
+                    gone.into_iter().chain(came.map(|at| (at, Some(&self.rows[at]))))
+                });
+                new.collect()
+            }
+        }
     }
 
     /// Replaces the table's rows by those that a statement left.
-    pub(super) fn replace(&mut self, records: Vec<Map<String, Value>>) {
+    pub(super) fn replace(&mut self, rows: Vec<Vec<Sql>>) {
+        self.begin_epoch();
         self.latest.clear();
-        self.plain = (0..records.len()).collect();
-        self.rows = records.into_iter().map(Row::Record).collect();
+        self.plain = (0..rows.len()).collect();
+        let columns: Arc<[Column]> = self.columns.clone().into();
+        self.rows = rows.into_iter().map(|row| Row::Kept(Arc::clone(&columns), row)).collect();
     }
 }
 

@@ -39,10 +39,12 @@ impl Control {
         }
     }
 
-    /// The messages that a topic keeps, in the order in which they were published.
+    /// The messages that a topic keeps, in the order in which they were published, without the first
+    /// `passed_over`.
     #[must_use]
-    pub fn kept(&self, topic: &str) -> Vec<PubsubMessage> {
-        let kept = self.0.state().history(topic);
+    pub fn kept(&self, topic: &str, passed_over: usize) -> Vec<PubsubMessage> {
+        let state = self.0.state();
+        let kept = state.kept(topic).get(passed_over..).unwrap_or_default();
         kept.iter().map(|message| PubsubMessage::clone(message)).collect()
     }
 
@@ -106,13 +108,24 @@ impl Control {
 
     /// Takes one permission away; open streams that need it end.
     pub fn deny(&self, permission: &str) {
-        self.0.state().denied.insert(permission.to_owned());
+        self.0.state().granted.deny(permission);
+        self.0.ring();
+    }
+
+    /// Gives the caller all permissions again.
+    pub fn grant_all(&self) {
+        self.0.state().granted.all();
+    }
+
+    /// Leaves the caller these permissions, each on a resource and what is below it.
+    pub fn grant_only(&self, grants: impl IntoIterator<Item = (String, String)>) {
+        self.0.state().granted.only(grants);
         self.0.ring();
     }
 
     /// Gives a permission back.
     pub fn allow(&self, permission: &str) {
-        self.0.state().denied.remove(permission);
+        self.0.state().granted.allow(permission);
     }
 
     /// Sets the answer to opening a stream, until the next call; open streams end with it.

@@ -39,7 +39,7 @@ impl Methods for Publisher {
 fn publish(shared: &Shared, request: pb::PublishRequest) -> Result<pb::PublishResponse, Status> {
     let mut state = shared.state();
     // <https://cloud.google.com/pubsub/docs/access-control>
-    if !state.permitted("pubsub.topics.publish") {
+    if !state.permitted("pubsub.topics.publish", &request.topic) {
         return Err(Status::permission_denied("User not authorized to perform this action."));
     }
     // `Publisher.Publish`, in googleapis: google/pubsub/v1/pubsub.proto.

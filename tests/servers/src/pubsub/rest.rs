@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use chrono::DateTime;
 use serde_json::{Value, json};
 
+use super::filter::Filter;
 use super::state::State;
 use super::subscription::Subscription;
 use super::{Shared, snapshot};
@@ -49,6 +50,12 @@ async fn answer(
     answer
 }
 
+/// The project of a topic, a subscription or a snapshot: `projects/P`.
+pub(super) fn project_of(name: &str) -> &str {
+    let end = name.match_indices('/').nth(1).map_or(name.len(), |(at, _)| at);
+    &name[..end]
+}
+
 fn exists(state: &State, name: &str) -> bool {
     state.topics.contains_key(name) || state.subscriptions.contains_key(name)
 }
@@ -58,7 +65,8 @@ fn exists(state: &State, name: &str) -> bool {
 fn permissions(state: &State, name: &str, asked: &Value) -> Answer {
     let asked = asked["permissions"].as_array().cloned().unwrap_or_default();
     let held = asked.into_iter().filter(|one| {
-        exists(state, name) && one.as_str().is_some_and(|permission| state.permitted(permission))
+        exists(state, name)
+            && one.as_str().is_some_and(|permission| state.permitted(permission, name))
     });
     (StatusCode::OK, Json(json!({ "permissions": held.collect::<Vec<_>>() })))
 }
@@ -66,7 +74,7 @@ fn permissions(state: &State, name: &str, asked: &Value) -> Answer {
 /// <https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions/seek>; to a time
 /// only; this server has no seek to a snapshot.
 fn seek(state: &mut State, name: &str, asked: &Value) -> Answer {
-    if !state.permitted("pubsub.subscriptions.consume") {
+    if !state.permitted("pubsub.subscriptions.consume", name) {
         return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", name);
     }
     let time = asked["time"].as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
@@ -96,7 +104,9 @@ fn resource(state: &mut State, method: &Method, name: &str, mut asked: Value) ->
         Method::DELETE => "delete",
         _ => return refusal(StatusCode::NOT_IMPLEMENTED, "UNIMPLEMENTED", name),
     };
-    if !state.permitted(&format!("pubsub.{kind}.{verb}")) {
+    // Creating is a matter of the project.
+    let on = if verb == "create" { project_of(name) } else { name };
+    if !state.permitted(&format!("pubsub.{kind}.{verb}"), on) {
         return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", name);
     }
     let found = state
@@ -108,11 +118,14 @@ fn resource(state: &mut State, method: &Method, name: &str, mut asked: Value) ->
         (&Method::PUT, Some(_)) => refusal(StatusCode::CONFLICT, "ALREADY_EXISTS", name),
         (&Method::PUT, None) => {
             let topic = asked["topic"].as_str().unwrap_or_default();
-            if !of_topics && !state.permitted("pubsub.topics.attachSubscription") {
+            if !of_topics && !state.permitted("pubsub.topics.attachSubscription", topic) {
                 return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", topic);
             }
             if !of_topics && !state.topics.contains_key(topic) {
                 return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", topic);
+            }
+            if let Err(why) = Filter::read(asked["filter"].as_str().unwrap_or_default()) {
+                return refusal(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", &why);
             }
             asked["name"] = json!(name);
             create(state, name, asked.clone());
@@ -147,7 +160,7 @@ pub(super) fn create(state: &mut State, name: &str, resource: Value) {
     if name.contains("/topics/") {
         state.topics.insert(name.to_owned(), resource);
     } else {
-        let history = state.history(resource["topic"].as_str().unwrap_or_default());
+        let history = state.kept(resource["topic"].as_str().unwrap_or_default()).to_vec();
         let subscription = Subscription::new(resource).with_history(history);
         state.subscriptions.insert(name.to_owned(), subscription);
     }

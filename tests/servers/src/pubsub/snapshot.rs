@@ -8,7 +8,7 @@ use axum::http::{Method, StatusCode};
 use chrono::{DateTime, Duration, Utc};
 use serde_json::{Value, json};
 
-use super::rest::{Answer, refusal};
+use super::rest::{Answer, project_of, refusal};
 use super::state::State;
 
 /// How long one lives at most, and how long it must live to be made at all.
@@ -18,7 +18,9 @@ const HOURS: i64 = 1;
 /// PUT creates, DELETE removes; what else the service has is not served.
 pub(super) fn answer(state: &mut State, method: &Method, name: &str, asked: &Value) -> Answer {
     let verb = if *method == Method::PUT { "create" } else { "delete" };
-    if !state.permitted(&format!("pubsub.snapshots.{verb}")) {
+    // Creating is a matter of the project.
+    let on = if verb == "create" { project_of(name) } else { name };
+    if !state.permitted(&format!("pubsub.snapshots.{verb}"), on) {
         return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", name);
     }
     match (method, state.snapshots.contains_key(name)) {
@@ -36,7 +38,7 @@ pub(super) fn answer(state: &mut State, method: &Method, name: &str, asked: &Val
 fn create(state: &mut State, name: &str, asked: &Value) -> Answer {
     let subscription = asked["subscription"].as_str().unwrap_or_default();
     // On the source, besides `pubsub.snapshots.create` on the project.
-    if !state.permitted("pubsub.subscriptions.consume") {
+    if !state.permitted("pubsub.subscriptions.consume", subscription) {
         return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", subscription);
     }
     let Some(of) = state.subscriptions.get(subscription) else {

@@ -1,6 +1,6 @@
 //! Topics, subscriptions and the faults to come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use serde_json::Value;
 use tonic::Status;
 
 use super::subscription::Subscription;
+use crate::permission::Granted;
 
 /// What publishing answers instead.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub(super) struct State {
     pub(super) clock: i64,
     /// By how many milliseconds the clock of every second request is behind.
     pub(super) skew: i64,
-    pub(super) denied: BTreeSet<String>,
+    pub(super) granted: Granted,
     pub(super) refuse_streams: Option<Status>,
     pub(super) refuse_publish: Option<PublishFault>,
     pub(super) lose_acks: bool,
@@ -100,8 +101,8 @@ impl State {
 
     /// Returns the messages that a new subscription of this topic can get by a seek:
     /// <https://cloud.google.com/pubsub/docs/topic-message-retention>.
-    pub(super) fn history(&self, topic: &str) -> Vec<Arc<PubsubMessage>> {
-        self.kept.get(topic).cloned().unwrap_or_default()
+    pub(super) fn kept(&self, topic: &str) -> &[Arc<PubsubMessage>] {
+        self.kept.get(topic).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Ends the leases that ran out; whether there was one.
@@ -110,16 +111,16 @@ impl State {
         expired.fold(false, |any, one| any | one)
     }
 
-    /// Whether `permission` is held on everything.
-    pub(super) fn permitted(&self, permission: &str) -> bool {
-        !self.denied.contains(permission)
+    /// Whether the caller has `permission` on a topic, a subscription, a snapshot or a project.
+    pub(super) fn permitted(&self, permission: &str, on: &str) -> bool {
+        self.granted.has(permission, on)
     }
 
     /// Returns the subscription for a caller who may read it:
     /// <https://cloud.google.com/pubsub/docs/access-control>. Errors of a missing one:
     /// <https://cloud.google.com/pubsub/docs/reference/error-codes>.
     pub(super) fn readable(&mut self, name: &str) -> Result<&mut Subscription, Status> {
-        if !self.permitted("pubsub.subscriptions.consume") {
+        if !self.permitted("pubsub.subscriptions.consume", name) {
             return Err(Status::permission_denied(format!(
                 "User not authorized to perform this action on {name}."
             )));

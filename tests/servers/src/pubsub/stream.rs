@@ -57,10 +57,6 @@ pub(super) async fn open(
             return Err(status.clone());
         }
         let found = state.readable(&subscription)?;
-        // No rule of the service.
-        if found.resource["filter"].as_str().is_some_and(|filter| !filter.is_empty()) {
-            return Err(Status::unimplemented("filters are kept here, and not applied"));
-        }
         found.open(&first)
     };
     let (replies, received) = mpsc::channel(1);

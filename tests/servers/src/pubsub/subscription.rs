@@ -9,6 +9,8 @@ use googleapis_tonic_google_pubsub_v1::google::pubsub::v1 as pb;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::filter::Filter;
+
 /// Messages in one response at most, and their bytes. The service names no limit; a client must
 /// take any.
 const RESPONSE: (usize, usize) = (1_000, 1 << 20);
@@ -50,7 +52,10 @@ struct Account {
 pub(super) struct Subscription {
     /// As REST describes it.
     pub(super) resource: Value,
+    filter: Filter,
     places: Vec<Place>,
+    /// How many places are not acknowledged.
+    waiting: usize,
     ready: VecDeque<usize>,
     /// By ordering key with a message on loan: those behind it.
     behind: HashMap<String, VecDeque<usize>>,
@@ -73,9 +78,13 @@ fn micros(message: &pb::PubsubMessage) -> i64 {
 
 impl Subscription {
     pub(super) fn new(resource: Value) -> Self {
+        let text = resource["filter"].as_str().unwrap_or_default();
         Self {
+            // Whoever makes one over REST was refused before.
+            filter: Filter::read(text).unwrap_or(Filter::Any(Vec::new())),
             resource,
             places: Vec::new(),
+            waiting: 0,
             ready: VecDeque::new(),
             behind: HashMap::new(),
             leases: HashMap::new(),
@@ -93,7 +102,9 @@ impl Subscription {
     /// Has messages from before it was made: they come if a seek asks for them.
     pub(super) fn with_history(mut self, history: Vec<Arc<pb::PubsubMessage>>) -> Self {
         let place = |message| Place { message, acknowledged: true, queued: false, attempts: 0 };
-        self.places = history.into_iter().map(place).collect();
+        let let_through =
+            |message: &Arc<pb::PubsubMessage>| self.filter.matches(&message.attributes);
+        self.places = history.into_iter().filter(let_through).map(place).collect();
         self
     }
 
@@ -110,9 +121,13 @@ impl Subscription {
     }
 
     pub(super) fn store(&mut self, message: Arc<pb::PubsubMessage>) {
+        if !self.filter.matches(&message.attributes) {
+            return;
+        }
         // <https://cloud.google.com/pubsub/docs/replay-overview>: a seek to the future passes over
         // messages published until then.
         let acknowledged = micros(&message) < self.skip_before;
+        self.waiting += usize::from(!acknowledged);
         self.places.push(Place { message, acknowledged, queued: false, attempts: 0 });
         self.enqueue(self.places.len() - 1);
     }
@@ -174,7 +189,7 @@ impl Subscription {
     }
 
     pub(super) fn unacknowledged_count(&self) -> usize {
-        self.places.iter().filter(|place| !place.acknowledged).count()
+        self.waiting
     }
 
     pub(super) fn acknowledged_count(&self) -> usize {
@@ -259,6 +274,7 @@ impl Subscription {
                     let place_ref = &mut self.places[place];
                     if !place_ref.acknowledged {
                         place_ref.acknowledged = true;
+                        self.waiting -= 1;
                         self.acknowledged.push(place);
                     }
                 }
@@ -345,6 +361,7 @@ impl Subscription {
                 self.enqueue(number);
             }
         }
+        self.waiting = self.places.iter().filter(|place| !place.acknowledged).count();
     }
 }
 

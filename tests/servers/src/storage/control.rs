@@ -34,14 +34,26 @@ impl Control {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Makes a bucket whose objects are of this storage class unless they say another.
+    /// Makes a bucket whose objects are of this storage class unless they say another, or gives it
+    /// another default.
     pub fn create_bucket(&self, name: &str, storage_class: &str) {
         self.state().buckets.insert(name.to_owned(), storage_class.to_owned());
     }
 
-    /// Takes one permission away, as far as it is tested for.
+    /// Takes one permission away.
     pub fn deny(&self, permission: &str) {
-        self.state().denied.push(permission.to_owned());
+        self.state().granted.deny(permission);
+    }
+
+    /// Gives the caller all permissions again.
+    pub fn grant_all(&self) {
+        self.state().granted.all();
+    }
+
+    /// Leaves the caller these permissions, each on a resource and what is below it: a bucket is
+    /// `projects/_/buckets/B`.
+    pub fn grant_only(&self, grants: impl IntoIterator<Item = (String, String)>) {
+        self.state().granted.only(grants);
     }
 
     /// A bucket as it was asked for over gRPC: its location, and the prefixes whose objects it
@@ -179,6 +191,14 @@ impl Control {
         let state = self.state();
         let objects = state.objects.values().filter(|object| object.bucket == bucket);
         objects.map(|object| (object.name.clone(), object.body.clone())).collect()
+    }
+
+    /// Gives an object another storage class, as a rule of the bucket's lifecycle does.
+    pub fn change_class(&self, bucket: &str, name: &str, class: &str) {
+        let key = (bucket.to_owned(), name.to_owned());
+        if let Some(object) = self.state().objects.get_mut(&key) {
+            object.storage_class = class.to_owned();
+        }
     }
 
     /// The storage class of an object.

@@ -49,6 +49,16 @@ impl Methods for Storage {
             "ComposeObject" => {
                 unary(call, move |request| self.clone().answer(request, destination, compose)).await
             }
+            "RewriteObject" => {
+                unary(call, move |request| {
+                    self.clone().answer(
+                        request,
+                        |it: &v2::RewriteObjectRequest| &*it.destination_name,
+                        rewrite,
+                    )
+                })
+                .await
+            }
             "DeleteObject" => {
                 unary(call, move |request| {
                     self.clone().answer(request, |it: &v2::DeleteObjectRequest| &*it.object, delete)
@@ -89,7 +99,7 @@ fn test(
 ) -> Result<v1::TestIamPermissionsResponse, Refusal> {
     state.class_of(&bucket_of(&request.resource)?)?;
     let mut permissions = request.permissions;
-    permissions.retain(|permission| !state.denied.contains(permission));
+    permissions.retain(|permission| state.granted.has(permission, &request.resource));
     Ok(v1::TestIamPermissionsResponse { permissions })
 }
 
@@ -122,13 +132,16 @@ fn list(
     request: v2::ListObjectsRequest,
 ) -> Result<v2::ListObjectsResponse, Refusal> {
     let bucket = bucket_of(&request.parent)?;
+    state.allow("storage.objects.list", &bucket)?;
     state.class_of(&bucket)?;
     let asked = usize::try_from(request.page_size).ok().filter(|&size| size > 0);
     let size = asked.unwrap_or(MAX_PAGE).min(state.page_size.unwrap_or(MAX_PAGE)).min(MAX_PAGE);
+    let first = request.prefix.clone().max(request.page_token.clone());
     let mut found: Vec<_> = state
         .objects
-        .values()
-        .filter(|it| it.bucket == bucket && it.name.starts_with(&request.prefix))
+        .range((bucket.clone(), first)..)
+        .map(|(_, it)| it)
+        .take_while(|it| it.bucket == bucket && it.name.starts_with(&request.prefix))
         .filter(|it| it.name > request.page_token)
         .take(size + 1)
         .map(object)
@@ -145,7 +158,9 @@ fn list(
 
 /// <https://cloud.google.com/storage/docs/json_api/v1/objects/get>
 fn get(state: &mut State, request: v2::GetObjectRequest) -> Result<v2::Object, Refusal> {
-    let found = state.find(&bucket_of(&request.bucket)?, &request.object)?;
+    let bucket = bucket_of(&request.bucket)?;
+    state.allow("storage.objects.get", &bucket)?;
+    let found = state.find(&bucket, &request.object)?;
     if request.generation != 0 && request.generation != found.generation {
         return Err(Refusal::NoObject(request.object));
     }
@@ -154,6 +169,7 @@ fn get(state: &mut State, request: v2::GetObjectRequest) -> Result<v2::Object, R
 
 fn get_bucket(state: &mut State, request: v2::GetBucketRequest) -> Result<v2::Bucket, Refusal> {
     let name = bucket_of(&request.name)?;
+    state.allow("storage.buckets.get", &name)?;
     let class = state.class_of(&name)?.to_owned();
     let made = state.made_buckets.get(&name).cloned();
     Ok(made.unwrap_or(v2::Bucket {
@@ -178,6 +194,8 @@ fn create_bucket(
         return Err(Refusal::Invalid("parent is projects/_, the project is in the bucket".into()));
     }
     let id = request.bucket_id;
+    // Of the project, in which alone buckets are here.
+    state.allow("storage.buckets.create", &id)?;
     names::check_bucket(&id)?;
     // The code is observed, not documented:
     // https://github.com/googleapis/google-cloud-cpp/pull/10799
@@ -199,8 +217,11 @@ fn compose(state: &mut State, request: v2::ComposeObjectRequest) -> Result<v2::O
     if request.delete_source_objects == Some(true) {
         return Err(Refusal::Invalid("delete_source_objects is not served here".to_owned()));
     }
+    let bucket = bucket_of(&destination.bucket)?;
+    state.allow("storage.objects.create", &bucket)?;
+    state.allow("storage.objects.get", &bucket)?;
     let wanted = Wanted {
-        bucket: bucket_of(&destination.bucket)?,
+        bucket,
         name: destination.name,
         storage_class: Some(destination.storage_class),
         if_generation_match: request.if_generation_match,
@@ -214,8 +235,44 @@ fn compose(state: &mut State, request: v2::ComposeObjectRequest) -> Result<v2::O
     if state.loses_answer() { Err(Refusal::Fault(503)) } else { Ok(object(&made)) }
 }
 
+fn rewrite(
+    state: &mut State,
+    request: v2::RewriteObjectRequest,
+) -> Result<v2::RewriteResponse, Refusal> {
+    let bucket = bucket_of(&request.destination_bucket)?;
+    // No rule of the service.
+    if request.source_bucket != request.destination_bucket {
+        return Err(Refusal::Invalid("one bucket is served here".to_owned()));
+    }
+    state.allow("storage.objects.create", &bucket)?;
+    state.allow("storage.objects.get", &bucket)?;
+    let source = Source {
+        name: request.source_object,
+        generation: request.source_generation,
+        if_generation_match: request.if_source_generation_match,
+    };
+    let wanted = Wanted {
+        bucket,
+        name: request.destination_name,
+        storage_class: request.destination.map(|it| it.storage_class),
+        if_generation_match: request.if_generation_match,
+    };
+    let token = format!("rewrite-{}", source.generation);
+    match state.rewrite(&source, wanted, &request.rewrite_token)? {
+        None => Ok(v2::RewriteResponse { rewrite_token: token, ..Default::default() }),
+        Some(_) if state.loses_answer() => Err(Refusal::Fault(503)),
+        Some(made) => Ok(v2::RewriteResponse {
+            done: true,
+            object_size: i64::try_from(made.body.len()).unwrap_or(i64::MAX),
+            resource: Some(object(&made)),
+            ..Default::default()
+        }),
+    }
+}
+
 fn delete(state: &mut State, request: v2::DeleteObjectRequest) -> Result<(), Refusal> {
     let bucket = bucket_of(&request.bucket)?;
+    state.allow("storage.objects.delete", &bucket)?;
     let generation = Some(request.generation);
     state.delete(&bucket, &request.object, generation, request.if_generation_match)?;
     if state.loses_answer() { Err(Refusal::Fault(503)) } else { Ok(()) }
@@ -253,9 +310,10 @@ fn status(refusal: &Refusal) -> Status {
         Refusal::Precondition => Status::failed_precondition(
             "At least one of the pre-conditions you specified did not hold.",
         ),
-        Refusal::Forbidden => {
-            Status::permission_denied("does not have the storage.objects permission needed")
-        }
+        Refusal::Forbidden(permission) => Status::permission_denied(format!(
+            "does not have {permission} access to the Google Cloud Storage object. Permission \
+             '{permission}' denied on resource (or it may not exist)."
+        )),
         Refusal::NotEmpty => Status::failed_precondition("The bucket is not empty."),
         Refusal::Fault(429) => Status::resource_exhausted("rateLimitExceeded"),
         Refusal::Fault(408) => Status::deadline_exceeded("request timeout"),

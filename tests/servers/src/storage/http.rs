@@ -63,6 +63,7 @@ async fn start_upload(
         ),
         None => None,
     };
+    state.allow("storage.objects.create", &bucket)?;
     let wanted = Wanted { bucket, name, storage_class: None, if_generation_match };
     match kind {
         "multipart" => {
@@ -114,6 +115,7 @@ async fn download(
     let (stored, fault) = {
         let mut state = lock(&state);
         state.admit(format!("download {name}"), true)?;
+        state.allow("storage.objects.get", &bucket)?;
         let stored = state.find(&bucket, &name)?.clone();
         (stored, state.read_faults.pop_front())
     };
@@ -157,6 +159,7 @@ async fn delete_bucket(
 ) -> Result<StatusCode, Refusal> {
     let mut state = lock(&state);
     state.admit(format!("delete bucket {bucket}"), true)?;
+    state.allow("storage.buckets.delete", &bucket)?;
     state.class_of(&bucket)?;
     if state.objects.values().any(|object| object.bucket == bucket) {
         return Err(Refusal::NotEmpty);
@@ -213,7 +216,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (code, message) = match self {
             Self::Invalid(why) => (400, why),
-            Self::Forbidden => (403, "does not have storage.objects access".to_owned()),
+            Self::Forbidden(permission) => (403, format!("does not have {permission} access")),
             Self::NoBucket => (404, "The specified bucket does not exist.".to_owned()),
             Self::NoObject(name) => (404, format!("No such object: {name}")),
             Self::Precondition => {

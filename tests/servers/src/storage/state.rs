@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use super::control::ReadFault;
 use super::names;
 use super::upload::Session;
+use crate::permission::Granted;
 
 /// What both protocols work on.
 pub(super) type SharedState = Arc<Mutex<State>>;
@@ -27,8 +28,8 @@ pub(super) enum Refusal {
     NoBucket,
     NoObject(String),
     Precondition,
-    /// <https://cloud.google.com/storage/docs/access-control/iam-json>
-    Forbidden,
+    /// The permission that is lacking: <https://cloud.google.com/storage/docs/access-control/iam-json>
+    Forbidden(String),
     /// A bucket that still holds objects.
     NotEmpty,
     /// As a fault ordered: an HTTP status.
@@ -74,8 +75,7 @@ pub(super) struct State {
     pub(super) sessions: HashMap<u64, Session>,
     pub(super) generations: i64,
     pub(super) revoked: bool,
-    /// Permissions that are denied to every caller.
-    pub(super) denied: Vec<String>,
+    pub(super) granted: Granted,
     pub(super) page_size: Option<usize>,
     pub(super) http_faults: VecDeque<u16>,
     pub(super) grpc_faults: VecDeque<u16>,
@@ -103,7 +103,7 @@ impl State {
         let ordered = faults.pop_front();
         match ordered.or_else(|| self.draws().then_some(503)) {
             Some(status) => Err(Refusal::Fault(status)),
-            None if self.revoked => Err(Refusal::Forbidden),
+            None if self.revoked => Err(Refusal::Forbidden("storage.objects".to_owned())),
             None => Ok(()),
         }
     }
@@ -120,6 +120,15 @@ impl State {
         unsteady.is_some_and(|(random, percent)| random.random_range(0..100) < *percent)
     }
 
+    /// Refuses what the caller has no permission for on a bucket: which method needs which,
+    /// <https://cloud.google.com/storage/docs/access-control/iam-json>.
+    pub(super) fn allow(&self, permission: &str, bucket: &str) -> Result<(), Refusal> {
+        if self.granted.has(permission, &format!("projects/_/buckets/{bucket}")) {
+            return Ok(());
+        }
+        Err(Refusal::Forbidden(permission.to_owned()))
+    }
+
     pub(super) fn class_of(&self, bucket: &str) -> Result<&str, Refusal> {
         self.buckets.get(bucket).map(String::as_str).ok_or(Refusal::NoBucket)
     }
@@ -127,7 +136,14 @@ impl State {
     pub(super) fn find(&self, bucket: &str, name: &str) -> Result<&Stored, Refusal> {
         self.class_of(bucket)?;
         let key = (bucket.to_owned(), name.to_owned());
-        self.objects.get(&key).ok_or_else(|| Refusal::NoObject(format!("{bucket}/{name}")))
+        self.objects.get(&key).ok_or_else(|| {
+            // Only who may list learns that an object is missing:
+            // https://cloud.google.com/storage/docs/json_api/v1/status-codes#403-forbidden.
+            match self.allow("storage.objects.list", bucket) {
+                Ok(()) => Refusal::NoObject(format!("{bucket}/{name}")),
+                Err(refusal) => refusal,
+            }
+        })
     }
 
     /// Whether an object may be made so: <https://cloud.google.com/storage/docs/request-preconditions>
@@ -202,14 +218,43 @@ impl State {
             // https://github.com/GoogleCloudPlatform/dotnet-docs-samples/issues/2038
             if found.storage_class != class {
                 return Err(Refusal::Invalid(format!(
-                    "{} is of the storage class {}, the destination of {class}",
-                    source.name, found.storage_class
+                    "Cannot compose object with destination storage class {class} from source \
+                     components that have different storage classes ({})",
+                    found.storage_class
                 )));
             }
             body.extend_from_slice(&found.body);
             components += found.components.unwrap_or(1);
         }
         self.make(wanted, body.into(), None, Some(components))
+    }
+
+    /// Copies an object, perhaps into another class; `None` while bytes are left to copy. A call is
+    /// enough unless the storage class changes: here that takes two, the second with the token of the
+    /// first. <https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite>
+    pub(super) fn rewrite(
+        &mut self,
+        source: &Source,
+        wanted: Wanted,
+        token: &str,
+    ) -> Result<Option<Stored>, Refusal> {
+        let found = self.find(&wanted.bucket, &source.name)?.clone();
+        if source.generation != 0 && source.generation != found.generation {
+            return Err(Refusal::NoObject(format!("{} in that generation", source.name)));
+        }
+        if source.if_generation_match.is_some_and(|wanted| wanted != found.generation) {
+            return Err(Refusal::Precondition);
+        }
+        self.may_make(&wanted)?;
+        let changes = wanted.storage_class.as_ref().is_some_and(|it| *it != found.storage_class);
+        let expected = format!("rewrite-{}", found.generation);
+        match token {
+            "" if changes => return Ok(None),
+            "" => {}
+            token if token == expected => {}
+            token => return Err(Refusal::Invalid(format!("the rewrite token {token:?}"))),
+        }
+        self.make(wanted, found.body, Some(found.crc32c), None).map(Some)
     }
 
     /// <https://cloud.google.com/storage/docs/json_api/v1/objects/delete>, with its preconditions

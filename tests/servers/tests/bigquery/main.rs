@@ -225,12 +225,16 @@ async fn a_bad_row_refuses_its_whole_request_and_is_named_by_index() {
 }
 
 #[tokio::test]
-async fn a_request_over_ten_megabytes_is_refused() {
+async fn a_request_over_twenty_megabytes_is_refused_or_over_a_lower_limit() {
     let server = started(false).await;
-    let rows = vec![row("a", 1, &[]); 2_000_000];
-    let sent = request(&default_stream(), &["id", "n"], rows, None);
-    assert_eq!(append(&server, sent).await.unwrap_err(), Code::InvalidArgument);
+    let rows = |count| vec![row("a", 1, &[]); count];
+    let sent = |count| request(&default_stream(), &["id", "n"], rows(count), None);
+    assert_eq!(append(&server, sent(3_000_000)).await.unwrap_err(), Code::InvalidArgument);
     assert_eq!(server.control().appended_count(TABLE), 0);
+    assert_eq!(code(&append(&server, sent(10)).await.unwrap()), Code::Ok);
+    server.control().limit_requests(100);
+    assert_eq!(append(&server, sent(10)).await.unwrap_err(), Code::InvalidArgument);
+    assert_eq!(server.control().appended_count(TABLE), 10);
 }
 
 #[tokio::test]

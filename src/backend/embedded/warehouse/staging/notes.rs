@@ -4,7 +4,7 @@ use kappa_actors::port::{ReprocessError, Staged, replayed_events, staging_name};
 use kappa_actors::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::Error;
+use super::{Error, STAGING_FILE};
 use crate::backend::embedded::warehouse::table::quoted;
 
 /// No table that a replay fills has this name.
@@ -92,6 +92,14 @@ pub(super) fn remove(connection: &mut Connection, live: &str) -> Result<bool, Er
 fn note(connection: &Connection, live: &str) -> Result<Option<Staged>, Error> {
     if !connection.table_exists(Some("main"), "staging")? {
         return Ok(None);
+    }
+    if !connection.column_exists(Some("main"), "staging", "revision")? {
+        let says = format!(
+            "{} was made by an earlier kappa, which noted no revisions: delete the file and replay \
+             again; it holds staging tables alone, no live ones",
+            connection.path().unwrap_or(STAGING_FILE)
+        );
+        return Err(Error::Says(ReprocessError::Mismatch(says)));
     }
     let sql = "SELECT replay, began, completed, revision FROM main.staging WHERE live = ?";
     let staged = connection.query_row(sql, [live], |row| {

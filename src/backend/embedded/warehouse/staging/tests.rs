@@ -220,3 +220,27 @@ async fn a_staged_row_of_the_same_message_keeps_the_live_row() {
     let merged = scene.staging.merge(&scene.table, &how(), options).await.unwrap();
     assert_eq!(merged, Merged { kept: 1, ..Merged::default() });
 }
+
+/// As kappa made it before notes had revisions.
+#[tokio::test]
+async fn a_staging_file_of_an_earlier_version_is_named_with_a_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = Connection::open(dir.path().join(STAGING_FILE)).unwrap();
+    file.execute_batch(
+        "PRAGMA user_version = 1; CREATE TABLE staging(live TEXT PRIMARY KEY, replay TEXT NOT NULL, \
+         began INTEGER NOT NULL, completed INTEGER); INSERT INTO staging VALUES('t', 'r', 1, 2)",
+    )
+    .unwrap();
+    drop(file);
+    let staging = EmbeddedStaging::open(dir.path()).unwrap();
+    let table = spec("t", &COLUMNS, 1);
+    let found = staging.staged("t").await.map(drop);
+    let dropped = staging.drop_staging("t").await.map(drop);
+    let compared = staging.diff(&table, &how()).await.map(drop);
+    for error in [found, dropped, compared].map(Result::unwrap_err) {
+        let text = error.to_string();
+        assert!(matches!(error, ReprocessError::Mismatch(_)), "{text}");
+        assert!(text.contains("staging.db was made by an earlier kappa"), "{text}");
+        assert!(text.contains("delete the file and replay again"), "{text}");
+    }
+}
