@@ -172,14 +172,6 @@ mod tests {
 
     /// Any value; often a bound, or just above one.
     fn value() -> impl Strategy<Value = u64> {
-        prop_oneof![
-            0..200_000_u64,
-            (prop::sample::select(ROWS), 0..2_u64).prop_map(|(at, more)| at + more)
-        ]
-    }
-
-    /// Any value; often a bound, or just above one.
-    fn value() -> impl Strategy<Value = u64> {
         let near = (prop::sample::select(ROWS), 0..2_u64).prop_map(|(bound, more)| bound + more);
         prop_oneof![0..200_000_u64, near]
     }

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::{Folder, query, with_a_failed_processor, with_letters};
 
-/// Everything that SQLite holds of the letters, as one text.
-fn stored(folder: &Folder) -> String {
+/// How many letters hold content of an event, or a reason.
+fn with_content(folder: &Folder) -> String {
     query(
         folder,
-        "SELECT group_concat(concat_ws('|', id, event_id, event_type, reason, CAST(payload AS TEXT), \
-         attributes, ordering_key)) FROM dead_letters",
+        "SELECT '' || count(*) FROM dead_letters WHERE payload IS NOT NULL OR reason <> '' \
+         OR concat(event_id, event_type, attributes, ordering_key) <> ''",
     )
 }
 
@@ -24,7 +24,7 @@ fn until(is_so: impl Fn() -> bool) {
 #[test]
 fn a_purge_asks_first_and_takes_the_content_and_nothing_else() {
     let folder = with_letters();
-    assert!(stored(&folder).contains("cart.filled"));
+    assert_eq!(with_content(&folder), "4");
     let purge = "dead-letters purge --older-than";
     folder.run(&format!("{purge} 1h --yes")).done().says("purged\t0\nopen\t0\n");
     folder.run(&format!("{purge} 0s --dry-run")).done().says("would purge\t4\nopen\t4\n");
@@ -35,7 +35,7 @@ fn a_purge_asks_first_and_takes_the_content_and_nothing_else() {
         .says("")
         .tells("of which 4 are open")
         .tells(hint);
-    assert!(stored(&folder).contains("cart.filled"), "nothing was purged");
+    assert_eq!(with_content(&folder), "4", "nothing was purged");
 
     let some = format!("{purge} 0s --reason /event_type --yes");
     folder.run(&some).done().says("purged\t2\nopen\t2\n");
@@ -44,7 +44,7 @@ fn a_purge_asks_first_and_takes_the_content_and_nothing_else() {
     assert_eq!(left.stdout.lines().count(), 2, "{left}");
     folder.run(&format!("{purge} 0s --requeued --yes")).done().says("purged\t0\nopen\t0\n");
     folder.run(&format!("{purge} 0s --yes")).done().says("purged\t2\nopen\t2\n");
-    assert!(!stored(&folder).contains("cart"), "{}", stored(&folder));
+    assert_eq!(with_content(&folder), "0");
 
     // The letters are still counted, and nothing empty is processed in their place.
     let summary = folder.run("dead-letters summary --json").done().json();
@@ -73,7 +73,8 @@ fn an_audit_reports_a_row_that_is_missing_because_its_letter_was_purged() {
     let accepted = folder.run("audit --accept-purged").done().tells("1 row");
     assert!(accepted.stdout.contains(" 1 dead letter, 0 purged, "), "{accepted}");
     // Replayed, the event has an open letter again, and the audit is clean.
-    folder.run("replay --into live --source archive").done();
+    let replay = "replay --into live --from 2020-01-01 --to 2100-01-01 --processors totals";
+    folder.run(replay).done();
     assert_eq!(folder.run("dead-letters list").done().stdout.lines().count(), 1);
     folder.run("audit").done();
 }
