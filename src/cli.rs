@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod audit;
 pub mod check;
+pub mod compact;
 pub mod config;
 mod costs;
 pub mod dead_letters;
@@ -82,6 +83,7 @@ pub enum Command {
     Replay(replay::Args),
     Diff(diff::Args),
     Merge(merge::Args),
+    Compact(compact::Args),
     Audit(audit::Args),
     Archive(archive::Args),
     Config(config::Args),
@@ -127,6 +129,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<(), Failure> {
         Command::Log(args) => log::main(&args, &settings()?, &mut output::stdout()),
         Command::Replay(args) => replay::main(&args, settings()?, &mut output::stdout()),
         Command::Merge(args) => merge::main(&args, &settings()?, &mut output::stdout()),
+        Command::Compact(args) => compact::main(&args, &settings()?, &mut output::stdout()),
         Command::Diff(args) => diff::main(&args, &settings()?, &mut output::stdout()),
         // Needs no valid configuration, so it can help to correct one.
         Command::Config(config::Args { command: config::Command::Reference }) => {

@@ -4,6 +4,7 @@ mod append;
 mod audit;
 mod bounds;
 mod cell;
+mod compact;
 mod connection;
 mod dead_letters;
 mod encode;
@@ -29,6 +30,7 @@ use kappa_actors::dead_letter_table;
 use kappa_actors::port::{ArchiveStore, EnsureError, Ensured, Warehouse, WriteError, Written};
 use kappa_actors::row::{Row, TableSpec};
 
+pub use compact::{CompactPlan, Days, Partition};
 pub use options::{BigQueryOptions, TableOptions, WriteMode};
 pub use staging::BigQueryStaging;
 

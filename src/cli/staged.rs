@@ -29,12 +29,7 @@ impl StagedTable {
     /// That of the table with this name. Says on stderr which replay it is from.
     pub(super) async fn open(settings: &Settings, name: &str) -> Result<Self, Failure> {
         let blueprint = Blueprint::of(settings)?;
-        let tables = || blueprint.processors.iter().map(|rule| rule.plan.table().name.as_str());
-        let Some(rule) = blueprint.processors.iter().find(|it| it.plan.table().name == name) else {
-            let names: Vec<_> = tables().collect();
-            let hint = format!("choose from {}", names.join(", "));
-            return Err(Failure::with_hint(anyhow!("no processor fills a table {name:?}"), hint));
-        };
+        let rule = find_rule(&blueprint, name)?;
         let nothing = || not_staged(&anyhow!("{name} has no staging table"));
         let store = find_staging(settings).await?.ok_or_else(nothing)?;
         let staged = store.staged(name).await?.ok_or_else(nothing)?;
@@ -77,6 +72,16 @@ fn lags(name: &str, staleness: Duration) -> String {
         "{name} is compared as it stood up to {} ago, its max_staleness",
         humantime::format_duration(staleness)
     )
+}
+
+/// The rule that fills the table with this name.
+pub(super) fn find_rule<'a>(blueprint: &'a Blueprint, name: &str) -> Result<&'a Rule, Failure> {
+    let tables = || blueprint.processors.iter().map(|rule| rule.plan.table().name.as_str());
+    let found = blueprint.processors.iter().find(|it| it.plan.table().name == name);
+    found.ok_or_else(|| {
+        let hint = format!("choose from {}", tables().collect::<Vec<_>>().join(", "));
+        Failure::with_hint(anyhow!("no processor fills a table {name:?}"), hint)
+    })
 }
 
 fn comparison(rule: &Rule, staged: &Staged) -> Comparison {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kappa_actors::port::{ArchiveStore, EventLog};
 
-use crate::backend::bigquery::{BigQueryOptions, TableOptions, WriteMode};
+use crate::backend::bigquery::{BigQueryOptions, BigQueryWarehouse, TableOptions, WriteMode};
 use crate::backend::gcp::credentials;
 use crate::backend::gcs::GcsOptions;
 use crate::backend::pubsub::{PubSubOptions, TriedLog};
@@ -75,6 +75,14 @@ pub fn bigquery_options(settings: &Settings) -> anyhow::Result<BigQueryOptions> 
         tables: table(warehouse.tables()),
         each: each.into_iter().map(|(name, settings)| (name, table(settings))).collect(),
     })
+}
+
+/// Opens the tables of a configuration, for commands that write no rows.
+///
+/// # Errors
+/// When there are no credentials.
+pub fn bigquery_tables(settings: &Settings) -> anyhow::Result<BigQueryWarehouse> {
+    Ok(BigQueryWarehouse::connect(bigquery_options(settings)?, None)?)
 }
 
 fn table(settings: TableSettings) -> TableOptions {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod bounds;
+mod compact;
 mod faults;
 mod gone;
 mod letters;

@@ -49,6 +49,30 @@ async fn a_seek_brings_all_again_and_doubles_no_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_compacted_table_shows_the_same_rows_and_its_audit_is_clean() {
+    let (services, events) = with_history(400).await;
+    let acknowledged = services.acknowledged();
+    let hour_ago = Timestamp::from_micros(Timestamp::now().micros() - 3_600_000_000);
+    services.run(&format!("seek --time {hour_ago}"), b"").await;
+    let mut daemon = services.daemon("one");
+    services.until_acknowledged(acknowledged + events.len()).await;
+    assert_eq!(daemon.stop(Signal::TERM), Some(0));
+    let stored = || services.bigquery.control().rows("p.d.orders").len();
+    let (before, twice) = (services.current("orders").len(), stored());
+    assert_eq!(twice, 2 * before);
+    let dry = services.run("compact orders --to 9999-01-01 --dry-run", b"").await;
+    assert!(dry.contains(&format!("to remove\t{before}\n")), "{dry}");
+    assert_eq!(stored(), twice);
+    let told = services.run("compact orders --to 9999-01-01", b"").await;
+    assert!(told.contains(&format!("removed\t{before}\n")), "{told}");
+    assert_eq!((stored(), services.current("orders").len()), (before, before));
+    services.run("audit", b"").await;
+    services.check(&events);
+    let told = services.run("compact orders --to 9999-01-01", b"").await;
+    assert!(told.starts_with("removed\t0\n"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_seek_past_retention_names_the_oldest_message() {
     let services = Services::start().await;
     let told = services.fail("seek --time 2020-01-01").await;

@@ -221,3 +221,23 @@ fn a_merge_is_decided_by_the_revision_that_the_replay_ran_under() {
     folder.run("merge orders --remove-missing --set processors.orders.revision=1").done();
     assert_eq!(count(&folder), 0);
 }
+
+#[test]
+fn compacting_an_embedded_table_gives_free_pages_back_and_keeps_its_rows() {
+    let folder = with_orders(500, "");
+    folder.run("compact orders --from 2026-01-01").ended_with(1).tells("leave --from and --to out");
+    folder.run("compact nothing").ended_with(1).tells("choose from").tells("orders");
+    let file = folder.data().join("warehouse.db");
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    connection.execute("DELETE FROM orders WHERE event_id > 'e00009'", ()).unwrap();
+    drop(connection);
+    let size = || std::fs::metadata(&file).unwrap().len();
+    let before = size();
+    let dry = folder.run("compact orders --dry-run").done();
+    assert!(dry.stdout.starts_with("rows\t10\nbytes before\t"), "{dry}");
+    assert_eq!(size(), before);
+    let told = folder.run("compact orders").done();
+    assert!(size() < before, "{told}");
+    assert!(told.stdout.ends_with(&format!("bytes after\t{}\n", size())), "{told}");
+    assert_eq!(query::<i64>(&folder, "warehouse.db", "SELECT count(*) FROM orders"), 10);
+}

@@ -9,6 +9,7 @@
 
 mod audit;
 mod committer;
+mod compact;
 mod dead_letters;
 mod insert;
 mod removals;
@@ -33,6 +34,7 @@ use crate::backend::embedded::sqlite::identity::OpenFiles;
 use crate::backend::embedded::sqlite::{self, OpenError};
 
 pub use audit::EmbeddedAudit;
+pub use compact::{Compacted, compact};
 pub use staging::{EmbeddedStaging, STAGING_FILE};
 
 /// The file's name in the data folder.

@@ -63,9 +63,9 @@ impl Sides<'_> {
             None => "FALSE".to_owned(),
         };
         let hides = match self.mode {
-            WriteMode::Upsert => format!("{missing} AND {s} IS NULL"),
             // The live table still holds the replaced rows.
-            WriteMode::Append => "FALSE".to_owned(),
+            WriteMode::Append if !self.compacted => "FALSE".to_owned(),
+            _ => format!("{missing} AND {s} IS NULL"),
         };
         let (live, staged) = (self.version("l"), self.version("s"));
         let newer = format!("IFNULL({live} > {staged}, FALSE)");

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::removals::Removals;
 use super::{BigQueryStaging, keyless};
 use crate::backend::bigquery::WriteMode;
+use crate::backend::bigquery::compact::is_compacted;
 use crate::backend::bigquery::rest::{Rest, RestError};
 use crate::backend::bigquery::schema::{self, Gap};
 
@@ -29,6 +30,8 @@ pub(super) struct Sides<'a> {
     events: String,
     /// The live table compared with the configuration; `None`: there is no table.
     gap: Option<Gap>,
+    /// Whether older rows of a live key may be gone.
+    pub(super) compacted: bool,
     /// The removals from the live table, if there may be any.
     pub(super) removals: Option<Removals>,
 }
@@ -72,9 +75,10 @@ impl<'a> Sides<'a> {
         let StagingTables { rows, events } = StagingTables::of(table, &note.replay);
         check_staging(&rows, &found)?;
         let (rest, mode) = (&of.live.rest, of.live.mode(table));
-        let (mut gap, mut removals) = (None, None);
+        let (mut gap, mut removals, mut compacted) = (None, None, false);
         match rest.table(&table.name).await {
             Ok(found) => {
+                compacted = is_compacted(&found);
                 let compared = schema::compare(table, mode, &found);
                 gap = Some(compared.map_err(ReprocessError::Mismatch)?);
                 if mode == WriteMode::Upsert {
@@ -114,6 +118,7 @@ impl<'a> Sides<'a> {
             staging: rest.sql_name(&staging_name(&table.name)),
             events: positions,
             gap,
+            compacted,
             removals,
         })
     }

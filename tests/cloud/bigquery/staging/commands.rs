@@ -26,7 +26,9 @@ impl Shell {
             let values = table.columns.iter().map(|column| match column.name.as_str() {
                 "event_id" => text(id),
                 "item_count" => Value::Integer(items),
-                "event_timestamp" => Value::Timestamp(Timestamp::from_micros(0)),
+                "event_timestamp" => {
+                    Value::Timestamp(Timestamp::parse_rfc3339("2026-02-17T14:30:00Z").unwrap())
+                }
                 "_version" => version(micros),
                 _ => Value::Null,
             });
@@ -82,10 +84,10 @@ async fn diff_and_merge_work_and_note_whether_a_merge_is_atomic() {
         assert_eq!(code, Some(0), "{err}");
         let hides = format!("may hide an older row\t{}\n", u8::from(upserts));
         let counts =
-            format!("added\t0\nmissing\t1\tb/1970-01-01T00:00:00.000000Z\n{hides}changed\t1\n");
+            format!("added\t0\nmissing\t1\tb/2026-02-17T14:30:00.000000Z\n{hides}changed\t1\n");
         assert!(out.starts_with(&counts), "{out}");
         assert!(
-            out.contains("column item_count\t1\n  a/1970-01-01T00:00:00.000000Z\t1 -> 7\n"),
+            out.contains("column item_count\t1\n  a/2026-02-17T14:30:00.000000Z\t1 -> 7\n"),
             "{out}"
         );
         assert!(err.contains("1 rows of the replay r1, ended"), "{err}");

@@ -193,6 +193,12 @@ fn function(function: &Function) -> Result<Option<String>, String> {
         ("TO_JSON_STRING", [value]) => format!("coalesce(json({value}), 'null')"),
         ("GREATEST", args) => format!("max({})", args.join(", ")),
         ("LEAST", args) => format!("min({})", args.join(", ")),
+        // Times are microseconds here, and dates are days.
+        ("DATE", [micros]) => {
+            let day = "86400000000";
+            format!("(({micros}) - ((({micros}) % {day}) + {day}) % {day}) / {day}")
+        }
+        ("UNIX_DATE" | "DATE_FROM_UNIX_DATE" | "TIMESTAMP_MICROS", [value]) => format!("({value})"),
         ("FORMAT_DATE", [format, days]) if format == "'%F'" => {
             format!("date({days} * 86400, 'unixepoch')")
         }

@@ -148,6 +148,9 @@ impl State {
             }
             ("POST", ["projects", _, "queries"]) => {
                 let text = body["query"].as_str().unwrap_or_default();
+                if body["dryRun"] == json!(true) {
+                    return query::run(self, &body);
+                }
                 self.statements.push(text.to_owned());
                 let lost = self.lost.take_if(|word| text.starts_with(word.as_str()));
                 let answer = query::run(self, &body);
