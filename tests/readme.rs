@@ -1,4 +1,5 @@
 //! The README quotes texts of logs, status and commands: each is one that the code has.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::path::Path;
 
