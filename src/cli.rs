@@ -1,7 +1,7 @@
 //! The command line: the arguments of each command, and its exit code.
 //!
 //! Exit codes are 0 for done, 1 for failed and 2 for wrong usage or configuration. A reader that
-//! stops reading what a command writes (`kappa generate | head`) ends it quietly.
+//! stops reading a command's output (`kappa generate | head`) ends it quietly.
 
 pub mod archive;
 pub mod audit;

@@ -33,7 +33,7 @@ fn every_text_quoted_in_the_chapter_for_faults_is_one_of_the_code() {
     let mut quoted = 0;
     for row in chapter.lines().filter(|line| line.starts_with("| ")).skip(1) {
         let cell = row.split(" | ").next().unwrap();
-        // Between `…` stand names and numbers.
+        // `…` replaces names and numbers.
         for text in cell.split('`').skip(1).step_by(2).flat_map(|span| span.split('…')) {
             let text = text.trim_matches([' ', ':', ',']);
             let is_there = text.is_empty() || sources.iter().any(|all| all.contains(text));

@@ -18,7 +18,7 @@
 //! tables. The windows left out are reported first. A repeated line is counted and is no fault: the
 //! archive is at least once.
 //!
-//! Events are compared in batches, whatever the range: one batch is collected while the warehouse
+//! Events are compared in batches, for any range: one batch is collected while the warehouse
 //! answers for the previous one. For the window being read a hash of each line is kept, to notice
 //! repetitions, and a hash of each missing row, to name it once.
 

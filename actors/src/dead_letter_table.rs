@@ -13,6 +13,8 @@
 //! A purge removes the content of a letter: payload, attributes, ordering key, event id and type, and
 //! reason. The rest stays, so that an audit can explain why the event has no row.
 
+mod payload;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,6 +26,8 @@ use crate::processor::VERSION_COLUMN;
 use crate::row::{Column, ColumnType, Row, TableSpec, Value};
 use crate::time::Timestamp;
 use crate::version::Version;
+
+pub use payload::{move_payload, object_of, payload, payload_object};
 
 /// The table's name.
 pub const NAME: &str = "dead_letters";
@@ -241,7 +245,7 @@ impl DeadLetter {
         self.requeued_at.is_none() && self.purged_at.is_none()
     }
 
-    /// What is left of the letter after a purge at this time.
+    /// Returns the letter as a purge at this time leaves it.
     #[must_use]
     pub fn purged(self, at: Timestamp) -> Self {
         Self {
@@ -293,7 +297,7 @@ impl DeadLetter {
     /// The letter that a row of [`spec`] holds.
     ///
     /// # Errors
-    /// The name of the column that holds what no letter has there.
+    /// The name of the first column with an invalid value.
     pub fn from_row(row: &Row) -> Result<Self, UnreadableLetter> {
         let column = |at: usize| row.0.get(at).unwrap_or(&Value::Null);
         let text = |at: usize| match column(at) {
@@ -380,39 +384,6 @@ fn version_value(version: &Version) -> Value {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("column {0} of {NAME} has a value that no dead letter has")]
 pub struct UnreadableLetter(&'static str);
-
-/// Returns the payload that a row of [`spec`] holds itself.
-#[must_use]
-pub fn payload(row: &Row) -> Option<&Bytes> {
-    match row.0.get(PAYLOAD) {
-        Some(Value::Bytes(payload)) => Some(payload),
-        _ => None,
-    }
-}
-
-/// The archive's object for the payload of the letter with this id.
-#[must_use]
-pub fn object_of(id: &str) -> String {
-    format!("dead-letters/{id}")
-}
-
-/// The object that holds the payload of a row of [`spec`], where the row does not.
-#[must_use]
-pub fn payload_object(row: &Row) -> Option<&str> {
-    match row.0.get(OBJECT) {
-        Some(Value::Text(name)) => Some(name),
-        _ => None,
-    }
-}
-
-/// Lets a row of [`spec`] name the object that holds its payload from now on.
-pub fn move_payload(row: &mut Row, object: &str) {
-    for (at, value) in [(PAYLOAD, Value::Null), (OBJECT, text(object))] {
-        if let Some(standing) = row.0.get_mut(at) {
-            *standing = value;
-        }
-    }
-}
 
 fn text(text: &str) -> Value {
     Value::Text(text.into())

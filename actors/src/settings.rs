@@ -137,7 +137,7 @@ pub struct SupervisorSettings {
     pub restart: RestartPolicy,
 }
 
-/// `actors.watchdog`: what is done about a call without an answer, and about an actor that takes no
+/// `actors.watchdog`: the reaction to a call without an answer, and to an actor that takes no
 /// message of its mailbox. Each time counts from the beginning of the hang.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -5,17 +5,17 @@ use std::fmt;
 /// One thing that the configuration needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thing {
-    /// What it is: `topic`, `table`.
+    /// Its kind: `topic`, `table`.
     pub kind: &'static str,
     /// Its full name.
     pub name: String,
-    /// How it stands.
+    /// Its state.
     pub state: State,
     /// Costs and losses that it causes, each a sentence.
     pub warnings: Vec<String>,
 }
 
-/// How a thing stands.
+/// The state of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// It was missing and is there now.
@@ -28,7 +28,7 @@ pub enum State {
     Differs(Vec<Difference>),
 }
 
-/// One way in which what exists differs from what is configured.
+/// One difference between an existing resource and the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The property.
@@ -42,7 +42,7 @@ pub struct Difference {
 /// A permission that the caller lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lacking {
-    /// The full name of what it is lacking on.
+    /// The full name of the resource.
     pub on: String,
     /// The permission.
     pub permission: String,
@@ -51,7 +51,7 @@ pub struct Lacking {
 }
 
 impl Lacking {
-    /// Those of `wanted` that are not `held` on a thing, each with the role that holds it.
+    /// Returns the permissions of `wanted` that are not `held` on a resource, each with the role that has it.
     #[must_use]
     pub fn of(on: &str, wanted: &[(&str, &'static str)], held: &[String]) -> Vec<Self> {
         let lacked = wanted.iter().filter(|(name, _)| !held.iter().any(|held| held == name));

@@ -28,9 +28,9 @@ pub struct Args {
     pub command: Command,
 }
 
-/// What can be done with dead letters.
+/// The commands on dead letters.
 #[derive(Clone, Debug, clap::Subcommand)]
-#[expect(missing_docs, reason = "a doc here would replace the help that stands at the arguments")]
+#[expect(missing_docs, reason = "a doc here would replace the help of the arguments")]
 pub enum Command {
     List(ListArgs),
     Summary(SummaryArgs),
@@ -176,7 +176,7 @@ pub struct PurgeArgs {
     pub yes: bool,
 }
 
-/// Does it, and writes to `out` what was found or done.
+/// Runs the command, and writes its result to `out`.
 pub(super) fn main(
     args: &Args,
     mut settings: Settings,
@@ -196,7 +196,7 @@ fn list(args: &ListArgs, settings: &Settings, out: &mut impl Write) -> Result<()
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     runtime()?.block_on(async {
         let shelf = Shelf::open(settings).await?;
-        // One more than is shown tells whether that is all.
+        // One more than is shown, to know whether that is all.
         let mut ids = shelf.find(&args.wanted, limit.saturating_add(1)).await?;
         let is_all = ids.len() <= limit;
         ids.truncate(limit);

@@ -16,7 +16,7 @@ pub(super) struct GlobalArgs {
     /// One setting, as in --set drain_timeout=10s; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Where the embedded log, warehouse and archive live; stands for --set data_dir=DIR
+    /// The folder of the embedded log, warehouse and archive; short for --set data_dir=DIR
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
@@ -24,13 +24,13 @@ pub(super) struct GlobalArgs {
 impl GlobalArgs {
     /// `command` and all below it, taking these.
     ///
-    /// clap's own global arguments would silently forget what stands before the command when
+    /// clap's own global arguments would silently forget those before the command when
     /// there is more behind it.
     pub(super) fn on_every(command: clap::Command) -> clap::Command {
         Self::augment_args(command).mut_subcommands(Self::on_every)
     }
 
-    /// What was given at any level, in the order it was written.
+    /// The settings given at any level, in the order of the command line.
     pub(super) fn gather(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut all = Self::from_arg_matches(matches)?;
         if let Some((_, below)) = matches.subcommand() {
@@ -42,7 +42,7 @@ impl GlobalArgs {
         Ok(all)
     }
 
-    /// These and the environment.
+    /// Adds the environment.
     pub(super) fn sources(&self) -> Sources {
         Sources {
             files: self.config.clone(),

@@ -29,7 +29,7 @@ pub(super) fn format(json: bool) -> Format {
 
 /// Says something on stderr that is neither a result nor an error.
 pub(super) fn tell(label: &str, text: &str) {
-    // Nobody is left to be told of an error on stderr itself.
+    // An error on stderr itself cannot be reported.
     let text = visible::lines(text);
     let _ = writeln!(anstream::stderr(), "\x1b[1;33m{label}:\x1b[0m {text}");
 }

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How the outcomes of a call to [`publish`] read.
 pub(super) type Outcomes = Vec<Result<String, PublishError>>;
 
-/// Publishes all, in their order, and again what a full or unavailable log did not take, until it
+/// Publishes all, in their order, and repeats those that a full or unavailable log did not take, until it
 /// has taken nothing for 30 seconds or `stop` is cancelled. One outcome for each message, in the
 /// same order; `waits` hears of the first fault of each wait.
 pub(super) async fn publish(
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_refused_is_not_tried_again_and_holds_up_nothing() {
+    async fn refused_messages_are_not_tried_again_and_do_not_delay_others() {
         let (log, all) = (Tight::with_room(9, 0), messages(&["1", "bad", "2"]));
         let outcomes = publish(&log, &all, &CancellationToken::new(), |_| ()).await;
         assert_eq!(log.taken(), messages(&["1", "2"]));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_ends_and_says_which_messages_are_not_there() {
+    async fn after_the_timeout_the_missing_messages_are_named() {
         let (log, all) = (Tight::with_room(1, 0), messages(&["1", "2"]));
         let begun = Instant::now();
         let outcomes = publish(&log, &all, &CancellationToken::new(), |_| ()).await;

@@ -1,4 +1,4 @@
-//! What a command needs of its process: a runtime, and the signals that stop it.
+//! The process of a command: its runtime, and the signals that stop it.
 
 use std::io;
 use std::time::Duration;

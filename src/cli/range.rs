@@ -9,16 +9,16 @@ const EVER: (i64, i64) = (-62_135_596_800_000_000, 253_402_214_400_000_000);
 /// Which events are meant, by the time they were published.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RangeArgs {
-    /// Only what was published at this time or later: 2026-02-17 or 2026-02-17T14:30:00Z
+    /// Only events published at this time or later: 2026-02-17 or 2026-02-17T14:30:00Z
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub from: Option<Timestamp>,
-    /// Only what was published before this time
+    /// Only events published before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub to: Option<Timestamp>,
 }
 
 impl RangeArgs {
-    /// The range; what is not said bounds nothing.
+    /// Returns the range; a bound that is not given has no effect.
     pub(super) fn range(&self) -> ReplayRange {
         ReplayRange {
             from: self.from.unwrap_or(Timestamp::from_micros(EVER.0)),
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_bounds_nothing() {
+    fn a_missing_bound_has_no_effect() {
         let all = RangeArgs { from: None, to: None }.range();
         for text in ["0001-01-01", "9999-12-30T23:59:59Z"] {
             assert!(all.holds(time(text).unwrap()), "{text}");

@@ -8,7 +8,7 @@ use crate::backend::setup::{State, Thing};
 use crate::settings::Settings;
 use crate::wiring::{Blueprint, set_up};
 
-/// Make what the configuration needs on Google Cloud
+/// Create the resources of the configuration on Google Cloud
 ///
 /// Creates the missing ones of topic, subscription, dataset, tables and bucket. Existing resources
 /// are not changed; if one differs from the configuration, the difference is printed and the exit code is 1.

@@ -1,4 +1,4 @@
-//! A table of the configuration, and what a replay has staged for it.
+//! A table of the configuration, and the staged rows of a replay.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(super) struct StagedTable {
 }
 
 impl StagedTable {
-    /// That of the table with this name. Says on stderr which replay it is from.
+    /// Finds the staging of the table with this name. Prints the replay's id on stderr.
     pub(super) async fn open(settings: &Settings, name: &str) -> Result<Self, Failure> {
         let blueprint = Blueprint::of(settings)?;
         let rule = find_rule(&blueprint, name)?;
@@ -66,7 +66,7 @@ fn by_revision(name: &str, staged: u16, present: u16) -> String {
     )
 }
 
-/// What is written shows late where staleness is allowed; no query can ask for better.
+/// Written rows show late if staleness is allowed; no query can ask for newer ones.
 fn lags(name: &str, staleness: Duration) -> String {
     format!(
         "{name} is compared as it stood up to {} ago, its max_staleness",

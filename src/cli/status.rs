@@ -24,7 +24,7 @@ pub struct Args {
     /// Certificates to trust over HTTPS instead of the system's: a PEM file
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// Show it anew each second, until Ctrl-C
+    /// Show it again each second, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
     /// The daemon's own JSON, on one line

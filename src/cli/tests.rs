@@ -14,7 +14,7 @@ fn the_commands_are_consistent() {
 }
 
 #[test]
-fn settings_count_wherever_they_stand_in_the_line() {
+fn settings_count_anywhere_in_the_line() {
     let (_, given) =
         parsed("kappa --set a=1 --config x.toml dead-letters --set a=2 list --set a=3");
     let (_, behind) =
@@ -85,7 +85,7 @@ fn the_settings_shown_are_toml_that_makes_the_same_settings_again() {
 }
 
 #[test]
-fn json_tells_the_value_and_the_place_of_each_setting() {
+fn json_has_the_value_and_the_place_of_each_setting() {
     let set = vec!["drain_timeout=9s".to_owned()];
     let settings = crate::settings::Sources { set, ..Default::default() };
     let settings = Settings::load(&settings).unwrap();
@@ -97,7 +97,7 @@ fn json_tells_the_value_and_the_place_of_each_setting() {
 }
 
 #[test]
-fn the_reference_tells_meaning_range_and_default() {
+fn the_reference_has_meaning_range_and_default() {
     let mut text = Vec::new();
     config::reference(&mut text).unwrap();
     let text = String::from_utf8(text).unwrap();

@@ -349,7 +349,7 @@ fn pipeline_plan(settings: &Settings, blueprint: &Blueprint, plan: &ReplayPlan, 
     let mut live = blueprint.plan(settings);
     let reader = &mut live.actors.reader;
     reader.max_outstanding_messages = reader.max_outstanding_messages.min(MAX_OUTSTANDING);
-    // History is old: how far its rows are behind says nothing.
+    // History is old: the age of its rows has no meaning.
     live.processors.iter_mut().for_each(|spec| spec.freshness = None);
     let (here, elsewhere): (Vec<_>, Vec<_>) = live
         .processors

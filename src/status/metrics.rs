@@ -233,7 +233,7 @@ fn holdings(text: &mut Text, snapshot: &Snapshot) {
     text.by("duty", "kappa_held_bytes", Kind::Gauge, "Bytes that wait for a duty", bytes);
 }
 
-/// Of the sources that share a label, the longest trouble and all events that wait.
+/// Returns the longest trouble and all waiting events of the sources that share a label.
 fn troubles(text: &mut Text, snapshot: &Snapshot) {
     let mut troubles: BTreeMap<&str, (f64, u64)> = BTreeMap::new();
     for reason in &snapshot.reasons {

@@ -77,7 +77,7 @@ impl Cloud {
         self.server.control()
     }
 
-    /// What a reader sees of the ids and what they say.
+    /// Returns the ids and texts that a reader sees.
     async fn said(&self, table: &TableSpec) -> Vec<(String, String)> {
         let show = |value: &Value| match value {
             Value::Text(text) => text.to_string(),
@@ -94,7 +94,7 @@ fn said(id: &str, said: &str, version: i64) -> Row {
     row([text(id), text(said), self::version(version)])
 }
 
-/// Ids with what they say, `count` of them from `first` on.
+/// Returns rows of ids and texts, `count` of them from `first` on.
 fn many(first: usize, count: usize) -> Arc<Vec<Row>> {
     Arc::new((first..first + count).map(|n| said(&format!("{n:06}"), "hello", 1)).collect())
 }

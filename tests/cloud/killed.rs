@@ -53,7 +53,7 @@ async fn run_until(services: &Services, count: usize, settings: &[String]) -> us
             assert!(began.elapsed() < 2 * PATIENCE, "{deaths} deaths\n{}", log());
             if let Some(status) = daemon.0.try_wait().unwrap() {
                 assert_eq!(status.signal(), Some(SIGABRT), "{}", log());
-                // What it held comes again.
+                // Its messages come again.
                 services.pubsub.control().expire_leases();
                 break;
             }
@@ -110,7 +110,7 @@ async fn kills_in_a_row_under_load_make_no_dead_letter() {
         daemon.stop(Signal::KILL);
         services.pubsub.control().expire_leases();
     }
-    // What was acknowledged twice counts twice here.
+    // A message that was acknowledged twice counts twice here.
     let left = services.pubsub.control().unacknowledged_count();
     let all = services.acknowledged() + left;
     assert_eq!(run_until(&services, all, &[]).await, 0);

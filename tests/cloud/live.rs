@@ -133,7 +133,7 @@ async fn the_suite_of_the_documented_roles_runs_and_leaves_nothing() {
     };
     let left = servers.left_by(async |project| {
         suites::roles(project, &[], &grant).await;
-        // What was made is removed as its owner does it.
+        // The resources are removed as their owner does it.
         servers.pubsub.control().grant_all();
         servers.bigquery.control().grant_all();
         servers.storage.control().grant_all();
@@ -142,7 +142,7 @@ async fn the_suite_of_the_documented_roles_runs_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_suite_of_apply_jobs_counts_what_they_read_and_leaves_nothing() {
+async fn the_suite_of_apply_jobs_counts_their_bytes_and_leaves_no_resource() {
     let servers = Servers::start().await;
     let left = servers.left_by(async |project| {
         let jobs = suites::apply_jobs(project, "EU").await;

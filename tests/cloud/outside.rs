@@ -109,7 +109,7 @@ impl ConnectProxy {
     }
 }
 
-/// Runs kappa in an environment with that proxy; what it wrote.
+/// Runs kappa in an environment with that proxy; returns its output.
 async fn kappa(proxy: &ConnectProxy, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kappa"));
     command.args(arguments).env("HTTPS_PROXY", &proxy.address).env_remove("NO_PROXY");

@@ -135,7 +135,7 @@ fn roles_of(command: &str) -> Vec<Grant> {
     found.unwrap_or_else(|| panic!("ops/iam.md has no {command}")).1
 }
 
-/// A command with the roles of its line in `ops/iam.md`; what it wrote.
+/// Runs a command with the roles of its line in `ops/iam.md`; returns its output.
 async fn as_documented(services: &Services, command: &str, arguments: &str, code: i32) -> String {
     grant(services, &roles_of(command));
     let Output { status, stdout, stderr } = services.output(arguments, b"").await;
@@ -254,7 +254,7 @@ async fn a_changed_rule_asks_for_the_role_that_the_account_lacks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn setup_makes_all_with_its_roles_and_check_names_a_role_that_is_lacking() {
+async fn setup_makes_all_with_its_roles_and_check_names_a_missing_role() {
     let services = Services::start().await;
     services.pubsub.control().delete(TOPIC);
     services.pubsub.control().delete("projects/p/subscriptions/s");

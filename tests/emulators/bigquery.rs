@@ -26,7 +26,7 @@ static ONE_TEST_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 /// Far longer than any test takes with an emulator that answers.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A dataset of its own, and what one does by hand for the emulator.
+/// A dataset of its own, with the manual steps that the emulator needs.
 struct Emulated {
     dataset: Dataset,
     name: String,
@@ -84,7 +84,7 @@ impl Warehouse for Emulated {
         self.drop_view(&table.name).await;
         let ensured = self.dataset.ensure_table(table).await?;
         for column in &ensured.added {
-            // The emulator adds it to what it tells of the table, not to the table.
+            // The emulator adds it to the table's description, not to the table.
             let name = self.dataset.sql.name(&table.name);
             self.dataset.sql.query(&format!("ALTER TABLE {name} ADD COLUMN {column} STRING")).await;
         }
@@ -164,8 +164,8 @@ async fn every_type_comes_back_as_it_went_in() {
 }
 
 #[tokio::test]
-async fn a_row_replaces_what_is_older() {
-    shows(async |it| promises::a_row_replaces_what_is_older(it).await).await;
+async fn a_row_replaces_an_older_one() {
+    shows(async |it| promises::a_row_replaces_an_older_one(it).await).await;
 }
 
 #[tokio::test]

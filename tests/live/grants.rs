@@ -1,4 +1,4 @@
-//! Roles granted on what a test has made, over REST.
+//! Roles granted on a test's resources, over REST.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::project::Project;
 use crate::roles_table::Grant;
 
 impl Project {
-    /// Grants roles to `member` on what `set` names. What is on the project cannot be granted for a test.
+    /// Grants roles to `member` on the resources that `set` names. A role on the project cannot be granted for a test.
     pub(crate) async fn grant(&self, member: &str, grants: &[Grant], set: &[String]) {
         let mut roles: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for Grant { role, on } in grants.iter().filter(|grant| grant.on != "project") {

@@ -1,6 +1,6 @@
 //! The roles that `ops/iam.md` documents for each command.
 
-/// What each command needs: `ops/iam.md` is the only place that says so.
+/// The roles of each command, from `ops/iam.md`, which is their only place.
 const DOCUMENT: &str = include_str!("../../ops/iam.md");
 
 /// A role, and where it is granted.

@@ -176,7 +176,7 @@ fn pipeline(project: &Project) -> Vec<String> {
     set
 }
 
-/// A command that does what it is asked; what it wrote.
+/// Runs a command that must succeed; returns its output.
 async fn done(project: &Project, arguments: &[&str], set: &[String]) -> String {
     let (code, told, error) = project.kappa(arguments, set).await;
     assert_eq!(code, Some(0), "kappa {arguments:?}\n{told}{error}");

@@ -20,7 +20,7 @@ use crate::version::Version;
 /// A processor, or none where the event is not valid, and the message.
 type Letter = (Option<usize>, Identity);
 
-/// What a letter is found to be; the greater one counts.
+/// The state of a letter; the greater one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Found {
     Nothing,
@@ -92,7 +92,7 @@ impl Batch {
         Ok(())
     }
 
-    /// What the letters of these processors and events are found to be.
+    /// Returns the states of the letters of these processors and events.
     async fn letters(
         &self,
         rules: &Rules,

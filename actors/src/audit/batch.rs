@@ -162,7 +162,7 @@ impl Batch {
         }
         self.account(rules, warehouse, absent, &mut outcome).await?;
         keep_newest_stale(&mut outcome.findings);
-        // In the order of the events, whatever the order of the queries.
+        // In the order of the events, for any order of the queries.
         outcome.findings.sort_by(|(.., a), (.., b)| {
             (a.window, &a.file, a.line).cmp(&(b.window, &b.file, b.line))
         });

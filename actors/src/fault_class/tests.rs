@@ -136,7 +136,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_an_event_holds_its_class_is_one_that_the_configuration_allows(
+    fn every_event_gets_a_class_that_the_configuration_allows(
         payload in event(),
         tag in "[a-z]{0,6}|true",
     ) {

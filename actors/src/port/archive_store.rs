@@ -61,7 +61,7 @@ pub enum StoreError {
 pub trait ArchiveStore: Send + Sync + 'static {
     /// Stores `body` durably under `name` unless the name is taken.
     ///
-    /// A reader sees the whole object or none of it. After an error or a cancelled call the object
+    /// A reader sees the whole object or no object. After an error or a cancelled call the object
     /// may or may not be stored; putting it again shows which.
     ///
     /// # Errors

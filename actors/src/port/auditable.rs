@@ -76,7 +76,7 @@ pub struct KeyCount {
     pub table: Arc<TableSpec>,
     /// Indexes of the columns that a key's values are of: the table's key, or any others.
     pub columns: Vec<usize>,
-    /// The keys; each has a value for each of `columns`, none of them NULL. A key may be repeated.
+    /// The keys; each has a value for each of `columns`, never NULL. A key may be repeated.
     pub keys: Arc<Vec<Row>>,
     /// Between which values of the table's partition column most of the rows are likely to be. The
     /// answer is the same without it, perhaps later and dearer.

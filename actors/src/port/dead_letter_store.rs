@@ -20,7 +20,7 @@ pub struct DeadLetterFilter {
     pub class: Option<String>,
     /// Only those that are requeued (`true`), or only those that are not.
     pub requeued: Option<bool>,
-    /// Those that were purged are meant too.
+    /// Purged letters are included.
     pub purged_too: bool,
     /// Only those that failed before this time.
     pub failed_before: Option<Timestamp>,

@@ -14,7 +14,7 @@ use super::{MAX_REVISION, PlanError, matcher, names};
 use crate::envelope::EnvelopePlan;
 use crate::json::{Pointer, Trie};
 
-/// Bounds of an objective: it is looked at each second, and what is older than a month is history.
+/// Bounds of an objective: it is checked each second, and rows older than a month are history.
 const OBJECTIVES: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(31 * 86_400);
 

@@ -242,7 +242,7 @@ impl Vitals {
         }
     }
 
-    /// What the actor waits out at present: a hang before any other trouble.
+    /// Returns the trouble that the actor waits out at present: a hang before any other.
     #[must_use]
     pub fn current_trouble(&self) -> Option<Trouble> {
         let condition = lock(&self.condition);

@@ -44,7 +44,7 @@ impl fmt::Debug for Call {
     }
 }
 
-/// What the watchdog reads of a caller.
+/// The state of a caller for the watchdog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Silence {
     /// The call that has no answer.
@@ -165,7 +165,7 @@ mod tests {
         assert!(second.as_mut().now_or_never().is_none());
         assert_eq!(lasting(&calls), 4, "the next call waits for the same answer");
         drop(second);
-        assert_eq!(lasting(&calls), 3, "nobody waits");
+        assert_eq!(lasting(&calls), 3, "no caller waits");
         calls.watch("write", ready(())).now_or_never().unwrap();
         assert_eq!(lasting(&calls), 0);
     }

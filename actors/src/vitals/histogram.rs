@@ -7,7 +7,7 @@ use std::time::Duration;
 ///
 /// A commit on a local disk takes milliseconds, so buckets begin at one. Up to 30 s each bound is at
 /// most 2.5 times the one before, which bounds the error of a quantile. Above, bounds are the round
-/// times in which objectives are set. What is older than a day is history that is read again.
+/// times in which objectives are set. Rows older than a day are history that is read again.
 pub(super) const DURATIONS: &[u64] = &[
     1_000,
     2_000,

@@ -40,7 +40,7 @@ pub(super) fn add(all: &mut AllSeries, vitals: &Vitals) {
     series.running += u64::from(vitals.state() == ActorState::Running);
 }
 
-/// Adds what an actor leaves behind: its counts must not be lost with it.
+/// Adds the counts of an actor that has ended, so that they are not lost.
 pub(super) fn add_gone<'a>(all: &'a mut AllSeries, vitals: &Vitals) -> &'a mut ActorSeries {
     let series = all.entry(series_of(vitals.path()).to_owned()).or_default();
     series.kind = vitals.kind();

@@ -53,7 +53,7 @@ pub(super) struct Missed {
     pub(super) last: Timestamp,
     /// How far they were behind then.
     pub(super) behind: Duration,
-    /// What was asked for.
+    /// The objective.
     pub(super) objective: Duration,
 }
 

@@ -53,7 +53,7 @@ struct Stall {
     calm: Duration,
 }
 
-/// What one look finds wrong with one caller.
+/// The finding of one look at one caller.
 #[derive(Debug)]
 struct Hang {
     reason: String,

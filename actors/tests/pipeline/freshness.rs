@@ -108,7 +108,7 @@ async fn the_age_of_each_row_is_counted_once_however_often_it_is_written() {
             assert_eq!(count(&meter.publish_to_row), rows, "{name}");
             assert_eq!(count(&meter.event_to_row), rows, "{name}");
             assert_eq!(count(&meter.commit_time), count(&meter.commit_rows), "{name}");
-            // The event says that it happened in February 2026.
+            // The event's own time is in February 2026.
             let day = meter.event_to_row.bounds().len() - 1;
             assert_eq!(meter.event_to_row.cumulative().0[day], 0, "{name}");
         }

@@ -156,7 +156,7 @@ async fn a_pull_that_hangs_ends_with_the_reader() {
 
 /// The embedded log holds events back while the suspects of a kill are in flight.
 #[tokio::test(start_paused = true)]
-async fn a_pull_that_waits_for_what_is_in_flight_does_not_hang() {
+async fn a_pull_that_waits_for_events_in_flight_does_not_hang() {
     within(async {
         let world = World::default();
         let rig = Rig::until_idle(&world, watched()).await;

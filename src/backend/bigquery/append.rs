@@ -353,7 +353,7 @@ impl AppendLog {
         to.disconnect().await;
     }
 
-    /// Gives the unresolved requests offsets in a new stream; in the old one none of them is stored.
+    /// Gives the unresolved requests offsets in a new stream; the old one has stored no row of them.
     fn renumber(&mut self, from: i64) {
         self.next = from;
         for sent in &mut self.unresolved {

@@ -62,7 +62,7 @@ impl Clients {
         answer
     }
 
-    /// As [`Self::answer`], of what may come to an end.
+    /// As [`Self::answer`], for a stream that may end.
     pub(super) async fn next<T>(
         &self,
         next: impl Future<Output = Option<Result<T, Error>>>,

@@ -7,7 +7,7 @@ use google_cloud_auth::credentials::Credentials;
 pub struct GcsOptions {
     /// The bucket.
     pub bucket: String,
-    /// What stands before every object's name, such as `kappa/`; may be empty.
+    /// The prefix of every object's name, such as `kappa/`; may be empty.
     pub prefix: String,
     /// Another address than the service's for JSON/HTTP: `http://host:port`.
     pub endpoint: Option<String>,

@@ -17,7 +17,7 @@ use crate::backend::setup::{Difference, Lacking, SetupError, State, Thing};
 pub(super) const INTERMEDIATES: &str = "composing/";
 /// Where the final objects are.
 const FINALS: &str = "events/";
-/// What a rule of the lifecycle does.
+/// The action of a lifecycle rule.
 const DELETE: &str = "Delete";
 const SET_CLASS: &str = "SetStorageClass";
 /// Age at which finals change their class. Whole days are the unit of a rule.
@@ -27,7 +27,7 @@ const STANDARD: &str = "STANDARD";
 /// Far longer than any composition takes.
 const INTERMEDIATE_DAYS: i32 = 30;
 
-/// What the daemon does with a bucket, and the role that allows it:
+/// The daemon's permissions on a bucket, and the role that has them:
 /// <https://cloud.google.com/storage/docs/access-control/iam-roles>
 const ON_BUCKET: [(&str, &str); 4] = [
     ("storage.objects.create", "roles/storage.objectUser"),
@@ -36,7 +36,7 @@ const ON_BUCKET: [(&str, &str); 4] = [
     ("storage.objects.delete", "roles/storage.objectUser"),
 ];
 
-/// What is configured of a bucket beyond its name.
+/// The configured properties of a bucket, except its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedBucket {
     /// The project that pays for it.
@@ -135,7 +135,7 @@ impl GcsArchive {
         rules
     }
 
-    /// Of its rules only that which would be made is looked for; others are whoever made them's.
+    /// Compares only the rule that kappa would make; other rules belong to the bucket's owner.
     fn differences(&self, found: &Bucket, wanted: &WantedBucket) -> Vec<Difference> {
         let mut all = Vec::new();
         let (is, location) = (found.location.to_uppercase(), wanted.location.to_uppercase());

@@ -6,7 +6,7 @@ use google_cloud_gax::error::rpc::Code;
 use google_cloud_storage::Error;
 use kappa_actors::port::StoreError;
 
-/// What an error means.
+/// The kind of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// A precondition does not hold.
@@ -23,7 +23,7 @@ pub(super) enum Trouble {
     Transient,
 }
 
-/// What an error means, whether it came by HTTP or by gRPC.
+/// Returns the kind of an error that came by HTTP or by gRPC.
 pub(super) fn trouble(error: &Error) -> Trouble {
     let http = error.http_status_code();
     let code = error.status().map(|status| status.code);

@@ -48,7 +48,7 @@ fn sum(groups: &[LetterGroup], of: impl Fn(&LetterGroup) -> u64) -> u64 {
     groups.iter().map(of).sum()
 }
 
-/// Asks the user. Without a terminal there is nobody to ask.
+/// Asks the user, if there is a terminal.
 fn confirmed(letters: u64, open: u64) -> Result<bool, Failure> {
     let what = count(letters, "letter");
     let what = format!("the content of {what} would be lost, of which {open} are open");

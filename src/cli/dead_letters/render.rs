@@ -60,7 +60,7 @@ impl<W: Write> List<W> {
     }
 }
 
-/// What a list shows: id, failed at, stage, processor, event type, event id, requeued at, reason.
+/// The columns of a list: id, failed at, stage, processor, event type, event id, requeued at, reason.
 fn fields(letter: &DeadLetter) -> [String; 8] {
     [
         letter.id.clone(),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_gets_one_table_that_tells_what_was_requeued() {
+    fn a_terminal_gets_one_table_that_shows_requeued_letters() {
         let text = listed(Format::Table { colour: false });
         let id = &letter().id[..SHORT_ID];
         assert!(text.contains(&format!("│ {id} ┆ 2026-02-17 14:30:00 ┆ parse ┆")), "{text}");

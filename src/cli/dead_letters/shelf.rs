@@ -1,4 +1,4 @@
-//! The dead letters of a data folder, found by what a user knows of them.
+//! The dead letters of a data folder, found by a user's filters.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// Those of a configuration; a daemon may run on the same folder.
+    /// Opens the dead letters of a configuration; a daemon may run on the same folder.
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
         let folder = settings.data_dir.display().to_string();
         Ok(Self { store: open_dead_letters(settings).await?, folder })

@@ -19,7 +19,7 @@ pub(super) enum Kind {
 /// A histogram counts microseconds, and shows seconds.
 pub(super) const MICROS: f64 = 1e6;
 
-/// A histogram shows what it counts.
+/// A histogram shows its counts unscaled.
 pub(super) const ONE: f64 = 1.0;
 
 /// Labels of one sample.

@@ -92,7 +92,7 @@ async fn a_row_of_the_service_s_limit_is_taken_and_one_above_it_is_refused() {
         assert_eq!(refusals.len(), 1);
         assert!(refusals[0].row == 1 && refusals[0].reason.contains("at most"), "{refusals:?}");
 
-        // A service that takes less than it documents says so itself.
+        // A service that takes less than it documents reports it.
         cloud.control().limit_requests(10_485_760);
         let refusals = sized(11_000_000).await.unwrap().refusals;
         assert_eq!(refusals.len(), 1);

@@ -70,7 +70,7 @@ fn letters_are_listed_and_requeued_by_their_class() {
 }
 
 #[test]
-fn a_summary_of_no_letters_says_so() {
+fn a_summary_of_no_letters_prints_a_note() {
     let folder = Folder::new();
     folder.run("dead-letters summary").done().says("").tells("there is no warehouse");
     folder.feed("publish -", b"{}").done();

@@ -10,7 +10,7 @@ use crate::port::Merged;
 use crate::row::ColumnType::Bytes;
 use crate::row::Value;
 
-/// A merge does what its plan says, keeps a higher live version, and changes no row when it is repeated.
+/// A merge follows its plan, keeps a higher live version, and changes no row when it is repeated.
 pub async fn a_merge_never_replaces_a_higher_version_and_again_changes_nothing(
     live: &impl ReadBack,
     staging: &dyn Reprocessing,

@@ -40,7 +40,7 @@ pub(super) struct Note {
     pub(super) alone: BTreeMap<String, u32>,
 }
 
-/// A process, told apart from a later one of the same number.
+/// A process, distinguished from a later one of the same number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Process {
     host: String,
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_run_that_lives_elsewhere_keeps_its_note_and_shares_what_it_knows() {
+    async fn a_run_that_lives_elsewhere_keeps_its_note_and_shares_its_knowledge() {
         let store: Arc<dyn ArchiveStore> = Arc::new(MemoryArchive::default());
         let notes = || Notes::of(Arc::clone(&store), "s");
         let mut other = notes();

@@ -3,7 +3,7 @@
 use super::rest::Refused;
 use super::state::State;
 
-/// What the owner of a dataset may do there, as far as it is asked for here:
+/// The permissions of a dataset's owner that this server checks:
 /// <https://cloud.google.com/bigquery/docs/access-control#bigquery.dataOwner>.
 pub(super) const OWNED: [&str; 10] = [
     "bigquery.datasets.delete",
@@ -43,7 +43,7 @@ impl State {
         self.require(permission, &on)
     }
 
-    /// Refuses what the caller has no permission for.
+    /// Refuses a call without its permission.
     pub(super) fn require(&self, permission: &str, on: &str) -> Result<(), Refused> {
         if self.granted.has(permission, on) {
             return Ok(());

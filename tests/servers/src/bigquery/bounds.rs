@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::cell::Cell;
 use super::table::Column;
 
-/// What every refusal for a partition says.
+/// The common text of refusals for a partition.
 pub(super) const WORDS: &str = "outside the allowed bounds";
 
 const DAYS_BACK: i64 = 1825;

@@ -184,7 +184,7 @@ impl Control {
         self.state().max_request = Some(bytes);
     }
 
-    /// Lets somebody else change `table` (`project.dataset.table`) just before its next PATCH.
+    /// Lets another client change `table` (`project.dataset.table`) just before its next PATCH.
     pub fn overtake_patch(&self, table: &str) {
         self.state().overtaken.push(table.to_owned());
     }

@@ -117,7 +117,7 @@ impl Control {
         self.0.state().granted.all();
     }
 
-    /// Leaves the caller these permissions, each on a resource and what is below it.
+    /// Leaves the caller these permissions, each on a resource and the resources below it.
     pub fn grant_only(&self, grants: impl IntoIterator<Item = (String, String)>) {
         self.0.state().granted.only(grants);
         self.0.ring();

@@ -80,7 +80,7 @@ impl Subscription {
     pub(super) fn new(resource: Value) -> Self {
         let text = resource["filter"].as_str().unwrap_or_default();
         Self {
-            // Whoever makes one over REST was refused before.
+            // REST has refused it before.
             filter: Filter::read(text).unwrap_or(Filter::Any(Vec::new())),
             resource,
             places: Vec::new(),
@@ -369,7 +369,7 @@ fn seconds(count: i32) -> Duration {
     Duration::from_secs(u64::try_from(count).unwrap_or(0))
 }
 
-/// The lease that an id stands for, if it has the form of one.
+/// Returns the lease of an id, if it has the form of one.
 pub(super) fn lease_number(ack_id: &str) -> Option<u64> {
     u64::from_str_radix(ack_id, 16).ok()
 }

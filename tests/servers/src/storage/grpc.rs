@@ -194,7 +194,7 @@ fn create_bucket(
         return Err(Refusal::Invalid("parent is projects/_, the project is in the bucket".into()));
     }
     let id = request.bucket_id;
-    // Of the project, in which alone buckets are here.
+    // On the project: this server has buckets of one project.
     state.allow("storage.buckets.create", &id)?;
     names::check_bucket(&id)?;
     // The code is observed, not documented:

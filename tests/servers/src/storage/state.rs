@@ -28,7 +28,7 @@ pub(super) enum Refusal {
     NoBucket,
     NoObject(String),
     Precondition,
-    /// The permission that is lacking: <https://cloud.google.com/storage/docs/access-control/iam-json>
+    /// The missing permission: <https://cloud.google.com/storage/docs/access-control/iam-json>
     Forbidden(String),
     /// A bucket that still holds objects.
     NotEmpty,
@@ -137,7 +137,7 @@ impl State {
         self.class_of(bucket)?;
         let key = (bucket.to_owned(), name.to_owned());
         self.objects.get(&key).ok_or_else(|| {
-            // Only who may list learns that an object is missing:
+            // Only a caller who may list learns that an object is missing:
             // https://cloud.google.com/storage/docs/json_api/v1/status-codes#403-forbidden.
             match self.allow("storage.objects.list", bucket) {
                 Ok(()) => Refusal::NoObject(format!("{bucket}/{name}")),

@@ -152,7 +152,7 @@ async fn offsets_are_kept_and_different_rows_at_a_used_one_are_a_violation() {
 }
 
 #[tokio::test]
-async fn a_newer_change_wins_whatever_the_order_and_dml_is_refused_afterwards() {
+async fn a_newer_change_wins_in_any_order_and_dml_is_refused_afterwards() {
     let server = started(true).await;
     let names = ["id", "n", "_CHANGE_TYPE", "_CHANGE_SEQUENCE_NUMBER"];
     let rows = vec![
