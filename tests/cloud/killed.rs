@@ -83,7 +83,7 @@ async fn an_event_that_kills_the_process_becomes_a_dead_letter_and_its_neighbour
     let deaths = run_until(&services, 301, &faults).await;
     assert!((4..=MOST_DEATHS).contains(&deaths), "{deaths}");
     let control = services.bigquery.control();
-    assert_eq!(control.rows("p.d.orders").len(), 300);
+    assert_eq!(services.current("orders").len(), 300);
     let letters = control.rows("p.d.dead_letters");
     assert_eq!(letters.len(), 1);
     let reason = "the process was killed 3 times while it worked on this event alone";
@@ -96,7 +96,7 @@ async fn an_event_that_kills_the_process_becomes_a_dead_letter_and_its_neighbour
     assert_eq!(run_until(&services, 3_301, &faults).await, 0);
     let asked = asked_of_notes(&services) - before;
     assert!(asked <= 4, "{asked} requests for notes of runs");
-    assert_eq!(control.rows("p.d.orders").len(), 3_300);
+    assert_eq!(services.current("orders").len(), 3_300);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +115,7 @@ async fn kills_in_a_row_under_load_make_no_dead_letter() {
     let all = services.acknowledged() + left;
     assert_eq!(run_until(&services, all, &[]).await, 0);
     assert_eq!(services.bigquery.control().rows("p.d.dead_letters").len(), 0);
-    assert_eq!(services.bigquery.control().rows("p.d.orders").len(), 10 * 200);
+    assert_eq!(services.current("orders").len(), 10 * 200);
     assert_eq!(notes(&services), [""; 0]);
 }
 
@@ -145,7 +145,7 @@ async fn an_event_that_kills_one_replica_after_the_other_is_found_by_both() {
     for mut daemon in daemons.into_iter().flatten() {
         assert_eq!(daemon.stop(Signal::TERM), Some(0));
     }
-    assert_eq!(services.bigquery.control().rows("p.d.orders").len(), 80);
+    assert_eq!(services.current("orders").len(), 80);
     assert_eq!(services.bigquery.control().rows("p.d.dead_letters").len(), 1);
     assert_eq!(notes(&services), [""; 0]);
 }

@@ -200,7 +200,7 @@ impl Services {
 
     /// The rows of a table that is appended to as its view shows them: the newest of each key. Of a
     /// table that takes upserts, all.
-    pub(super) fn current(&self, table: &str) -> Vec<Map<String, Value>> {
+    pub(crate) fn current(&self, table: &str) -> Vec<Map<String, Value>> {
         let mut newest: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
         let version = |row: &Map<String, Value>| {
             BASE64_STANDARD.decode(row["_version"].as_str().unwrap()).unwrap()

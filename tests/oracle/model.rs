@@ -146,29 +146,6 @@ impl Model {
         }
     }
 
-    /// The rows of a replay of the open letters.
-    pub(crate) fn stage_letters(&self, rules: &Rules) -> Staged {
-        let of = |duty: &str| {
-            let of_duty = self.letters.iter().filter(|(_, of)| of == duty);
-            of_duty.map(|(at, _)| &self.messages[*at]).collect::<Vec<_>>()
-        };
-        let mut staged = Self::stage(of("route").into_iter(), rules, None);
-        for processor in PROCESSORS {
-            let messages = of(processor);
-            let one = Self::stage(messages.into_iter(), rules, Some(processor));
-            // The position is recorded only for an event that never was valid: all its rows are replayed.
-            for (table, rows) in one.tables {
-                let all = staged.tables.entry(table).or_default();
-                for (key, row) in rows {
-                    if all.get(&key).is_none_or(|other| other.version < row.version) {
-                        all.insert(key, row);
-                    }
-                }
-            }
-        }
-        staged
-    }
-
     /// The rows of a replay of `messages`.
     pub(crate) fn stage<'a>(
         messages: impl Iterator<Item = &'a Message>,

@@ -106,7 +106,7 @@ impl<P: Place> Schedule<P> {
             }
             17 => {
                 self.replay_letters();
-                "a replay of letters and a merge"
+                "a replay of letters into staging"
             }
             _ => {
                 self.late_copies();
@@ -261,15 +261,16 @@ impl<P: Place> Schedule<P> {
         self.stage_and_merge(source, &messages, (range, only), remove_missing);
     }
 
-    /// Replays all open letters into staging, each to the duty that failed. They stay open.
+    /// Replays all open letters into staging, each to the duty that failed. They stay open, and no live row changes.
     fn replay_letters(&mut self) {
         let rules = self.present().clone();
-        let remove_missing = self.random.chance(60);
-        let (project, history) = (self.place.project(), (Source::DeadLetters, Target::Staging));
-        project.replay(&rules, history, EVER, None, &[]);
-        project.merge(&rules, None, remove_missing);
-        let staged = self.model.stage_letters(&rules);
-        self.model.merge(&staged, remove_missing);
+        self.place.project().replay(
+            &rules,
+            (Source::DeadLetters, Target::Staging),
+            EVER,
+            None,
+            &[],
+        );
     }
 
     pub(super) fn stage_and_merge(

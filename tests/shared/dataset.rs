@@ -76,7 +76,7 @@ pub(crate) struct Sql {
 }
 
 impl Sql {
-    fn new(options: &BigQueryOptions) -> Self {
+    pub(crate) fn new(options: &BigQueryOptions) -> Self {
         let base = options.endpoint.as_deref().unwrap_or(SERVICE);
         Self {
             http: reqwest::Client::new(),

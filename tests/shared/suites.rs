@@ -19,7 +19,7 @@ use kappa_actors::testing::event_log::Abilities;
 use kappa_actors::testing::{archive_store, auditable, event_log, reprocessing, warehouse};
 use kappa_actors::time::Timestamp;
 
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Sql};
 use crate::letters::{any, letter};
 use crate::patience::{PatientDataset, PatientStaging};
 use crate::project::Project;
@@ -198,9 +198,8 @@ fn orders(times: &[String]) -> tempfile::NamedTempFile {
 /// The ids of the orders that are rows, and the dead letters.
 async fn outcome(project: &Project, set: &[String]) -> (BTreeSet<String>, String) {
     let settings = project.settings("warehouse.backend=bigquery", set);
-    let dataset = Dataset::open(bigquery_options(&settings).unwrap(), None);
-    let sql = format!("SELECT event_id FROM {}", dataset.sql.name("orders"));
-    let rows = dataset.sql.query(&sql).await;
+    let sql = Sql::new(&bigquery_options(&settings).unwrap());
+    let rows = sql.query(&format!("SELECT event_id FROM {}", sql.name("orders"))).await;
     let id = |cells: &Vec<serde_json::Value>| cells[0].as_str().unwrap().to_owned();
     let letters = done(project, &["dead-letters", "list", "--json"], set).await;
     (rows.iter().map(id).collect(), letters)
@@ -265,7 +264,7 @@ pub(crate) async fn roles(
     grant(project, &roles_of("check --connect"), &set).await;
     let told = done(project, &["check", "--connect"], &under_it).await;
     assert!(!told.contains("lacking"), "{told}");
-    grant(project, &roles_of("dead-letters list, show"), &set).await;
+    grant(project, &roles_of("dead-letters summary, list, show"), &set).await;
     let (rows, _) = outcome(project, &set).await;
     assert_eq!(rows.len(), times.len());
 }
@@ -282,10 +281,9 @@ pub(crate) async fn apply_jobs(project: &Project, location: &str) -> Vec<(String
         "SELECT job_id, creation_time, total_bytes_processed FROM {view} \
          WHERE job_id LIKE '%cdc_background%'"
     );
-    let dataset = Dataset::open(options, None);
     let day_ago = Timestamp::now().before(Duration::from_secs(86_400));
     let text = |cell: &serde_json::Value| cell.as_str().unwrap_or_default().to_owned();
-    let rows = dataset.sql.query(&sql).await;
+    let rows = Sql::new(&options).query(&sql).await;
     let of_today = rows.iter().filter(|cells| {
         let created = text(&cells[1]).parse().map(Timestamp::from_micros);
         created.is_ok_and(|created| created > day_ago)
