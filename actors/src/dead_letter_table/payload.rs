@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{OBJECT, PAYLOAD, text};
 use crate::row::{Row, Value};
 
-/// Returns the payload that a row of [`spec`] holds itself.
+/// Returns the payload that a row of [`spec`](super::spec) holds itself.
 #[must_use]
 pub fn payload(row: &Row) -> Option<&Bytes> {
     match row.0.get(PAYLOAD) {
@@ -20,7 +20,7 @@ pub fn object_of(id: &str) -> String {
     format!("dead-letters/{id}")
 }
 
-/// The object that holds the payload of a row of [`spec`], where the row does not.
+/// The object that holds the payload of a row of [`spec`](super::spec), where the row does not.
 #[must_use]
 pub fn payload_object(row: &Row) -> Option<&str> {
     match row.0.get(OBJECT) {
@@ -29,7 +29,7 @@ pub fn payload_object(row: &Row) -> Option<&str> {
     }
 }
 
-/// Lets a row of [`spec`] name the object that holds its payload from now on.
+/// Lets a row of [`spec`](super::spec) name the object that holds its payload from now on.
 pub fn move_payload(row: &mut Row, object: &str) {
     for (at, value) in [(PAYLOAD, Value::Null), (OBJECT, text(object))] {
         if let Some(cell) = row.0.get_mut(at) {
