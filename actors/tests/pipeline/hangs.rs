@@ -252,8 +252,9 @@ async fn an_actor_that_computes_without_an_end_fails_the_pipeline_like_a_kill() 
     let mut rig = Rig::until_idle(&world, plan).await;
     world.log.append([user(1), user(2)]);
     let failed = rig.pipeline.failed().await.to_string();
-    let endless = "kappa/processors/processor.endless hangs for 3s: no message was taken for 3s, ";
-    assert!(failed.starts_with(endless), "{failed}");
+    // The clock runs here, so a busy machine may add a second.
+    let endless = "kappa/processors/processor.endless hangs for ";
+    assert!(failed.starts_with(endless) && failed.contains("no message was taken"), "{failed}");
     rig.pipeline.stop(SECOND).await;
     assert!(!world.is_closed(), "the log is to take this end for a kill");
     drop(keep);
