@@ -47,7 +47,7 @@ pub async fn conforms_but_for_equal_versions(warehouse: &impl ReadBack) {
     a_changed_order_by_is_a_mismatch(warehouse).await;
     a_table_is_empty_until_a_row_is_written(warehouse).await;
     every_type_comes_back_as_it_went_in(warehouse).await;
-    a_row_replaces_what_is_older(warehouse).await;
+    a_row_replaces_an_older_one(warehouse).await;
     without_a_version_the_first_row_stays(warehouse).await;
     without_a_key_every_row_is_added(warehouse).await;
     a_key_of_two_columns_needs_both_to_match(warehouse).await;

@@ -89,7 +89,7 @@ pub async fn rows_that_a_newer_version_keeps_out_are_counted(warehouse: &impl Re
 }
 
 /// A newer row replaces; an older one changes nothing.
-pub async fn a_row_replaces_what_is_older(warehouse: &impl ReadBack) {
+pub async fn a_row_replaces_an_older_one(warehouse: &impl ReadBack) {
     let spec = table("replaced", &VERSIONED, 1);
     store(warehouse, &spec, vec![versioned("a", "first", 5), versioned("b", "other", 1)]).await;
     for (text, version, live) in [
