@@ -1,7 +1,7 @@
 //! Whether an event or its sink is to blame for a panic of a call on the sink.
 //!
 //! A handler that panics over one event alone panics because of it. A call on a sink may panic over
-//! whatever it is given. The event is to blame once the sink stored other events between its panics.
+//! any event. This event is to blame once the sink stored other events between its panics.
 //! Without another event there is no proof; then the event counts as the cause after a time.
 
 use std::time::Duration;

@@ -15,8 +15,8 @@ use crate::vitals::{Board, Fatal, Watchdog};
 /// How often rates are sampled, the backlog is asked for, and the watchdog looks.
 const SAMPLE: Duration = Duration::from_secs(1);
 
-/// The longest time between two looks of the watchdog that counts. What is beyond it was a suspended
-/// machine or a stopped process.
+/// The longest time between two looks of the watchdog that counts. A longer one is a suspended machine
+/// or a stopped process.
 const LONGEST_STEP: Duration = Duration::from_secs(2);
 
 /// Samples rates, looks for what hangs, and logs faults, each second. It calls no backend: one that

@@ -137,9 +137,9 @@ pub trait DeadLetterStore: Send + Sync + 'static {
         filter: &DeadLetterFilter,
     ) -> Result<Vec<LetterGroup>, DeadLettersUnavailable>;
 
-    /// Removes the content of the letters that pass `filter`, whose limit does not count here, as
-    /// [`DeadLetter::purged`](crate::dead_letter_table::DeadLetter::purged) says. Returns how many
-    /// letters that were. A letter that fails again meanwhile stays open. A payload that is an object
+    /// Removes the content of the letters that pass `filter`, whose limit does not count here, by
+    /// [`DeadLetter::purged`](crate::dead_letter_table::DeadLetter::purged). Returns the number of
+    /// letters. A letter that fails again meanwhile stays open. A payload that is an object
     /// of the archive stays.
     ///
     /// # Errors

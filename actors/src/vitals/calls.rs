@@ -2,7 +2,7 @@
 //!
 //! Every call behind a port is entered here while it lasts. The watchdog counts how long the oldest
 //! one is without an answer. Only an answer resets that time: a caller that gives up, or dies, and
-//! calls again is still waiting for the first answer. While nobody waits, the time counts down.
+//! calls again is still waiting for the first answer. While no caller waits, the time counts down.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! How far the log has been read: events may wait in it that no claim stands for yet.
+//! How far the log has been read: events in it may wait without a claim.
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -1,11 +1,11 @@
-//! Finds what hangs: calls without an answer, and actors that take no message.
+//! Finds hangs: calls without an answer, and actors that take no message.
 //!
 //! A hang degrades the daemon, then ends the actor's life so that its supervisor starts another, and
 //! at last ends the process. Time counts only while the watchdog itself runs: a suspended machine or a
 //! stopped process makes no stall.
 //!
 //! Some waits are no hang. A sink that fails and is tried again answers every call. A processor that
-//! waits for memory says so ([`Vitals::waits`]). A call that waits behind another of the same actor
+//! waits for memory notes it ([`Vitals::waits`]). A call that waits for another of its actor
 //! does not age.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! The dead letters, in BigQuery.
 //!
-//! A mark, and what a purge leaves, is another row of the same key with a higher sequence number:
+//! A mark or a purge is another row of the letter's key with a higher sequence number:
 //! BigQuery refuses UPDATE and DELETE on tables that upserts go to. A payload that is too large for a row is an object of the archive
 //! store, put before the row that names it.
 

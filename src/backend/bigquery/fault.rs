@@ -130,7 +130,7 @@ fn sort(table: &str, code: Code, message: &str, storage: Option<StorageErrorCode
     }
 }
 
-/// Names the role to grant for a permission that is lacking on the table or dataset `on`. The service's
+/// Names the role to grant for a missing permission on the table or dataset `on`. The service's
 /// message may name the permission: <https://cloud.google.com/bigquery/docs/access-control>.
 pub(super) fn missing_role(on: &str, message: &str) -> String {
     let project = on.split('.').next().unwrap_or(on);
@@ -141,5 +141,5 @@ pub(super) fn missing_role(on: &str, message: &str) -> String {
     } else {
         (ROLE, on.to_owned())
     };
-    format!("grant {role} on {on} to the account Kappa runs as: {message}")
+    format!("grant {role} on {on} to the account kappa runs as: {message}")
 }

@@ -12,8 +12,8 @@ use super::GcsArchive;
 use super::trouble::{Trouble, store_error, trouble};
 use crate::backend::setup::{Difference, Lacking, SetupError, State, Thing};
 
-/// Where a composition keeps what it has joined so far. A composition that was given up leaves it;
-/// replicas sweep it, and the bucket does where none ever comes back.
+/// Where a composition keeps its intermediates. A composition that was given up leaves them;
+/// replicas sweep them, and a rule of the bucket does if no replica comes back.
 pub(super) const INTERMEDIATES: &str = "composing/";
 /// Where the final objects are.
 const FINALS: &str = "events/";

@@ -83,7 +83,7 @@ pub(super) fn missing(name: &str) -> String {
 }
 
 pub(super) fn forbidden(name: &str, role: &str) -> String {
-    format!("permission on {name} is lacking; grant {role} on it to the account Kappa runs as")
+    format!("permission on {name} is lacking; grant {role} on it to the account kappa runs as")
 }
 
 fn other(name: &str, error: &Error) -> String {

@@ -57,7 +57,7 @@ pub(super) fn main(
         (0, 0) => Ok(()),
         (0, lacked) => Err(Failure::with_hint(
             anyhow!("{lacked} permissions are lacking"),
-            "grant the roles named above to the account Kappa runs as",
+            "grant the roles named above to the account kappa runs as",
         )),
         (missing, _) => Err(Failure::with_hint(
             anyhow!("{missing} things are missing"),

@@ -30,7 +30,7 @@ async fn ready(mode: WriteMode) -> (Cloud, Arc<TableSpec>) {
     (cloud, spec)
 }
 
-/// How the service answers, which no document says: with the rows named or not, in an answer or as the
+/// The undocumented form of the service's answer: with the rows named or not, in an answer or as the
 /// end of the connection.
 const ANSWERS: [(bool, bool); 3] = [(false, false), (true, false), (true, true)];
 

@@ -21,7 +21,7 @@ pub(super) const OWNED: [&str; 10] = [
 impl State {
     /// Which permission a method needs:
     /// <https://cloud.google.com/bigquery/docs/access-control#bq-permissions>. Queries are checked where
-    /// they are run; whoever started a query may read its results.
+    /// they are run; the caller that started a query may read its results.
     pub(super) fn permitted(&self, method: &str, parts: &[&str]) -> Result<(), Refused> {
         let permission = match (method, parts) {
             ("POST", ["projects", _, "datasets"]) => "bigquery.datasets.create",

@@ -29,7 +29,7 @@ use api::storage_error::StorageErrorCode;
 use api::write_stream::Type;
 
 /// Larger requests return INVALID_ARGUMENT: <https://cloud.google.com/bigquery/quotas#write-api-limits>
-/// says 20 MB. `AppendRowsRequest` says 10 MB, and 10 MiB were observed with these words:
+/// has 20 MB. `AppendRowsRequest` has 10 MB, and 10 MiB were observed with these words:
 /// <https://github.com/hafenkran/duckdb-bigquery/issues/134>; see `Control::limit_requests`.
 pub(super) const MAX_REQUEST_BYTES: usize = 20_000_000;
 
